@@ -1,0 +1,1 @@
+//! Spawnling: a fresh MCP server process for every HTTP request.

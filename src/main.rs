@@ -1,0 +1,3 @@
+//! The `spawnling` command: arguments in, exit code out.
+
+fn main() {}
