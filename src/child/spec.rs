@@ -1,0 +1,42 @@
+//! What to run: program, arguments, environment, and how patiently it is ended. Pure.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to start one server, and how to end it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spec {
+    /// The program as it was configured: a path, or a bare name that is looked for in the `PATH` of `env`.
+    pub(crate) program: PathBuf,
+    /// Its arguments, without the program's name.
+    pub(crate) args: Vec<OsString>,
+    /// Its whole environment; nothing else is inherited. `TMPDIR` and `PWD` are set by the spawn.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Its working directory; `None`: its scratch directory.
+    pub(crate) cwd: Option<PathBuf>,
+    /// How much of the end of its stderr is kept, in bytes.
+    pub(crate) stderr_limit: usize,
+    /// How it is ended.
+    pub(crate) teardown: Teardown,
+}
+
+/// How a tree is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Teardown {
+    /// Close stdin and wait, send SIGTERM and wait, kill.
+    Ladder {
+        /// The wait after stdin was closed.
+        eof: Duration,
+        /// The wait after SIGTERM.
+        term: Duration,
+    },
+    /// Kill at once: for servers that need no goodbye.
+    Kill,
+}
+
+impl Default for Teardown {
+    fn default() -> Self {
+        Self::Ladder { eof: Duration::from_secs(2), term: Duration::from_secs(2) }
+    }
+}

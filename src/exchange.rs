@@ -1,0 +1,303 @@
+//! The words between the rooms: what is asked, what is answered, what is known afterwards.
+//!
+//! Pure: values in, values out. No file here starts anything, waits for anything or knows of HTTP, of bytes on a
+//! pipe or of a process beyond the facts about its end. A *call* is a list of [`Step`]s put to one server process;
+//! one step is the common case.
+//!
+//! ```text
+//!   http -> catalog:  Request { id, steps, ... }
+//!   http <- catalog:  Answer { steps: outcomes so far, failure, times, receipt }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+
+pub(crate) mod events;
+pub(crate) mod fault;
+pub(crate) mod json;
+
+pub(crate) use events::{Event, Events};
+pub(crate) use fault::{CallError, Fault, LastWords, Phase};
+pub(crate) use json::{JsonError, Members, RawJson};
+
+/// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct CallId(u128);
+
+impl CallId {
+    /// Names a call by the given bits; they should come from the operating system's random source.
+    pub(crate) const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallId({self})")
+    }
+}
+
+/// One call, as every dialect (REST, the command line, later MCP) puts it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The name it goes by in answers, logs and receipts.
+    pub(crate) id: CallId,
+    /// What to ask, in order, all of one server process. No step at all: open the server, learn what it says of
+    /// itself, and end it.
+    pub(crate) steps: Vec<Step>,
+    /// Whether a failed step ends the list.
+    pub(crate) on_error: OnError,
+    /// When the whole call must be over, waiting in the queue included.
+    pub(crate) deadline: Deadline,
+    /// Where progress and log notifications go; `None`: nobody listens, and none are asked for.
+    pub(crate) events: Option<Events>,
+    /// When the answer leaves.
+    pub(crate) reply: Reply,
+}
+
+/// Whether the steps after a failed one are still asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnError {
+    /// The first failed step is the last.
+    Stop,
+    /// Each step is asked whatever became of those before it, as long as the server lives.
+    Continue,
+}
+
+/// When a call's answer leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// As soon as it is known; the server's end is not waited for.
+    WhenKnown,
+    /// After the proof of death, with the receipt.
+    WhenDead,
+}
+
+/// One question of a call.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// The question.
+    pub(crate) ask: Ask,
+    /// What a list's content is put to before the next step may go out.
+    pub(crate) gate: Option<Gate>,
+}
+
+impl From<Ask> for Step {
+    fn from(ask: Ask) -> Self {
+        Self { ask, gate: None }
+    }
+}
+
+/// What can be asked of a server. The envelope (`method`, `id`, `_meta`) is built from this by the rooms below; only
+/// the values in [`RawJson`] travel as the caller wrote them.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// `tools/call`. `extra` holds further params members, such as `inputResponses` and `requestState`.
+    Tool { name: String, arguments: Option<RawJson>, extra: Members },
+    /// `prompts/get`; the values of `arguments` are strings.
+    Prompt { name: String, arguments: Option<RawJson>, extra: Members },
+    /// `resources/read`.
+    Resource { uri: String, extra: Members },
+    /// A list, all its pages.
+    List(ListKind),
+    /// `completion/complete`, with its params.
+    Complete { params: Members },
+    /// `ping`: answered by every legacy server; modern ones do not know it.
+    Ping,
+}
+
+/// What a server lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ListKind {
+    /// `tools/list`
+    Tools,
+    /// `resources/list`
+    Resources,
+    /// `resources/templates/list`
+    ResourceTemplates,
+    /// `prompts/list`
+    Prompts,
+}
+
+impl ListKind {
+    /// All of them, in the order in which they are numbered.
+    pub(crate) const ALL: [Self; 4] = [Self::Tools, Self::Resources, Self::ResourceTemplates, Self::Prompts];
+
+    /// The member of the result that holds the items, in every revision of the protocol.
+    pub(crate) const fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Resources => "resources",
+            Self::ResourceTemplates => "resourceTemplates",
+            Self::Prompts => "prompts",
+        }
+    }
+}
+
+/// A check between a list and the step after it: it sees the list before anything else is asked of the server, and
+/// an error ends the call. So arguments are checked inside the same process that will run the tool.
+pub(crate) struct Gate(Box<dyn FnOnce(&Arc<Listed>) -> Result<(), CallError> + Send>);
+
+impl Gate {
+    /// A gate that asks `check`.
+    pub(crate) fn new(check: impl FnOnce(&Arc<Listed>) -> Result<(), CallError> + Send + 'static) -> Self {
+        Self(Box::new(check))
+    }
+
+    /// Asks.
+    pub(crate) fn pass(self, listed: &Arc<Listed>) -> Result<(), CallError> {
+        (self.0)(listed)
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+/// One server's list, all its pages joined.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// The items as the server wrote them, in its order.
+    pub(crate) items: Vec<RawJson>,
+    /// How long the server says it stays fresh (`ttlMs`); `None`: it did not say.
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// What became of one call.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The name of the call.
+    pub(crate) id: CallId,
+    /// The outcome of each step that was asked, in order; a failed one is the last unless the request said
+    /// [`OnError::Continue`].
+    pub(crate) steps: Vec<Result<Outcome, CallError>>,
+    /// Why the call as a whole went no further; `None`: every step that was to be asked has its outcome.
+    pub(crate) failure: Option<CallError>,
+    /// Where the time went until the answer was known.
+    pub(crate) times: Times,
+    /// What the server said of itself when it was opened, if it came so far.
+    pub(crate) introduction: Option<Arc<Introduction>>,
+    /// What is known of the end; only under [`Reply::WhenDead`], and only if a process was started.
+    pub(crate) receipt: Option<Receipt>,
+}
+
+impl Answer {
+    /// An answer to a call that went no further than the gateway itself.
+    pub(crate) fn refused(id: CallId, failure: CallError, times: Times) -> Self {
+        Self { id, steps: Vec::new(), failure: Some(failure), times, introduction: None, receipt: None }
+    }
+}
+
+/// The good outcome of one step.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The `result` as the server wrote it.
+    Result(RawJson),
+    /// A list.
+    Listed(Arc<Listed>),
+}
+
+/// What a server says of itself: `InitializeResult`, `DiscoverResult`, or a modern result's `_meta`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Introduction {
+    /// The protocol revision that was agreed upon, `2025-11-25` for example.
+    pub(crate) protocol_version: String,
+    /// `serverInfo`, an object.
+    pub(crate) server_info: Option<RawJson>,
+    /// `capabilities`, an object; unknown for a modern server that was asked without being discovered.
+    pub(crate) capabilities: Option<RawJson>,
+    /// `instructions`
+    pub(crate) instructions: Option<String>,
+}
+
+/// Where the time of one call went. `None`: it never came to that phase.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Times {
+    /// Waiting for a seat.
+    pub(crate) queue: Option<Duration>,
+    /// Scratch directory, fork and exec, until the process runs.
+    pub(crate) spawn: Option<Duration>,
+    /// The handshake, the server's own start-up included.
+    pub(crate) open: Option<Duration>,
+    /// All steps.
+    pub(crate) call: Option<Duration>,
+}
+
+/// How a process ended, as `waitid(2)` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It called `exit` with this status.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+/// The rung of the ladder that ended a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// It had ended by itself before it was asked to.
+    Already,
+    /// It left when its stdin was closed.
+    Eof,
+    /// It left on SIGTERM.
+    Term,
+    /// It had to be killed.
+    Kill,
+}
+
+impl Rung {
+    /// The name in receipts and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Already => "already",
+            Self::Eof => "eof",
+            Self::Term => "term",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// What is known after the end of a tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Receipt {
+    /// The leader's process id, now free again.
+    pub(crate) pid: u32,
+    /// How the leader ended; `None`: the kernel would not say.
+    pub(crate) exit: Option<Exit>,
+    /// Which rung of the ladder it took.
+    pub(crate) rung: Rung,
+    /// Processes of the tree beside the leader that outlived it and were killed, as far as they were seen.
+    pub(crate) killed: u32,
+    /// User and system time of the leader and of its children that it waited for (`proc_pid_stat(5)`).
+    pub(crate) cpu: Option<Duration>,
+    /// From the decision to end the tree to the proof of its death.
+    pub(crate) end: Duration,
+}
+
+/// The right to have one tree alive. It travels inside the tree's value, and is handed back by being dropped, which
+/// nobody does before the proof of death.
+pub(crate) struct Seat(Box<dyn Send + Sync>);
+
+impl Seat {
+    /// A seat which is free again when `permit` is dropped.
+    pub(crate) fn new(permit: impl Send + Sync + 'static) -> Self {
+        Self(Box::new(permit))
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seat")
+    }
+}

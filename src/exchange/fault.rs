@@ -1,0 +1,174 @@
+//! Why a call failed, and whose fault that is. Pure.
+//!
+//! The status of an answer, the level of a log line and the label of a metric follow from [`CallError::fault`], once;
+//! which words a caller gets is decided in `http/problem.rs`, nowhere else.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Exit, RawJson};
+
+/// How far a call had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waiting for a seat.
+    Queue,
+    /// Starting the process.
+    Spawn,
+    /// Shaking hands with it.
+    Open,
+    /// Asking it.
+    Call,
+}
+
+impl Phase {
+    /// The name in problems, logs and `Server-Timing`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Spawn => "spawn",
+            Self::Open => "open",
+            Self::Call => "call",
+        }
+    }
+}
+
+/// Who has to do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The caller: what was asked cannot be done as asked.
+    Caller,
+    /// The server's program or its configuration.
+    Server,
+    /// Nobody: too much at once, or stopping. Later it may work.
+    Overload,
+    /// Time ran out; whose fault that is cannot be told.
+    Deadline,
+    /// Spawnling's own.
+    Ours,
+}
+
+/// What a server left behind that helps to understand its failure.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastWords {
+    /// How it ended, if it had ended.
+    pub(crate) exit: Option<Exit>,
+    /// The end of what it wrote to stderr; invalid UTF-8 replaced.
+    pub(crate) stderr_tail: String,
+    /// The first lines on stdout that were no protocol messages, shortened.
+    pub(crate) noise: Vec<String>,
+}
+
+/// One place where arguments break the tool's schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// A JSON pointer (RFC 6901) into the arguments.
+    pub(crate) pointer: String,
+    /// What is wrong there.
+    pub(crate) message: String,
+}
+
+/// Why a call, or one step of it, failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// No seat, and no room left in the queue, or no seat in time.
+    #[error("every seat is taken and the queue is full")]
+    Overloaded { retry_after: Duration },
+    /// The gateway is stopping.
+    #[error("the gateway is shutting down")]
+    ShuttingDown { phase: Phase },
+    /// The call's time ran out.
+    #[error("time ran out after {after:?} in phase {}", phase.name())]
+    DeadlineExceeded { phase: Phase, after: Duration, words: Box<LastWords> },
+    /// Nobody waits for the answer any more.
+    #[error("the caller left in phase {}", phase.name())]
+    CallerGone { phase: Phase },
+    /// The process could not be started.
+    #[error("cannot start {}", program.display())]
+    SpawnFailed { program: PathBuf, source: Box<dyn Error + Send + Sync> },
+    /// It started, but the handshake failed.
+    #[error("the server did not open")]
+    OpenFailed { source: Box<dyn Error + Send + Sync>, words: Box<LastWords> },
+    /// It ended, or closed its stdout, before it had answered.
+    #[error("the server ended in phase {} without an answer", phase.name())]
+    ServerCrashed { phase: Phase, words: Box<LastWords> },
+    /// It said something that the protocol does not allow and that cannot be skipped.
+    #[error("the server broke the protocol: {what}")]
+    ProtocolViolation { phase: Phase, what: String, words: Box<LastWords> },
+    /// It answered with a JSON-RPC error of no more specific kind.
+    #[error("the server answered with error {code}: {message}")]
+    ServerError { code: i64, message: String, data: Option<RawJson> },
+    /// One of its messages, or a list, was larger than is allowed.
+    #[error("the server wrote more than {limit} bytes")]
+    OutputTooLarge { limit: usize, words: Box<LastWords> },
+    /// There is no such tool.
+    #[error("there is no tool {name:?}")]
+    UnknownTool { name: String },
+    /// There is no such resource.
+    #[error("there is no resource {uri:?}")]
+    UnknownResource { uri: String },
+    /// There is no such prompt.
+    #[error("there is no prompt {name:?}")]
+    UnknownPrompt { name: String },
+    /// The server lacks the capability (-32601).
+    #[error("the server does not offer {what}")]
+    NotOffered { what: String },
+    /// The arguments break the schema (`violations`), or the server refused them (-32602: no violations).
+    #[error("the arguments are not what the server expects: {message}")]
+    InvalidArguments { message: String, violations: Vec<Violation> },
+    /// A modern server asks back before it can answer; the whole `input_required` result.
+    #[error("the server asks for more input")]
+    InputRequired { result: RawJson },
+    /// A modern server cannot go on without a client capability (-32021); its `data`.
+    #[error("the server needs a capability that this client does not have: {message}")]
+    CapabilityRequired { message: String, data: Option<RawJson> },
+    /// The tool ran and said `isError: true`; the whole result.
+    #[error("the tool reported an error")]
+    ToolError { result: RawJson },
+    /// A defect of ours.
+    #[error("internal error: {what}")]
+    Internal { what: String },
+}
+
+impl CallError {
+    /// Whose fault it is.
+    pub(crate) const fn fault(&self) -> Fault {
+        match self {
+            Self::Overloaded { .. } | Self::ShuttingDown { .. } => Fault::Overload,
+            Self::DeadlineExceeded { .. } => Fault::Deadline,
+            Self::SpawnFailed { .. }
+            | Self::OpenFailed { .. }
+            | Self::ServerCrashed { .. }
+            | Self::ProtocolViolation { .. }
+            | Self::ServerError { .. }
+            | Self::OutputTooLarge { .. } => Fault::Server,
+            Self::CallerGone { .. }
+            | Self::UnknownTool { .. }
+            | Self::UnknownResource { .. }
+            | Self::UnknownPrompt { .. }
+            | Self::NotOffered { .. }
+            | Self::InvalidArguments { .. }
+            | Self::InputRequired { .. }
+            | Self::CapabilityRequired { .. }
+            | Self::ToolError { .. } => Fault::Caller,
+            Self::Internal { .. } => Fault::Ours,
+        }
+    }
+
+    /// Whether the conversation can go on after it: the server answered, and merely not as hoped.
+    pub(crate) const fn is_an_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::ServerError { .. }
+                | Self::UnknownTool { .. }
+                | Self::UnknownResource { .. }
+                | Self::UnknownPrompt { .. }
+                | Self::NotOffered { .. }
+                | Self::InvalidArguments { .. }
+                | Self::InputRequired { .. }
+                | Self::CapabilityRequired { .. }
+                | Self::ToolError { .. }
+        )
+    }
+}
