@@ -9,3 +9,4 @@ mod exchange;
 mod mcp {
     pub(crate) mod era;
 }
+mod rpc;

@@ -1,0 +1,252 @@
+//! JSON-RPC 2.0 over any reader and any writer: whole lines out, whole messages in, each answer to its question.
+//!
+//! [`connect`] gives two halves that need each other. The [`Peer`] asks; it never waits for a byte to be written. The
+//! [`Wire`] does all the reading and writing, in whichever task its owner runs it: within the task of the one call
+//! that uses it, or in a task of its own for many. So a call on a process of its own costs no hop between threads.
+//!
+//! ```text
+//!   Peer::ask  -> outbox -> Wire::run -> writer          reader -> Wire::run -+-> Pending -> Question
+//!                                                                             +-> Listener
+//! ```
+//!
+//! Reading and writing go on at once, always: a peer that answers before it has read everything cannot block us. A
+//! writer that fails stops the writing only: what the peer said before it left is still read. Messages with unknown,
+//! repeated or foreign ids are dropped and counted; they never break anything. Nothing here knows a method's name.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, oneshot};
+
+mod frame;
+mod message;
+mod pending;
+
+pub(crate) use frame::FrameError;
+use message::Incoming;
+pub(crate) use message::{ErrorObject, Reply, write_object};
+use pending::Pending;
+
+use crate::exchange::{Members, RawJson};
+
+/// The bytes that may wait to be written before the peer's own questions go unanswered: a peer that asks without
+/// reading what it is told would else fill our memory.
+const MOST_BACKLOG: usize = 1 << 20;
+
+/// What is done with what the peer says unasked.
+pub(crate) trait Listener {
+    /// The answer to a question of the peer's.
+    fn request(&mut self, method: &str) -> Result<RawJson, (i64, &'static str)>;
+    /// It told something.
+    fn notification(&mut self, method: &str, params: Option<RawJson>);
+    /// It wrote a line that is no message.
+    fn noise(&mut self, line: &[u8]);
+}
+
+/// The conversation is over: no answer will come any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the conversation is over")]
+pub(crate) struct HungUp;
+
+/// Why the wire went dead.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    /// The peer closed its side.
+    Eof,
+    /// Its side broke.
+    Broken(FrameError),
+}
+
+/// Asks and tells. Clones speak on the same wire.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    outbox: Mutex<Outbox>,
+    written: Notify,
+    pending: Pending,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    lines: BytesMut,
+    closing: bool,
+}
+
+impl Shared {
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        // Nothing panics while holding it; even then it would hold whole lines.
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Peer {
+    /// Asks: the line waits to be written from now on, behind all that were asked or told before.
+    pub(crate) fn ask(&self, method: &str, params: &Members) -> Question {
+        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let told = self.0.pending.expect(id);
+        message::write_request(&mut self.0.outbox().lines, id, method, params);
+        self.0.written.notify_one();
+        Question { id, told, shared: Arc::clone(&self.0) }
+    }
+
+    /// Tells.
+    pub(crate) fn notify(&self, method: &str, params: &Members) {
+        message::write_notification(&mut self.0.outbox().lines, method, params);
+        self.0.written.notify_one();
+    }
+
+    /// Closes our side once everything is written that was asked and told before.
+    pub(crate) fn hang_up(&self) {
+        self.0.outbox().closing = true;
+        self.0.written.notify_one();
+    }
+}
+
+/// A question that was asked. Dropped, it is forgotten: a late answer goes nowhere.
+#[derive(Debug)]
+pub(crate) struct Question {
+    id: u64,
+    told: oneshot::Receiver<Reply>,
+    shared: Arc<Shared>,
+}
+
+impl Question {
+    /// Its number on the wire.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Waits for the answer; somebody has to run the [`Wire`] meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// An answer that came and was not taken is still there for the next wait.
+    pub(crate) async fn answer(&mut self) -> Result<Reply, HungUp> {
+        (&mut self.told).await.map_err(|_| HungUp)
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.shared.pending.forget(self.id);
+    }
+}
+
+/// The bytes' side of the conversation.
+#[derive(Debug)]
+pub(crate) struct Wire<R, W> {
+    lines: frame::Lines<R>,
+    writer: Option<W>,
+    writing: BytesMut,
+    shared: Arc<Shared>,
+    strays: u64,
+}
+
+/// Speaks JSON-RPC to whoever is behind `reader` and `writer`; no message may be longer than `limit` bytes.
+pub(crate) fn connect<R, W>(reader: R, writer: W, limit: usize) -> (Peer, Wire<R, W>)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let shared = Arc::new(Shared {
+        outbox: Mutex::default(),
+        written: Notify::new(),
+        pending: Pending::default(),
+        next_id: AtomicU64::new(1),
+    });
+    let peer = Peer(Arc::clone(&shared));
+    let lines = frame::Lines::new(reader, limit);
+    (peer, Wire { lines, writer: Some(writer), writing: BytesMut::new(), shared, strays: 0 })
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
+    /// Reads and writes until the peer closes its side, or breaks it; everybody who waits for an answer is then told.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped: half a line stays, in either direction, for the next run.
+    pub(crate) async fn run(&mut self, listener: &mut impl Listener) -> Closed {
+        let closed = loop {
+            let read = tokio::select! {
+                biased;
+                read = self.lines.next() => read,
+                () = write(&mut self.writer, &mut self.writing, &self.shared) => continue,
+            };
+            match read {
+                Ok(Some(line)) => match message::read(&line) {
+                    Some(messages) => messages.into_iter().for_each(|message| self.hear(message, listener)),
+                    None => listener.noise(&line),
+                },
+                Ok(None) => break Closed::Eof,
+                Err(error) => break Closed::Broken(error),
+            }
+        };
+        self.shared.pending.close();
+        closed
+    }
+
+    /// The longest message that is taken.
+    pub(crate) const fn limit(&self) -> usize {
+        self.lines.limit()
+    }
+
+    /// How many messages concerned nobody so far.
+    pub(crate) const fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    fn hear(&mut self, message: Incoming, listener: &mut impl Listener) {
+        match message {
+            Incoming::Reply { id, reply } => {
+                let known = id.as_str().parse().is_ok_and(|id| self.shared.pending.settle(id, reply));
+                self.strays += u64::from(!known);
+            }
+            Incoming::Notification { method, params } => listener.notification(&method, params),
+            Incoming::Request { id, method } => {
+                let answer = listener.request(&method);
+                let mut outbox = self.shared.outbox();
+                if outbox.lines.len() <= MOST_BACKLOG {
+                    message::write_reply(&mut outbox.lines, &id, answer.as_ref().map_err(|refusal| *refusal));
+                    self.shared.written.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// Writes some of what waits; when nothing does, waits for more. Returns after each step, for the caller to loop.
+///
+/// # Cancel safety
+///
+/// What was taken from the outbox and not written yet stays in `writing`.
+async fn write<W: AsyncWrite + Unpin>(writer: &mut Option<W>, writing: &mut BytesMut, shared: &Shared) {
+    let Some(sink) = writer else { return std::future::pending().await };
+    if writing.is_empty() {
+        let closing = {
+            let mut outbox = shared.outbox();
+            *writing = outbox.lines.split();
+            outbox.closing
+        };
+        if writing.is_empty() {
+            if closing {
+                *writer = None;
+                return;
+            }
+            return shared.written.notified().await;
+        }
+    }
+    match sink.write(writing).await {
+        Ok(count) if count > 0 => writing.advance(count),
+        // The peer reads no more. That alone ends nothing: it may have answered before it stopped reading.
+        _ => *writer = None,
+    }
+}
+
+#[cfg(test)]
+#[path = "rpc/tests.rs"]
+mod tests;
