@@ -67,6 +67,11 @@ impl EarlyEnd {
         self.deadline
     }
 
+    /// The same, with at most `budget` from now on.
+    pub(crate) fn within(&self, budget: Duration) -> Self {
+        Self { deadline: self.deadline.at_most(budget), ..self.clone() }
+    }
+
     /// Returns with the reason as soon as there is one; with several, the one that decides the answer.
     ///
     /// # Cancel safety

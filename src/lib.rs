@@ -1,12 +1,11 @@
 //! Spawnling: a fresh MCP server process for every HTTP request.
 
+mod call;
 mod catalog;
-mod child {
-    pub(crate) mod spec;
-}
+mod child;
 mod deadline;
 mod exchange;
-mod mcp {
-    pub(crate) mod era;
-}
+mod instance;
+mod mcp;
 mod rpc;
+mod strategy;

@@ -26,7 +26,7 @@ mod pending;
 
 pub(crate) use frame::FrameError;
 use message::Incoming;
-pub(crate) use message::{ErrorObject, Reply, write_object};
+pub(crate) use message::{ErrorObject, Reply};
 use pending::Pending;
 
 use crate::exchange::{Members, RawJson};

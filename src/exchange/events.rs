@@ -41,6 +41,7 @@ pub(crate) struct Events(Arc<Shared>);
 struct Shared {
     queue: Mutex<Queue>,
     arrived: Notify,
+    leased: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +52,16 @@ struct Queue {
 }
 
 impl Events {
+    /// Notes that the call has a server: from now on its caller is told what happens, as it happens.
+    pub(crate) fn leased(&self) {
+        self.0.leased.notify_one();
+    }
+
+    /// Returns when [`Events::leased`] was called; one waiter, once.
+    pub(crate) async fn until_leased(&self) {
+        self.0.leased.notified().await;
+    }
+
     /// Adds one; where there is no room the oldest go.
     pub(crate) fn push(&self, event: Event) {
         let mut queue = self.lock();

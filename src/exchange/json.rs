@@ -72,6 +72,22 @@ impl RawJson {
         Self(Bytes::from_static(b"{}"))
     }
 
+    /// An object of these members.
+    pub(crate) fn object(members: &Members) -> Self {
+        let mut text = Vec::with_capacity(2 + members.iter().map(|(k, v)| k.len() + v.0.len() + 4).sum::<usize>());
+        text.push(b'{');
+        for (number, (name, value)) in members.iter().enumerate() {
+            if number > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(&Self::of(name.as_str()).0);
+            text.push(b':');
+            text.extend_from_slice(&value.0);
+        }
+        text.push(b'}');
+        Self(text.into())
+    }
+
     fn one_line(text: Bytes) -> Self {
         if memchr::memchr2(b'\n', b'\r', &text).is_none() {
             return Self(text);

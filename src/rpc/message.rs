@@ -133,7 +133,7 @@ fn write_method(out: &mut BytesMut, method: &str, params: &Members) {
     out.put_slice(RawJson::of(method).as_str().as_bytes());
     if !params.is_empty() {
         out.put_slice(b",\"params\":");
-        write_object(out, params);
+        out.put_slice(RawJson::object(params).as_str().as_bytes());
     }
     out.put_slice(b"}\n");
 }
@@ -154,20 +154,6 @@ pub(crate) fn write_reply(out: &mut BytesMut, id: &RawJson, reply: Result<&RawJs
         }
     }
     out.put_slice(b"}\n");
-}
-
-/// Appends an object of these members.
-pub(crate) fn write_object(out: &mut BytesMut, members: &Members) {
-    out.put_slice(b"{");
-    for (number, (name, value)) in members.iter().enumerate() {
-        if number > 0 {
-            out.put_slice(b",");
-        }
-        out.put_slice(RawJson::of(name.as_str()).as_str().as_bytes());
-        out.put_slice(b":");
-        out.put_slice(value.as_str().as_bytes());
-    }
-    out.put_slice(b"}");
 }
 
 #[cfg(test)]

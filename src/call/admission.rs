@@ -1,0 +1,218 @@
+//! How many lives at once, who waits, who is turned away.
+//!
+//! A seat is the right to have one tree alive. There are so many per server, and so many overall; whoever finds none
+//! waits in a queue, first come first served, which is bounded in length and in time. A seat is free again when it is
+//! dropped, which the tree that has it does not do before it is dead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::deadline::{EarlyEnd, Reason};
+use crate::exchange::{CallError, LastWords, Phase, Seat};
+
+/// The bounds of one server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Trees alive at once.
+    pub(crate) concurrent: usize,
+    /// Calls waiting for a seat.
+    pub(crate) queue: usize,
+    /// How long each may wait.
+    pub(crate) queue_timeout: Duration,
+}
+
+/// The seats of all servers together.
+#[derive(Debug, Clone)]
+pub(crate) struct House(Arc<Semaphore>);
+
+impl House {
+    /// `concurrent` trees alive at once, whosever they are.
+    pub(crate) fn new(concurrent: usize) -> Self {
+        Self(Arc::new(Semaphore::new(concurrent)))
+    }
+}
+
+/// The door of one server.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: Limits,
+    house: House,
+    seats: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// A moving average of how long seats are held, in microseconds.
+    held: Arc<AtomicU64>,
+}
+
+/// A taken seat; dropped, it is free.
+struct Taken {
+    since: Instant,
+    held: Arc<AtomicU64>,
+    _own: OwnedSemaphorePermit,
+    _house: OwnedSemaphorePermit,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        // One part in eight is new. A lost update under contention is as good as none.
+        let before = self.held.load(Ordering::Relaxed);
+        let average = if before == 0 { now } else { before - before / 8 + now / 8 };
+        self.held.store(average, Ordering::Relaxed);
+    }
+}
+
+/// A place in the queue; dropped, it is given up.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    /// The door of a server with these bounds, in a house with bounds of its own.
+    pub(crate) fn new(limits: Limits, house: House) -> Self {
+        let seats = Arc::new(Semaphore::new(limits.concurrent));
+        Self { limits, house, seats, waiting: AtomicUsize::new(0), held: Arc::default() }
+    }
+
+    /// The bounds.
+    pub(crate) const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// A seat, at once or after a wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it gives up the place in the queue.
+    pub(crate) async fn enter(&self, end: &EarlyEnd) -> Result<Seat, CallError> {
+        if let Some(seat) = self.try_enter() {
+            return Ok(seat);
+        }
+        let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Place(&self.waiting);
+        if ahead >= self.limits.queue {
+            return Err(self.full());
+        }
+        let wait = tokio::time::timeout(self.limits.queue_timeout, self.wait());
+        let waited = end.before(wait).await;
+        drop(place);
+        match waited {
+            Ok(Ok(seat)) => Ok(seat),
+            Ok(Err(_elapsed)) => Err(self.full()),
+            Err(reason) => Err(early(reason, end)),
+        }
+    }
+
+    /// A seat that is free now. Nobody is overtaken: the semaphore gives its permits to those who wait first.
+    fn try_enter(&self) -> Option<Seat> {
+        let own = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+        let house = Arc::clone(&self.house.0).try_acquire_owned().ok()?;
+        Some(self.seat(own, house))
+    }
+
+    async fn wait(&self) -> Seat {
+        let never_closed = "nobody closes the semaphore";
+        let own = Arc::clone(&self.seats).acquire_owned().await.expect(never_closed);
+        let house = Arc::clone(&self.house.0).acquire_owned().await.expect(never_closed);
+        self.seat(own, house)
+    }
+
+    fn seat(&self, own: OwnedSemaphorePermit, house: OwnedSemaphorePermit) -> Seat {
+        let held = Arc::clone(&self.held);
+        Seat::new(Taken { since: Instant::now(), held, _own: own, _house: house })
+    }
+
+    fn full(&self) -> CallError {
+        let average = Duration::from_micros(self.held.load(Ordering::Relaxed));
+        let waiting = self.waiting.load(Ordering::Relaxed).min(self.limits.queue);
+        CallError::Overloaded { retry_after: retry_after(waiting, average, self.limits.concurrent) }
+    }
+}
+
+/// When there should be a seat: those who wait, and the one who asks, each for the average time of a seat, as many at
+/// once as there are seats; between 1 and 60 s, in whole seconds.
+fn retry_after(waiting: usize, average: Duration, seats: usize) -> Duration {
+    let rounds = (waiting as f64 + 1.0) / seats.max(1) as f64;
+    let seconds = (rounds * average.as_secs_f64()).ceil().clamp(1.0, 60.0);
+    Duration::from_secs_f64(seconds)
+}
+
+fn early(reason: Reason, end: &EarlyEnd) -> CallError {
+    let phase = Phase::Queue;
+    match reason {
+        Reason::CallerGone => CallError::CallerGone { phase },
+        Reason::Stopped => CallError::ShuttingDown { phase },
+        Reason::DeadlineExceeded => {
+            let after = end.deadline().budget();
+            CallError::DeadlineExceeded { phase, after, words: Box::new(LastWords::default()) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::deadline::Deadline;
+
+    fn end() -> EarlyEnd {
+        let never = CancellationToken::new;
+        EarlyEnd::new(never(), never(), Deadline::within(Duration::from_secs(100)))
+    }
+
+    fn door(concurrent: usize, queue: usize, house: usize) -> Admission {
+        let limits = Limits { concurrent, queue, queue_timeout: Duration::from_secs(5) };
+        Admission::new(limits, House::new(house))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_seat_is_free_again_when_it_is_dropped_and_not_before() {
+        let door = door(1, 1, 10);
+        let end = end();
+        let seat = door.enter(&end).await.unwrap();
+        let mut second = std::pin::pin!(door.enter(&end));
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        assert!(matches!(door.enter(&end).await, Err(CallError::Overloaded { .. })));
+        drop(seat);
+        assert!(second.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_house_bounds_what_the_doors_let_in() {
+        let door = door(5, 1, 1);
+        let end = end();
+        let _seat = door.enter(&end).await.unwrap();
+        assert!(matches!(door.enter(&end).await, Err(CallError::Overloaded { .. })));
+        // Whoever gave up holds neither a seat nor a place.
+        assert_eq!((door.seats.available_permits(), door.waiting.load(Ordering::Relaxed)), (4, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_the_queue_leaves_a_place() {
+        let door = door(1, 1, 1);
+        let (caller, never) = (CancellationToken::new(), CancellationToken::new());
+        let _seat = door.enter(&end()).await.unwrap();
+        let leaving = EarlyEnd::new(caller.clone(), never, Deadline::within(Duration::from_secs(1)));
+        let mut waiting = std::pin::pin!(door.enter(&leaving));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        caller.cancel();
+        assert!(matches!(waiting.await, Err(CallError::CallerGone { phase: Phase::Queue })));
+        assert_eq!(door.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_advice_when_to_retry_is_whole_seconds_from_1_to_60() {
+        let cases = [(0, 0, 1, 1), (0, 2500, 1, 3), (3, 1000, 2, 2), (100, 10_000, 1, 60), (1, 100, 0, 1)];
+        for (waiting, average, seats, expected) in cases {
+            let advice = retry_after(waiting, Duration::from_millis(average), seats);
+            assert_eq!(advice.as_secs(), expected, "{waiting} {average} {seats}");
+        }
+    }
+}

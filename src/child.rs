@@ -1,0 +1,288 @@
+//! A process tree that we own, from spawn to proof of death.
+//!
+//! [`Child::spawn`] starts it in a scratch directory of its own; whoever holds the [`Child`] owns the tree.
+//! [`Child::attend`] must be polled while it lives: it drains stderr (an unread pipe blocks a server that complains a
+//! lot) and tells of the exit. [`Child::stop`] takes it and is awaited: it walks the ladder, kills what is left of the
+//! tree while the leader is still a zombie, reaps, drains, proves that nothing is left, sweeps the scratch directory,
+//! and only then gives the seat back. Dropping a `Child` is the safety net: the tree is killed at once and handed to
+//! the reaper, and that is counted.
+//!
+//! Nothing here knows that a child can speak.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio_process_stream::{Item, ProcessChunkStream};
+
+mod ladder;
+mod proc;
+mod program;
+mod reaper;
+mod scratch;
+mod spawn;
+pub(crate) mod spec;
+mod stderr;
+mod tree;
+
+pub(crate) use ladder::{Ladder, Lesson};
+pub(crate) use reaper::{Reaper, Rescue, reaper};
+pub(crate) use scratch::ScratchRoot;
+pub(crate) use spawn::SpawnError;
+pub(crate) use tree::{Containment, Gone};
+
+use crate::exchange::{Exit, Receipt, Rung, Seat};
+use scratch::Scratch;
+use spec::{Spec, Teardown};
+use stderr::Tail;
+use tree::Tree;
+
+/// How long the pipes and the exit of a dead tree are waited for. Only a process that escaped can still hold a pipe.
+const DRAIN: Duration = Duration::from_millis(100);
+/// How long a dead server's stderr must stay silent to have ended.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// The file that would be run, if there is one.
+pub(crate) fn find_program(spec: &Spec) -> Option<PathBuf> {
+    program::find(&spec.program, &spec.env).ok()
+}
+
+/// Where children are born: what all of them share.
+#[derive(Debug, Clone)]
+pub(crate) struct Nursery {
+    scratch: Arc<ScratchRoot>,
+    reaper: Reaper,
+}
+
+impl Nursery {
+    /// Scratch directories come from `scratch`; trees whose owner was dropped go to `reaper`.
+    ///
+    /// From here on no child inherits a descriptor that was open before.
+    pub(crate) fn new(scratch: ScratchRoot, reaper: Reaper) -> Self {
+        spawn::keep_descriptors_to_ourselves();
+        Self { scratch: Arc::new(scratch), reaper }
+    }
+
+    /// The containment that trees get here.
+    pub(crate) const fn containment(&self) -> Containment {
+        Containment::Group
+    }
+
+    /// How many trees lost their owner so far.
+    pub(crate) fn rescued(&self) -> u64 {
+        self.reaper.rescued()
+    }
+}
+
+/// A process tree that we own.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// Taken by `stop`; `None` never outlives it.
+    living: Option<Box<Living>>,
+    reaper: Reaper,
+}
+
+/// The tree with all that must not be given back before it is dead.
+#[derive(Debug)]
+struct Living {
+    tree: Tree,
+    rest: ProcessChunkStream,
+    hold: Option<OwnedFd>,
+    stderr: Tail,
+    scratch: Scratch,
+    seat: Seat,
+}
+
+/// A child and the two pipes to speak with it.
+#[derive(Debug)]
+pub(crate) struct Born {
+    pub(crate) child: Child,
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+}
+
+/// What is left of a tree: what is known of its end, and its seat.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) receipt: Receipt,
+    pub(crate) seat: Seat,
+}
+
+impl Child {
+    /// Starts a process. If it cannot be started, nothing is left of the attempt and the seat is free again.
+    pub(crate) async fn spawn(spec: &Spec, nursery: &Nursery, seat: Seat) -> Result<Born, SpawnError> {
+        let scratch = nursery.scratch.allot().map_err(SpawnError::Scratch)?;
+        let started = match spawn::start(spec, scratch.path()) {
+            Ok(started) => started,
+            Err(error) => {
+                scratch.sweep(&Gone::never_born()).await;
+                return Err(error);
+            }
+        };
+        let tree = match Tree::watch(started.pid) {
+            Ok(tree) => tree,
+            Err(error) => {
+                drop(started); // killed by that
+                scratch.sweep(&Gone::never_born()).await;
+                return Err(SpawnError::Watch(error));
+            }
+        };
+        let living = Living {
+            tree,
+            rest: started.rest,
+            hold: Some(started.hold),
+            stderr: Tail::new(spec.stderr_limit),
+            scratch,
+            seat,
+        };
+        let child = Self { living: Some(Box::new(living)), reaper: nursery.reaper.clone() };
+        Ok(Born { child, stdin: started.stdin, stdout: started.stdout })
+    }
+
+    /// Keeps what it writes to stderr, and returns when its leader has exited. Must be polled while the child lives.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(crate) async fn attend(&mut self) {
+        self.living_mut().attend().await;
+    }
+
+    /// Takes what its dead leader had written to stderr and nobody has read yet. What was written before an exit is in
+    /// the pipe at the exit; a moment without more means that this was all.
+    pub(crate) async fn drain_stderr(&mut self) {
+        let Living { rest, stderr, .. } = self.living_mut();
+        while let Ok(Some(Item::Stderr(chunk))) = tokio::time::timeout(QUIET, rest.next()).await {
+            stderr.push(&chunk);
+        }
+    }
+
+    /// How its leader ended, if it has; with the end of its stderr, as read so far.
+    pub(crate) fn last_words(&self) -> (Option<Exit>, String) {
+        let living = self.living();
+        (living.tree.leader_exit(), living.stderr.text())
+    }
+
+    /// Ends the tree: returns when nothing of it is left.
+    ///
+    /// `goodbye` closes the child's stdin and reads its stdout to the end; it is polled on every rung, so that a child
+    /// that still wants to say something is not blocked on its way out.
+    pub(crate) async fn stop(mut self, ladder: &Ladder, lesson: Lesson, goodbye: impl Future<Output = ()>) -> Remains {
+        let began = Instant::now();
+        let mut living = self.living.take().expect("only stop takes it, and stop takes the child");
+        let rung = living.climb(ladder, goodbye).await;
+        ladder.remember(rung, lesson);
+        let (mut receipt, seat) = living.finish().await;
+        receipt.rung = rung;
+        receipt.end = began.elapsed();
+        Remains { receipt, seat }
+    }
+
+    fn living(&self) -> &Living {
+        self.living.as_ref().expect("only stop takes it, and stop takes the child")
+    }
+
+    fn living_mut(&mut self) -> &mut Living {
+        self.living.as_mut().expect("only stop takes it, and stop takes the child")
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(living) = self.living.take() {
+            living.tree.kill();
+            self.reaper.take_over(living);
+        }
+    }
+}
+
+impl Living {
+    async fn attend(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.tree.leader_exits() => return,
+                item = self.rest.next() => match item {
+                    Some(Item::Stderr(chunk) | Item::Stdout(chunk)) => self.stderr.push(&chunk),
+                    // While we hold stderr open there is no end to come to; if there is, the exit is all that is left.
+                    Some(Item::Done(_)) | None => return self.tree.leader_exits().await,
+                },
+            }
+        }
+    }
+
+    /// Walks the ladder until the leader has left, and says which rung it took. Returns with the leader a zombie, or
+    /// about to be one.
+    async fn climb(&mut self, ladder: &Ladder, goodbye: impl Future<Output = ()>) -> Rung {
+        if self.tree.leader_exit().is_some() {
+            return Rung::Already;
+        }
+        let (first, Teardown::Ladder { eof, term }) = (ladder.first(), ladder.teardown()) else {
+            self.tree.kill();
+            return Rung::Kill;
+        };
+        let mut goodbye = std::pin::pin!(goodbye_then_silence(goodbye));
+        // On every rung stdin is closed as well, since `goodbye` begins with that.
+        if first == Rung::Eof && self.leaves_within(eof, goodbye.as_mut()).await {
+            return Rung::Eof;
+        }
+        if first != Rung::Kill {
+            self.tree.terminate();
+            if self.leaves_within(term, goodbye.as_mut()).await {
+                return Rung::Term;
+            }
+        }
+        self.tree.kill();
+        Rung::Kill
+    }
+
+    async fn leaves_within(&mut self, grace: Duration, goodbye: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.attend() => true,
+            () = goodbye => false,
+            () = tokio::time::sleep(grace) => false,
+        }
+    }
+
+    /// Kills what is left, reaps, drains, waits for the proof, sweeps. The receipt's rung and duration are not known
+    /// here.
+    async fn finish(mut self: Box<Self>) -> (Receipt, Seat) {
+        self.tree.kill();
+        self.tree.leader_exits().await;
+        let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
+        self.reap().await;
+        let Self { tree, scratch, seat, .. } = *self;
+        let (gone, killed) = tree.gone().await;
+        scratch.sweep(&gone).await;
+        (Receipt { pid, exit, rung: Rung::Kill, killed, cpu, end: Duration::ZERO }, seat)
+    }
+
+    /// Lets stderr come to its end, and with it the stream to its last item, for which it waits for the process.
+    async fn reap(&mut self) {
+        drop(self.hold.take());
+        let drained = tokio::time::timeout(DRAIN, async {
+            while let Some(item) = self.rest.next().await {
+                match item {
+                    Item::Stderr(chunk) | Item::Stdout(chunk) => self.stderr.push(&chunk),
+                    Item::Done(_) => break,
+                }
+            }
+        });
+        if drained.await.is_err()
+            && let Some(process) = self.rest.child_mut()
+        {
+            // Somebody outside the group holds the pipe. The leader is a zombie, so this does not wait.
+            let _ = process.wait().await;
+        }
+    }
+}
+
+/// A goodbye that has been said does not end the wait for the exit.
+async fn goodbye_then_silence(goodbye: impl Future<Output = ()>) {
+    goodbye.await;
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,67 @@
+//! What `/proc` tells of processes (`proc_pid_stat(5)`).
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+/// The part of `/proc/PID/stat` that we look at.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// Neither a zombie nor dead.
+    pub(super) alive: bool,
+    /// Its process group.
+    pub(super) group: i32,
+    /// User and system time, its waited-for children's included.
+    pub(super) cpu: Option<Duration>,
+}
+
+/// Reads about one process; `None`: there is none.
+pub(super) fn stat(pid: Pid) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
+}
+
+/// How many processes of a group are alive.
+pub(super) fn living_members(group: Pid) -> u32 {
+    let group = group.as_raw_nonzero().get();
+    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    let living = pids.filter_map(stat).filter(|stat| stat.group == group && stat.alive).count();
+    u32::try_from(living).unwrap_or(u32::MAX)
+}
+
+fn parse(text: &str) -> Option<Stat> {
+    // The name stands in parentheses and may itself hold any character, parentheses too: the last one closes it.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let ticks = |number: usize| fields.get(number)?.parse::<u64>().ok();
+    // utime, stime, cutime, cstime: fields 14 to 17, of which two stand before the parenthesis.
+    let spent = ticks(11)? + ticks(12)? + ticks(13)? + ticks(14)?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(Stat {
+        alive: !matches!(*fields.first()?, "Z" | "X" | "x"),
+        group: fields.get(2)?.parse().ok()?,
+        cpu: Duration::from_secs(spent).checked_div(u32::try_from(per_second).ok()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_full_of_parentheses_confuses_nobody() {
+        let rest = "1 42 42 0 -1 4194560 1 0 0 0 100 50 25 25 20 0 1 0 7";
+        let stat = parse(&format!("77 (a) Z (b)) S {rest}")).unwrap();
+        assert_eq!((stat.alive, stat.group), (true, 42));
+        let per_second = rustix::param::clock_ticks_per_second();
+        assert_eq!(stat.cpu, Some(Duration::from_secs(200) / u32::try_from(per_second).unwrap()));
+        assert!(!parse(&format!("77 (a) Z {rest}")).unwrap().alive);
+        assert_eq!(parse("77 (a"), None);
+    }
+
+    #[test]
+    fn we_are_alive_in_our_own_group() {
+        let group = rustix::process::getpgrp();
+        assert!(living_members(group) >= 1);
+    }
+}

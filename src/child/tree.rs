@@ -1,0 +1,142 @@
+//! Signal, kill, reap and count the whole tree; the only source of [`Gone`].
+//!
+//! The order of death: watch the leader's exit through a pidfd without reaping it (`pidfd_open(2)`); kill all the rest
+//! while the leader is still a zombie, so that its id, and with it the id of its group, cannot mean anybody else; only
+//! then reap. The proof is not "we sent SIGKILL" but that nothing alive is found afterwards.
+//!
+//! ```text
+//!   alive --exit--> zombie --kill the rest--> --reap--> --nobody left?--> Gone
+//! ```
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group, waitid,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::proc;
+use crate::exchange::Exit;
+
+/// The proof that nothing of a tree is alive.
+#[derive(Debug)]
+pub(crate) struct Gone(());
+
+impl Gone {
+    /// Nothing of a tree that was never started is alive.
+    pub(super) const fn never_born() -> Self {
+        Self(())
+    }
+}
+
+/// What makes a tree killable as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Containment {
+    /// Its process group: what leaves it by `setsid(2)` or `setpgid(2)` is not found again.
+    Group,
+}
+
+impl Containment {
+    /// The name in listings.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+        }
+    }
+}
+
+/// A process and all that it started, as far as its containment holds them.
+#[derive(Debug)]
+pub(super) struct Tree {
+    leader: Pid,
+    /// Readable from the moment at which the leader is a zombie, and ever after.
+    exit: AsyncFd<OwnedFd>,
+    containment: Containment,
+}
+
+impl Tree {
+    /// Watches the tree of a leader that nobody has waited for yet: its id still means it.
+    pub(super) fn watch(pid: u32) -> io::Result<Self> {
+        let leader = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let pidfd = pidfd_open(leader, PidfdFlags::NONBLOCK)?;
+        let exit = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+        Ok(Self { leader, exit, containment: Containment::Group })
+    }
+
+    /// The leader's id.
+    pub(super) fn pid(&self) -> u32 {
+        self.leader.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Returns when the leader is dead, without reaping it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(super) async fn leader_exits(&self) {
+        // An error here would mean that the runtime is going away; the exit is then looked for, not waited for.
+        let _ = self.exit.readable().await;
+    }
+
+    /// How the leader ended, if it has, without reaping it (`waitid(2)`, `WNOWAIT`).
+    pub(super) fn leader_exit(&self) -> Option<Exit> {
+        use std::os::fd::AsFd;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(self.exit.get_ref().as_fd()), options).ok()??;
+        if let Some(code) = status.exit_status() {
+            return Some(Exit::Code(code));
+        }
+        status.terminating_signal().map(Exit::Signal)
+    }
+
+    /// Processor time of the leader and of those it waited for; readable while it is a zombie.
+    pub(super) fn cpu_time(&self) -> Option<Duration> {
+        proc::stat(self.leader)?.cpu
+    }
+
+    /// Asks everybody in the tree to leave. The leader must not have been reaped.
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Kills everybody in the tree. The leader must not have been reaped.
+    ///
+    /// A signal to a group reaches all its members at once: a fork either happens before and is hit, or does not
+    /// happen (`fork(2)` restarts when a signal is pending), so once is enough.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        match self.containment {
+            // ESRCH cannot be: the leader, dead or alive, is a member until it is reaped. EPERM can: a member that
+            // changed its user is out of our reach, and `gone` will say so by not returning.
+            Containment::Group => drop(kill_process_group(self.leader, signal)),
+        }
+    }
+
+    /// Waits until nobody is left, after the kill and after the leader was reaped, and says how many were seen that
+    /// had outlived the leader. Does not return while anybody lives.
+    pub(super) async fn gone(self) -> (Gone, u32) {
+        let mut pause = Duration::from_micros(50);
+        let mut seen = 0;
+        loop {
+            // While the group has members its id cannot be given to another process (`setpgid(2)`), so this asks
+            // about nobody else; if the id is free and reused at once, the answer merely comes a little later.
+            if test_kill_process_group(self.leader).is_err() {
+                return (Gone(()), seen);
+            }
+            let alive = proc::living_members(self.leader);
+            if alive == 0 {
+                // Dead, but not yet waited for by whoever adopted them: no process any more.
+                return (Gone(()), seen);
+            }
+            seen = seen.max(alive);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+}

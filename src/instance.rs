@@ -1,0 +1,389 @@
+//! THE LIFE OF ONE SERVER: a process joined to a conversation. The only file where child, rpc and mcp meet.
+//!
+//! ```text
+//!   scratch, spawn -> connect -> open --+--> ask, ask, ... -> close stdin, wait, terminate, kill, reap, sweep
+//!                                       +--> HalfBorn -----> the same end
+//! ```
+//!
+//! Everything runs in its owner's task: while a question is asked, that task also writes, reads, drains stderr and
+//! watches for the exit, for the caller's leaving and for the deadline.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::process::{ChildStdin, ChildStdout};
+
+use crate::child::spec::Spec;
+use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains};
+use crate::deadline::{EarlyEnd, Reason};
+use crate::exchange::{
+    Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, RawJson, Receipt, Seat, Times,
+};
+use crate::mcp::era::{Era, Protocol};
+use crate::mcp::{self, AskError, OpenError, Session, Telling, VerdictKey, Verdicts};
+use crate::rpc::{self, Closed, FrameError, Listener, Peer, Wire};
+
+/// How long what a dead server had still written is read, and how long the exit of one that went silent is waited
+/// for. A grandchild may hold the pipes open for ever.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long a sibling may take to show whether it knows `server/discover`.
+const PROBE: Duration = Duration::from_secs(5);
+/// How many stray lines are remembered, and how much of each.
+const NOISE: (usize, usize) = (5, 200);
+
+/// One configured server: what all its instances have in common.
+#[derive(Debug)]
+pub(crate) struct Server {
+    spec: Spec,
+    protocol: Protocol,
+    open_deadline: Duration,
+    output: usize,
+    ladder: Ladder,
+    nursery: Nursery,
+    verdicts: Arc<Verdicts>,
+}
+
+/// What a [`Server`] is made of.
+#[derive(Debug)]
+pub(crate) struct Making {
+    /// What to run.
+    pub(crate) spec: Spec,
+    /// What is known of its era by configuration.
+    pub(crate) protocol: Protocol,
+    /// How long the start and the handshake may take.
+    pub(crate) open_deadline: Duration,
+    /// The longest message that it may write, in bytes.
+    pub(crate) output: usize,
+}
+
+impl Server {
+    /// A server whose instances are born in `nursery`; what its era is found to be is kept in `verdicts`.
+    pub(crate) fn new(making: Making, nursery: Nursery, verdicts: Arc<Verdicts>) -> Self {
+        let Making { spec, protocol, open_deadline, output } = making;
+        let ladder = Ladder::new(spec.teardown);
+        Self { spec, protocol, open_deadline, output, ladder, nursery, verdicts }
+    }
+
+    /// The era that is known by now.
+    pub(crate) fn era(&self) -> Option<Era> {
+        match self.protocol {
+            Protocol::Legacy => Some(Era::Legacy),
+            Protocol::Modern => Some(Era::Modern),
+            Protocol::Auto => self.verdicts.get(self.verdict_key()),
+        }
+    }
+
+    /// What makes its trees killable as a whole.
+    pub(crate) const fn containment(&self) -> Containment {
+        self.nursery.containment()
+    }
+
+    /// A verdict stands for this program, started like this, as it is installed now.
+    fn verdict_key(&self) -> VerdictKey {
+        let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+        let spec = &self.spec;
+        let program = crate::child::find_program(spec);
+        VerdictKey::of(&(&spec.program, &spec.args, &spec.env, &spec.cwd, program.as_deref().and_then(modified)))
+    }
+}
+
+/// A process and the line to it, opened or not.
+#[derive(Debug)]
+struct Body {
+    server: Arc<Server>,
+    child: Child,
+    peer: Peer,
+    wire: Wire<ChildStdout, ChildStdin>,
+    ears: Ears,
+    lesson: Lesson,
+}
+
+/// A process together with its opened conversation.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    body: Body,
+    session: Session,
+    times: Times,
+    /// The era is a guess that nobody has tested against the alternative.
+    untested: bool,
+}
+
+/// What is left of a start that failed; it must be ended too.
+#[derive(Debug)]
+pub(crate) struct HalfBorn {
+    body: Option<Body>,
+    /// Where the time went.
+    pub(crate) times: Times,
+    /// Why; taken by whoever answers.
+    pub(crate) error: CallError,
+}
+
+/// Why a conversation was broken off.
+#[derive(Debug)]
+enum BrokenOff {
+    Early(Reason),
+    /// A message longer than is allowed, or a pipe that cannot be read.
+    Unreadable(FrameError),
+    /// The process has exited, and its stdout, held by another, stays open and silent.
+    Exited,
+}
+
+impl Instance {
+    /// Starts a process and opens a conversation with it. The seat belongs to the tree from now on.
+    pub(crate) async fn start(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) -> Result<Self, Box<HalfBorn>> {
+        let began = Instant::now();
+        let mut times = Times::default();
+        let born = Child::spawn(&server.spec, &server.nursery, seat).await;
+        let spawned = Instant::now();
+        times.spawn = Some(spawned - began);
+        let born = match born {
+            Ok(born) => born,
+            Err(source) => {
+                let program = server.spec.program.clone();
+                let error = CallError::SpawnFailed { program, source: source.into() };
+                return Err(Box::new(HalfBorn { body: None, times, error }));
+            }
+        };
+        let mut body = Body::new(server, born);
+        let opened = body.open(&end.within(server.open_deadline)).await;
+        times.open = Some(spawned.elapsed());
+        match opened {
+            Ok((session, untested)) => Ok(Self { body, session, times, untested }),
+            Err(error) => Err(Box::new(HalfBorn { body: Some(body), times, error })),
+        }
+    }
+
+    /// Where the time of its start went.
+    pub(crate) const fn times(&self) -> Times {
+        self.times
+    }
+
+    /// What the server said of itself so far.
+    pub(crate) fn introduction(&self) -> &Arc<Introduction> {
+        self.session.introduction()
+    }
+
+    /// Puts one question to it, and waits for the outcome or for the end of the call.
+    pub(crate) async fn ask(
+        &mut self,
+        ask: &Ask,
+        events: Option<&Events>,
+        end: &EarlyEnd,
+    ) -> Result<Outcome, CallError> {
+        let telling = if events.is_some() { Telling::Wanted } else { Telling::Unwanted };
+        self.body.ears.events = events.cloned();
+        let limit = self.body.wire.limit();
+        let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
+        self.body.ears.events = None;
+        if self.session.doubtful() {
+            self.body.server.verdicts.forget(self.body.server.verdict_key());
+        }
+        match asked {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(AskError::Answered(error))) => Err(error),
+            Ok(Err(AskError::HungUp)) | Err(BrokenOff::Exited) => {
+                if self.session.era() == Era::Modern && self.introduction().server_info.is_none() {
+                    // Some older servers leave at any first request but `initialize`.
+                    self.body.server.verdicts.forget(self.body.server.verdict_key());
+                }
+                Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
+            }
+            Ok(Err(AskError::Unreadable(what))) => {
+                let words = self.body.last_words().await;
+                Err(CallError::ProtocolViolation { phase: Phase::Call, what: what.to_string(), words })
+            }
+            Ok(Err(AskError::TooLarge { limit })) => {
+                Err(CallError::OutputTooLarge { limit, words: self.body.last_words().await })
+            }
+            Err(broken_off) => Err(self.body.broken_off(broken_off, Phase::Call, end).await),
+        }
+    }
+
+    /// Has the server say what it is, if it has not when it was opened.
+    pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
+        let introduced = self.body.converse(self.session.introduce(), end).await;
+        self.body.open_outcome(introduced, end).await
+    }
+
+    /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
+    /// wants to know can use the seat for a [`probe`].
+    pub(crate) async fn end(self) -> (Receipt, Option<Seat>) {
+        let untested = self.untested;
+        let Remains { receipt, seat } = self.body.end().await;
+        (receipt, untested.then_some(seat))
+    }
+}
+
+impl HalfBorn {
+    /// Ends what there is of it. `None`: no process was started.
+    pub(crate) async fn end(self) -> Option<Receipt> {
+        Some(self.body?.end().await.receipt)
+    }
+}
+
+/// Learns with a throw-away sibling whether a server that took `initialize` knows `server/discover` too: then it is
+/// asked without a handshake from now on. Returns when the sibling is dead.
+pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
+    let Ok(born) = Child::spawn(&server.spec, &server.nursery, seat).await else { return };
+    let mut body = Body::new(server, born);
+    let peer = body.peer.clone();
+    let found = body.converse(mcp::discover(&peer), &end.within(PROBE)).await;
+    let era = match found {
+        Ok(Ok(_)) => Some(Era::Modern),
+        Ok(Err(error)) if mcp::proves_modern(&error) => Some(Era::Modern),
+        // It refused, left, or kept silent, as legacy servers do.
+        Ok(Err(_)) | Err(BrokenOff::Exited | BrokenOff::Early(Reason::DeadlineExceeded)) => Some(Era::Legacy),
+        // Nothing was learned.
+        Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => None,
+    };
+    if let Some(era) = era {
+        server.verdicts.record(server.verdict_key(), era);
+    }
+    body.lesson = Lesson::Ignore;
+    body.end().await;
+}
+
+impl Body {
+    fn new(server: &Arc<Server>, born: Born) -> Self {
+        let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
+        let (server, child) = (Arc::clone(server), born.child);
+        Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn }
+    }
+
+    /// Shakes hands, and keeps what was learned by it. The flag: the era was guessed and may be tested.
+    async fn open(&mut self, end: &EarlyEnd) -> Result<(Session, bool), CallError> {
+        let key = self.server.verdict_key();
+        let remembered = self.server.verdicts.get(key);
+        let (peer, protocol) = (self.peer.clone(), self.server.protocol);
+        let opened = self.converse(mcp::open(&peer, protocol, remembered), end).await;
+        let session = self.open_outcome(opened, end).await?;
+        let guessed = protocol == Protocol::Auto && remembered.is_none();
+        if protocol == Protocol::Auto && session.era() == Era::Modern && remembered != Some(Era::Modern) {
+            self.server.verdicts.record(key, Era::Modern);
+        }
+        let untested = guessed && session.era() == Era::Legacy;
+        Ok((session, untested))
+    }
+
+    async fn open_outcome<T>(
+        &mut self,
+        outcome: Result<Result<T, OpenError>, BrokenOff>,
+        end: &EarlyEnd,
+    ) -> Result<T, CallError> {
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(source)) => {
+                Err(CallError::OpenFailed { source: Box::new(source), words: self.last_words().await })
+            }
+            Err(BrokenOff::Exited) => {
+                let words = self.last_words().await;
+                Err(CallError::OpenFailed { source: Box::new(OpenError::HungUp), words })
+            }
+            Err(broken_off) => Err(self.broken_off(broken_off, Phase::Open, end).await),
+        }
+    }
+
+    /// Does `work`, a conversation, and all that must go on meanwhile.
+    async fn converse<T>(&mut self, work: impl Future<Output = T>, end: &EarlyEnd) -> Result<T, BrokenOff> {
+        let mut work = std::pin::pin!(work);
+        let Self { child, wire, ears, .. } = self;
+        let broken_off = loop {
+            tokio::select! {
+                biased;
+                done = work.as_mut() => return Ok(done),
+                reason = end.happened() => break BrokenOff::Early(reason),
+                closed = wire.run(ears) => match closed {
+                    // Whoever waits for an answer was told, or has it.
+                    Closed::Eof => return Ok(work.await),
+                    Closed::Broken(error) => break BrokenOff::Unreadable(error),
+                },
+                // A server may answer and exit at once: what it wrote is still in the pipe.
+                () = child.attend() => tokio::select! {
+                    biased;
+                    done = work.as_mut() => return Ok(done),
+                    closed = wire.run(ears) => match closed {
+                        Closed::Eof => return Ok(work.await),
+                        Closed::Broken(error) => break BrokenOff::Unreadable(error),
+                    },
+                    reason = end.happened() => break BrokenOff::Early(reason),
+                    () = tokio::time::sleep(LAST_WORDS) => break BrokenOff::Exited,
+                },
+            }
+        };
+        self.lesson = Lesson::Ignore;
+        Err(broken_off)
+    }
+
+    /// The error of a conversation that was broken off.
+    async fn broken_off(&mut self, broken_off: BrokenOff, phase: Phase, end: &EarlyEnd) -> CallError {
+        match broken_off {
+            BrokenOff::Early(Reason::CallerGone) => CallError::CallerGone { phase },
+            BrokenOff::Early(Reason::Stopped) => CallError::ShuttingDown { phase },
+            BrokenOff::Early(Reason::DeadlineExceeded) => {
+                // It may still live; what it complained about so far is all there is.
+                let after = end.deadline().budget();
+                CallError::DeadlineExceeded { phase, after, words: Box::new(self.words_so_far()) }
+            }
+            BrokenOff::Unreadable(FrameError::TooLong { limit }) => {
+                CallError::OutputTooLarge { limit, words: self.last_words().await }
+            }
+            BrokenOff::Unreadable(error @ FrameError::Read(_)) => {
+                let words = self.last_words().await;
+                CallError::ProtocolViolation { phase, what: error.to_string(), words }
+            }
+            BrokenOff::Exited => CallError::ServerCrashed { phase, words: self.last_words().await },
+        }
+    }
+
+    /// What a server that failed left behind. Its exit is waited for, but not for long.
+    async fn last_words(&mut self) -> Box<LastWords> {
+        self.lesson = Lesson::Ignore;
+        let _ = tokio::time::timeout(LAST_WORDS, self.child.attend()).await;
+        self.child.drain_stderr().await;
+        Box::new(self.words_so_far())
+    }
+
+    fn words_so_far(&self) -> LastWords {
+        let (exit, stderr_tail) = self.child.last_words();
+        LastWords { exit, stderr_tail, noise: self.ears.noise.clone() }
+    }
+
+    async fn end(self) -> Remains {
+        let Self { server, child, peer, mut wire, mut ears, lesson } = self;
+        let goodbye = async {
+            peer.hang_up();
+            wire.run(&mut ears).await;
+        };
+        child.stop(&server.ladder, lesson, goodbye).await
+    }
+}
+
+/// What is done with what a server says unasked.
+#[derive(Debug, Default)]
+struct Ears {
+    events: Option<Events>,
+    noise: Vec<String>,
+}
+
+impl Listener for Ears {
+    fn request(&mut self, method: &str) -> Result<RawJson, (i64, &'static str)> {
+        mcp::types::answer(method)
+    }
+
+    fn notification(&mut self, method: &str, params: Option<RawJson>) {
+        if let Some(events) = &self.events
+            && let Some(event) = mcp::types::event(method, params)
+        {
+            events.push(event);
+        }
+    }
+
+    fn noise(&mut self, line: &[u8]) {
+        let (most, longest) = NOISE;
+        if self.noise.len() < most {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);
+            self.noise.push(shown.trim_end().to_owned());
+        }
+    }
+}

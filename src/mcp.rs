@@ -1,0 +1,199 @@
+//! Session: an opened conversation in a known era.
+//!
+//! A `Session` comes only from [`open`], so that nothing is asked before the handshake. It turns a question into a
+//! request and an answer into an outcome; whoever owns the wire must run it meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+pub(crate) mod era;
+mod open;
+pub(crate) mod types;
+mod verdicts;
+
+pub(crate) use open::{OpenError, discover, open, proves_modern};
+pub(crate) use verdicts::{VerdictKey, Verdicts};
+
+use crate::exchange::{Ask, CallError, Introduction, ListKind, Listed, Members, Outcome, RawJson};
+use crate::rpc::{HungUp, Peer, Question, Reply};
+use era::Era;
+use types::{Extras, Unreadable};
+
+/// The most pages of one list.
+const MOST_PAGES: usize = 1_000;
+
+/// Why a question has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// The server left, or closed its stdout, before it had answered.
+    #[error("the server ended before it had answered")]
+    HungUp,
+    /// Its answer cannot be what it should be.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// A list without end.
+    #[error("a list is longer than {limit} bytes")]
+    TooLarge { limit: usize },
+    /// It answered, and not as hoped; the conversation can go on.
+    #[error(transparent)]
+    Answered(CallError),
+}
+
+impl From<HungUp> for AskError {
+    fn from(_: HungUp) -> Self {
+        Self::HungUp
+    }
+}
+
+/// Whether the caller listens to what a server tells while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Progress and log messages are asked for.
+    Wanted,
+    /// They are not.
+    Unwanted,
+}
+
+/// An opened conversation.
+#[derive(Debug)]
+pub(crate) struct Session {
+    peer: Peer,
+    era: Era,
+    introduction: Arc<Introduction>,
+    tokens: u64,
+    /// Set by the first answer: whether it speaks against the era.
+    doubt: Option<bool>,
+}
+
+impl Session {
+    /// The era that was found or assumed.
+    pub(crate) const fn era(&self) -> Era {
+        self.era
+    }
+
+    /// What the server said of itself so far.
+    pub(crate) fn introduction(&self) -> &Arc<Introduction> {
+        &self.introduction
+    }
+
+    /// Whether the first answer contradicts the era that was assumed: a server that is believed to be modern refused
+    /// its first request, or answered it as only an older one does.
+    pub(crate) fn doubtful(&self) -> bool {
+        self.doubt == Some(true)
+    }
+
+    /// Asks, and waits for the outcome.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it tells the server that the request was cancelled, and drops a late answer.
+    pub(crate) async fn ask(&mut self, ask: &Ask, telling: Telling, limit: usize) -> Result<Outcome, AskError> {
+        match ask {
+            Ask::List(kind) => self.list(ask, *kind, limit).await,
+            _ => {
+                let token = (telling == Telling::Wanted).then(|| self.next_token());
+                let result = self.request(ask, Extras { cursor: None, token }).await?;
+                types::outcome(ask, result)?.map_err(AskError::Answered)
+            }
+        }
+    }
+
+    /// Learns what a modern server says of itself; a legacy one has said it when it was opened.
+    pub(crate) async fn introduce(&mut self) -> Result<(), OpenError> {
+        if self.era == Era::Modern && self.introduction.capabilities.is_none() {
+            self.introduction = Arc::new(discover(&self.peer).await?);
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, ask: &Ask, kind: ListKind, limit: usize) -> Result<Outcome, AskError> {
+        let mut listed = Listed { items: Vec::new(), ttl: None };
+        let (mut cursor, mut seen, mut bytes) = (None::<RawJson>, HashSet::new(), 0);
+        for _ in 0..MOST_PAGES {
+            let result = self.request(ask, Extras { cursor: cursor.as_ref(), token: None }).await?;
+            bytes += result.as_str().len();
+            if bytes > limit {
+                return Err(AskError::TooLarge { limit });
+            }
+            let page = types::page(kind, &result)?;
+            listed.items.extend(page.items);
+            // The list as a whole is as fresh as its least fresh page.
+            listed.ttl = match (listed.ttl, page.ttl) {
+                (Some(before), Some(now)) => Some(before.min(now)),
+                (before, now) => now.or(before),
+            };
+            let Some(next) = page.next else { return Ok(Outcome::Listed(Arc::new(listed))) };
+            if !seen.insert(next.as_str().to_owned()) {
+                return Err(Unreadable(format!("the cursor {} leads back to itself", next.as_str())).into());
+            }
+            cursor = Some(next);
+        }
+        Err(Unreadable(format!("a list of more than {MOST_PAGES} pages")).into())
+    }
+
+    async fn request(&mut self, ask: &Ask, extras: Extras<'_>) -> Result<RawJson, AskError> {
+        let params = types::params(ask, self.era, extras);
+        let reply = InFlight::new(&self.peer, types::method(ask), &params).answer().await?;
+        self.judge(&reply);
+        match reply {
+            Reply::Result(result) => Ok(result),
+            Reply::Error(error) => Err(AskError::Answered(types::error(ask, error))),
+            Reply::Malformed => Err(Unreadable("an answer with neither a result nor an error, or both".into()).into()),
+        }
+    }
+
+    /// Looks at the first answer of a modern session for signs that the server is none.
+    fn judge(&mut self, reply: &Reply) {
+        if self.era == Era::Legacy || self.doubt.is_some() {
+            return;
+        }
+        self.doubt = Some(match reply {
+            Reply::Result(result) => {
+                if let Some(info) = types::server_info(result) {
+                    Arc::make_mut(&mut self.introduction).server_info = Some(info);
+                }
+                !types::is_modern(result)
+            }
+            Reply::Error(error) => matches!(error.code, -32022 | -32602..=-32600),
+            Reply::Malformed => true,
+        });
+    }
+
+    fn next_token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+}
+
+/// A request on its way. Dropped before its answer, it is cancelled (`notifications/cancelled`). `initialize` must
+/// never be, and is not asked through this.
+struct InFlight<'a> {
+    peer: &'a Peer,
+    question: Question,
+    answered: bool,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(peer: &'a Peer, method: &str, params: &Members) -> Self {
+        Self { peer, question: peer.ask(method, params), answered: false }
+    }
+
+    async fn answer(mut self) -> Result<Reply, HungUp> {
+        let reply = self.question.answer().await;
+        self.answered = true;
+        reply
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let id = ("requestId".to_owned(), RawJson::of(&self.question.id()));
+            self.peer.notify("notifications/cancelled", &vec![id]);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "mcp/tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+//! Discover or initialize: returns a [`Session`] or an error, never half of one.
+//!
+//! The protocol advises to probe with `server/discover` first. With a process per call that is the wrong default:
+//! some servers exit on it, silent ones cost the whole time limit, and every legacy one costs a round trip. So, with
+//! nothing known, `initialize` goes out at once: every legacy and every dual-era server takes it, and a modern-only
+//! one refuses it, on which the session turns modern on the same pipe.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Session;
+use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy};
+use super::types::{CLIENT, meta, server_info};
+use crate::exchange::{Introduction, Members, RawJson};
+use crate::rpc::{ErrorObject, HungUp, Peer, Reply};
+
+/// Errors that only a modern server gives: a header mismatch, a missing capability, an unsupported version.
+const MODERN_ERRORS: [i64; 3] = [-32020, -32021, -32022];
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// It left, or closed its stdout.
+    #[error("it ended before it had answered")]
+    HungUp,
+    /// It refused.
+    #[error("it refused with error {code}: {message}")]
+    Refused { code: i64, message: String },
+    /// It speaks a revision that we do not.
+    #[error("it speaks protocol version {offered:?}, which is not known here")]
+    Version { offered: String },
+    /// It is modern, but of another revision.
+    #[error("it supports none of the modern protocol versions that are known here, but {supported}")]
+    NoCommonVersion { supported: String },
+    /// Its answer could not be read.
+    #[error("its answer to {method} is not readable: {why}")]
+    Malformed { method: &'static str, why: String },
+}
+
+impl From<HungUp> for OpenError {
+    fn from(_: HungUp) -> Self {
+        Self::HungUp
+    }
+}
+
+/// Opens a conversation, by what is configured and what is remembered of the server.
+///
+/// # Cancel safety
+///
+/// Dropping it leaves a peer to which an unknown part of the handshake was said: fit for ending only.
+pub(crate) async fn open(peer: &Peer, protocol: Protocol, remembered: Option<Era>) -> Result<Session, OpenError> {
+    match (protocol, remembered) {
+        (Protocol::Modern, _) | (Protocol::Auto, Some(Era::Modern)) => Ok(Session::modern(peer, None)),
+        (Protocol::Legacy, _) => match initialize(peer).await? {
+            Ok(session) => Ok(session),
+            Err(error) => Err(OpenError::Refused { code: error.code, message: error.message }),
+        },
+        (Protocol::Auto, _) => match initialize(peer).await? {
+            Ok(session) => Ok(session),
+            Err(error) => turn_modern(peer, error).await,
+        },
+    }
+}
+
+/// Asks `server/discover`: what a modern server says of itself.
+pub(crate) async fn discover(peer: &Peer) -> Result<Introduction, OpenError> {
+    let params: Members = meta(Era::Modern, None, None).map(|meta| ("_meta".to_owned(), meta)).into_iter().collect();
+    match peer.ask("server/discover", &params).answer().await? {
+        Reply::Result(result) => read_discovery(&result),
+        Reply::Error(error) => Err(OpenError::Refused { code: error.code, message: error.message }),
+        Reply::Malformed => Err(malformed("server/discover", "neither a result nor an error")),
+    }
+}
+
+/// Whether an error proves that its author is a modern server.
+pub(crate) fn proves_modern(error: &OpenError) -> bool {
+    matches!(error, OpenError::Refused { code, .. } if MODERN_ERRORS.contains(code))
+}
+
+/// `initialize`, then `notifications/initialized`, which waits in the outbox to leave together with the first request.
+async fn initialize(peer: &Peer) -> Result<Result<Session, ErrorObject>, OpenError> {
+    let params = vec![
+        ("protocolVersion".to_owned(), RawJson::of(NEWEST_LEGACY)),
+        ("capabilities".to_owned(), RawJson::empty_object()),
+        ("clientInfo".to_owned(), RawJson::of(&CLIENT)),
+    ];
+    match peer.ask("initialize", &params).answer().await? {
+        Reply::Result(result) => {
+            let introduction = read_initialization(&result)?;
+            peer.notify("notifications/initialized", &Vec::new());
+            Ok(Ok(Session::legacy(peer, introduction)))
+        }
+        Reply::Error(error) => Ok(Err(error)),
+        Reply::Malformed => Err(malformed("initialize", "neither a result nor an error")),
+    }
+}
+
+/// `initialize` was refused: by a modern server, or by one that is simply broken.
+async fn turn_modern(peer: &Peer, refusal: ErrorObject) -> Result<Session, OpenError> {
+    #[derive(Deserialize)]
+    struct Supported {
+        supported: Vec<String>,
+    }
+    if MODERN_ERRORS.contains(&refusal.code) {
+        let named = refusal.data.as_ref().and_then(|data| data.read::<Supported>().ok());
+        return match named {
+            Some(Supported { supported }) if !supported.iter().any(|version| version == NEWEST_MODERN) => {
+                Err(OpenError::NoCommonVersion { supported: supported.join(", ") })
+            }
+            _ => Ok(Session::modern(peer, None)),
+        };
+    }
+    // No single code decides: a modern-only server should name its versions, but may say anything.
+    match discover(peer).await {
+        Ok(introduction) => Ok(Session::modern(peer, Some(introduction))),
+        Err(error @ (OpenError::HungUp | OpenError::NoCommonVersion { .. })) => Err(error),
+        Err(_) => Err(OpenError::Refused { code: refusal.code, message: refusal.message }),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialization<'a> {
+    protocol_version: String,
+    #[serde(borrow, default)]
+    server_info: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    capabilities: Option<&'a RawValue>,
+    #[serde(default)]
+    instructions: Option<String>,
+}
+
+fn read_initialization(result: &RawJson) -> Result<Introduction, OpenError> {
+    let said: Initialization<'_> = result.read().map_err(|error| malformed("initialize", error))?;
+    if !is_legacy(&said.protocol_version) {
+        return Err(OpenError::Version { offered: said.protocol_version });
+    }
+    Ok(Introduction {
+        protocol_version: said.protocol_version,
+        server_info: said.server_info.map(RawJson::of),
+        capabilities: said.capabilities.map(RawJson::of),
+        instructions: said.instructions,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Discovery<'a> {
+    supported_versions: Vec<String>,
+    #[serde(borrow, default)]
+    capabilities: Option<&'a RawValue>,
+    #[serde(default)]
+    instructions: Option<String>,
+}
+
+fn read_discovery(result: &RawJson) -> Result<Introduction, OpenError> {
+    let said: Discovery<'_> = result.read().map_err(|error| malformed("server/discover", error))?;
+    if !said.supported_versions.iter().any(|version| version == NEWEST_MODERN) {
+        return Err(OpenError::NoCommonVersion { supported: said.supported_versions.join(", ") });
+    }
+    Ok(Introduction {
+        protocol_version: NEWEST_MODERN.to_owned(),
+        server_info: server_info(result),
+        capabilities: said.capabilities.map(RawJson::of),
+        instructions: said.instructions,
+    })
+}
+
+fn malformed(method: &'static str, why: impl ToString) -> OpenError {
+    OpenError::Malformed { method, why: why.to_string() }
+}
+
+impl Session {
+    fn legacy(peer: &Peer, introduction: Introduction) -> Self {
+        Self::new(peer, Era::Legacy, introduction)
+    }
+
+    fn modern(peer: &Peer, introduction: Option<Introduction>) -> Self {
+        let unknown = || Introduction { protocol_version: NEWEST_MODERN.to_owned(), ..Introduction::default() };
+        Self::new(peer, Era::Modern, introduction.unwrap_or_else(unknown))
+    }
+
+    fn new(peer: &Peer, era: Era, introduction: Introduction) -> Self {
+        Self { peer: peer.clone(), era, introduction: Arc::new(introduction), tokens: 0, doubt: None }
+    }
+}

@@ -1,0 +1,320 @@
+//! The few payloads that we look into; all others pass through untouched. Pure.
+//!
+//! From an [`Ask`] to a method and its params, and from a result or an error back to an outcome. Params are rebuilt
+//! member by member: what a caller wrote is only ever a value in them.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::era::{Era, NEWEST_MODERN};
+use crate::exchange::{Ask, CallError, Event, ListKind, Members, Outcome, RawJson};
+use crate::rpc::ErrorObject;
+
+/// Names of `_meta` that only the protocol itself may use.
+const RESERVED: &str = "io.modelcontextprotocol/";
+
+/// Whom we say we are.
+#[derive(serde::Serialize)]
+pub(super) struct ClientInfo {
+    name: &'static str,
+    version: &'static str,
+}
+
+pub(super) const CLIENT: ClientInfo = ClientInfo { name: "spawnling", version: env!("CARGO_PKG_VERSION") };
+
+/// The method that asks this.
+pub(crate) const fn method(ask: &Ask) -> &'static str {
+    match ask {
+        Ask::Tool { .. } => "tools/call",
+        Ask::Prompt { .. } => "prompts/get",
+        Ask::Resource { .. } => "resources/read",
+        Ask::List(ListKind::Tools) => "tools/list",
+        Ask::List(ListKind::Resources) => "resources/list",
+        Ask::List(ListKind::ResourceTemplates) => "resources/templates/list",
+        Ask::List(ListKind::Prompts) => "prompts/list",
+        Ask::Complete { .. } => "completion/complete",
+        Ask::Ping => "ping",
+    }
+}
+
+/// What goes into one request beside the question itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extras<'a> {
+    /// The page of a list.
+    pub(super) cursor: Option<&'a RawJson>,
+    /// Asks for progress and log messages under this token.
+    pub(super) token: Option<u64>,
+}
+
+/// The params of a question.
+pub(super) fn params(ask: &Ask, era: Era, extras: Extras<'_>) -> Members {
+    let mut params: Members = Vec::new();
+    let mut put = |name: &str, value: RawJson| params.push((name.to_owned(), value));
+    let extra: &[(String, RawJson)] = match ask {
+        Ask::Tool { name, arguments, extra } | Ask::Prompt { name, arguments, extra } => {
+            put("name", RawJson::of(name));
+            if let Some(arguments) = arguments {
+                put("arguments", arguments.clone());
+            }
+            extra
+        }
+        Ask::Resource { uri, extra } => {
+            put("uri", RawJson::of(uri));
+            extra
+        }
+        Ask::Complete { params } => params,
+        Ask::List(_) => {
+            if let Some(cursor) = extras.cursor {
+                put("cursor", cursor.clone());
+            }
+            &[]
+        }
+        Ask::Ping => &[],
+    };
+    for (name, value) in extra {
+        if name != "_meta" && !params.iter().any(|(taken, _)| taken == name) {
+            params.push((name.clone(), value.clone()));
+        }
+    }
+    let theirs = extra.iter().find(|(name, _)| name == "_meta").map(|(_, meta)| meta);
+    if let Some(meta) = meta(era, extras.token, theirs) {
+        params.push(("_meta".to_owned(), meta));
+    }
+    params
+}
+
+/// `_meta`: what the era wants, our progress token, and what the caller may add (trace context, for example).
+pub(super) fn meta(era: Era, token: Option<u64>, theirs: Option<&RawJson>) -> Option<RawJson> {
+    let mut meta: Members = theirs.and_then(|theirs| theirs.members().ok()).unwrap_or_default();
+    meta.retain(|(name, _)| !name.starts_with(RESERVED) && name != "progressToken");
+    let mut put = |name: &str, value: RawJson| meta.push((name.to_owned(), value));
+    if era == Era::Modern {
+        put("io.modelcontextprotocol/protocolVersion", RawJson::of(NEWEST_MODERN));
+        put("io.modelcontextprotocol/clientInfo", RawJson::of(&CLIENT));
+        // Nothing is declared that a caller over plain HTTP could not answer.
+        put("io.modelcontextprotocol/clientCapabilities", RawJson::empty_object());
+    }
+    if let Some(token) = token {
+        put("progressToken", RawJson::of(&token));
+        if era == Era::Modern {
+            // Without it a modern server must not log at all.
+            put("io.modelcontextprotocol/logLevel", RawJson::of("debug"));
+        }
+    }
+    (!meta.is_empty()).then(|| RawJson::object(&meta))
+}
+
+/// What of a result decides anything. A member that occurs twice makes it unreadable, on purpose.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Peek<'a> {
+    #[serde(borrow, default)]
+    result_type: Option<Cow<'a, str>>,
+    #[serde(default)]
+    is_error: Option<bool>,
+    #[serde(borrow, default)]
+    next_cursor: Option<&'a RawValue>,
+    #[serde(default)]
+    ttl_ms: Option<i64>,
+    #[serde(borrow, default, rename = "_meta")]
+    meta: Option<&'a RawValue>,
+}
+
+/// A result that cannot be what it should be.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unreadable(pub(crate) String);
+
+/// One page of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) items: Vec<RawJson>,
+    pub(super) next: Option<RawJson>,
+    pub(super) ttl: Option<Duration>,
+}
+
+/// A good answer's meaning, for anything but a list.
+pub(super) fn outcome(ask: &Ask, result: RawJson) -> Result<Result<Outcome, CallError>, Unreadable> {
+    let peek = peek(&result)?;
+    let failed = matches!(ask, Ask::Tool { .. }) && peek.is_error == Some(true);
+    match peek.result_type.as_deref() {
+        // An older server has no such member, and means "complete".
+        None | Some("complete") if failed => Ok(Err(CallError::ToolError { result })),
+        None | Some("complete") => Ok(Ok(Outcome::Result(result))),
+        Some("input_required") => Ok(Err(CallError::InputRequired { result })),
+        Some(other) => Err(Unreadable(format!("unknown resultType {other:?}"))),
+    }
+}
+
+/// A page of a list.
+pub(super) fn page(kind: ListKind, result: &RawJson) -> Result<Page, Unreadable> {
+    let peek = peek(result)?;
+    let members = result.members().map_err(|error| Unreadable(error.to_string()))?;
+    let items = members.iter().find(|(name, _)| name == kind.member()).and_then(|(_, items)| items.elements());
+    let Some(items) = items else {
+        return Err(Unreadable(format!("a list without an array {:?}", kind.member())));
+    };
+    // An empty string is a cursor too; only its absence, or null, ends the list.
+    let next = peek.next_cursor.map(|cursor| RawJson::of(cursor));
+    Ok(Page { items, next, ttl: peek.ttl_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0))) })
+}
+
+/// Whether a result is one that only a modern server gives.
+pub(super) fn is_modern(result: &RawJson) -> bool {
+    peek(result).is_ok_and(|peek| peek.result_type.is_some())
+}
+
+/// `serverInfo` in a modern result's `_meta`.
+pub(super) fn server_info(result: &RawJson) -> Option<RawJson> {
+    let meta = RawJson::of(peek(result).ok()?.meta?);
+    let found = meta.members().ok()?.into_iter().find(|(name, _)| name == "io.modelcontextprotocol/serverInfo");
+    found.map(|(_, info)| info)
+}
+
+fn peek(result: &RawJson) -> Result<Peek<'_>, Unreadable> {
+    if !result.as_str().starts_with('{') {
+        return Err(Unreadable("a result that is no object".to_owned()));
+    }
+    result.read().map_err(|error| Unreadable(format!("an unreadable result: {error}")))
+}
+
+/// An error's meaning, by what was asked. Sources: the error codes of the protocol; -32002 and free text from older
+/// servers, which say -32602 for an unknown tool and for bad arguments alike.
+pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
+    let ErrorObject { code, message, data } = error;
+    let says = |words: &[&str]| {
+        let message = message.to_lowercase();
+        words.iter().any(|word| message.contains(word))
+    };
+    match (code, ask) {
+        (-32601, _) => CallError::NotOffered { what: method(ask).to_owned() },
+        (-32602, Ask::Tool { name, .. }) if says(&["unknown tool", "tool not found", "no such tool"]) => {
+            CallError::UnknownTool { name: name.clone() }
+        }
+        (-32602, Ask::Prompt { name, .. }) if says(&["unknown prompt", "prompt not found", "no such prompt"]) => {
+            CallError::UnknownPrompt { name: name.clone() }
+        }
+        (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
+        (-32602, _) => CallError::InvalidArguments { message, violations: Vec::new() },
+        (-32021, _) => CallError::CapabilityRequired { message, data },
+        _ => CallError::ServerError { code, message, data },
+    }
+}
+
+/// The answer to a server's own question. It declares no capability that would let it ask anything but `ping`; but
+/// one that asks all the same, and would wait for ever, gets its answer.
+pub(crate) fn answer(method: &str) -> Result<RawJson, (i64, &'static str)> {
+    match method {
+        "ping" => Ok(RawJson::empty_object()),
+        _ => Err((-32601, "Method not found")),
+    }
+}
+
+/// What a notification tells a caller who listens.
+pub(crate) fn event(method: &str, params: Option<RawJson>) -> Option<Event> {
+    match method {
+        "notifications/progress" => params.map(Event::Progress),
+        "notifications/message" => params.map(Event::Log),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn raw(text: &str) -> RawJson {
+        RawJson::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn tool() -> Ask {
+        Ask::Tool { name: "add".to_owned(), arguments: Some(raw("{\"a\":1e400}")), extra: Vec::new() }
+    }
+
+    fn shown(params: &Members) -> String {
+        RawJson::object(params).as_str().to_owned()
+    }
+
+    #[test]
+    fn a_legacy_request_carries_nothing_but_the_question() {
+        let params = params(&tool(), Era::Legacy, Extras::default());
+        assert_eq!(shown(&params), r#"{"name":"add","arguments":{"a":1e400}}"#);
+    }
+
+    #[test]
+    fn a_modern_request_says_who_asks_each_time() {
+        let params = params(&tool(), Era::Modern, Extras { token: Some(7), cursor: None });
+        let text = shown(&params);
+        for part in ["protocolVersion\":\"2026-07-28\"", "clientCapabilities\":{}", "\"progressToken\":7"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_callers_members_never_replace_ours() {
+        let ask = Ask::Tool {
+            name: "add".to_owned(),
+            arguments: None,
+            extra: vec![
+                ("name".to_owned(), raw("\"other\"")),
+                ("requestState".to_owned(), raw("\"s\"")),
+                ("_meta".to_owned(), raw(r#"{"traceparent":"t","progressToken":1,"io.modelcontextprotocol/x":1}"#)),
+            ],
+        };
+        let text = shown(&params(&ask, Era::Legacy, Extras::default()));
+        assert_eq!(text, r#"{"name":"add","requestState":"s","_meta":{"traceparent":"t"}}"#);
+    }
+
+    #[test]
+    fn a_result_means_what_its_type_says() {
+        let cases = [
+            (r#"{"content":[]}"#, "ok"),
+            (r#"{"content":[],"isError":false,"resultType":"complete"}"#, "ok"),
+            (r#"{"content":[],"isError":true}"#, "tool error"),
+            (r#"{"resultType":"input_required","requestState":"s"}"#, "input"),
+            (r#"{"resultType":"task"}"#, "unreadable"),
+            (r#"{"isError":true,"isError":false}"#, "unreadable"),
+            ("[]", "unreadable"),
+        ];
+        for (result, expected) in cases {
+            let is = match outcome(&tool(), raw(result)) {
+                Ok(Ok(_)) => "ok",
+                Ok(Err(CallError::ToolError { .. })) => "tool error",
+                Ok(Err(CallError::InputRequired { .. })) => "input",
+                Ok(Err(_)) => "other",
+                Err(_) => "unreadable",
+            };
+            assert_eq!(is, expected, "{result}");
+        }
+    }
+
+    #[test]
+    fn a_page_ends_the_list_only_without_a_cursor() {
+        let page = |text| super::page(ListKind::Tools, &raw(text)).unwrap();
+        assert!(page(r#"{"tools":[]}"#).next.is_none());
+        assert!(page(r#"{"tools":[],"nextCursor":null}"#).next.is_none());
+        let last = page(r#"{"tools":[{"a":1}],"nextCursor":"","ttlMs":-5}"#);
+        assert_eq!(last.next.unwrap().as_str(), "\"\"");
+        assert_eq!((last.items.len(), last.ttl), (1, Some(Duration::ZERO)));
+        assert!(super::page(ListKind::Tools, &raw("{\"prompts\":[]}")).is_err());
+    }
+
+    #[test]
+    fn an_error_is_read_by_what_was_asked() {
+        let error = |ask: &Ask, code, message: &str| {
+            super::error(ask, ErrorObject { code, message: message.to_owned(), data: None })
+        };
+        let resource = Ask::Resource { uri: "u".to_owned(), extra: Vec::new() };
+        assert!(matches!(error(&tool(), -32602, "Unknown tool: x"), CallError::UnknownTool { .. }));
+        assert!(matches!(error(&tool(), -32602, "bad"), CallError::InvalidArguments { .. }));
+        assert!(matches!(error(&resource, -32002, "bad"), CallError::UnknownResource { .. }));
+        assert!(matches!(error(&resource, -32602, "bad"), CallError::UnknownResource { .. }));
+        assert!(matches!(error(&tool(), -32601, "bad"), CallError::NotOffered { .. }));
+        assert!(matches!(error(&tool(), -32042, "bad"), CallError::ServerError { .. }));
+    }
+}

@@ -1,0 +1,91 @@
+//! A new server for every call: spawned for it, ended with it, shared with nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Home, Lease, Strategy};
+use crate::deadline::{Deadline, EarlyEnd};
+use crate::exchange::{Receipt, Seat};
+use crate::instance::{self, HalfBorn, Instance, Server};
+
+/// More than any probe takes; it has a bound of its own.
+const PROBE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The strategy `fresh`.
+pub(crate) struct Fresh(Arc<Nest>);
+
+struct Nest {
+    server: Arc<Server>,
+    /// Siblings that learn the server's era; one at a time.
+    probes: TaskTracker,
+    probing: AtomicBool,
+    stop: CancellationToken,
+}
+
+impl Fresh {
+    /// Fresh instances of `server`.
+    pub(crate) fn new(server: Arc<Server>) -> Self {
+        let (probes, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self(Arc::new(Nest { server, probes, probing: AtomicBool::new(false), stop }))
+    }
+}
+
+impl Strategy for Fresh {
+    fn name(&self) -> &'static str {
+        "fresh"
+    }
+
+    fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
+        async move {
+            let instance = Instance::start(&self.0.server, seat, end).await?;
+            let home = Arc::clone(&self.0) as Arc<dyn Home>;
+            Ok(Lease { instance, home })
+        }
+        .boxed()
+    }
+
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        async {
+            self.0.stop.cancel();
+            self.0.probes.close();
+            self.0.probes.wait().await;
+        }
+        .boxed()
+    }
+}
+
+impl Home for Nest {
+    fn take_back(self: Arc<Self>, instance: Instance) -> BoxFuture<'static, Receipt> {
+        async move {
+            let (receipt, seat) = instance.end().await;
+            if let Some(seat) = seat {
+                self.learn(seat);
+            }
+            receipt
+        }
+        .boxed()
+    }
+}
+
+impl Nest {
+    /// Finds out the server's era in the seat of the call that has just ended: its caller has its answer, and no
+    /// tree more than was admitted is alive.
+    fn learn(self: Arc<Self>, seat: Seat) {
+        let known = self.server.era().is_some();
+        if known || self.stop.is_cancelled() || self.probing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let nest = Arc::clone(&self);
+        self.probes.spawn(async move {
+            let end = EarlyEnd::new(CancellationToken::new(), nest.stop.clone(), Deadline::within(PROBE_DEADLINE));
+            instance::probe(&nest.server, seat, &end).await;
+            nest.probing.store(false, Ordering::Relaxed);
+        });
+    }
+}
