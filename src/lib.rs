@@ -4,6 +4,7 @@ mod catalog;
 mod child {
     pub(crate) mod spec;
 }
+mod cli;
 mod config;
 mod deadline;
 mod exchange;
