@@ -21,7 +21,7 @@ pub(crate) mod admission;
 
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    Answer, CallError, CallId, Fault, OnError, Outcome, Phase, Receipt, Reply, Request, Seat, Step, Times,
+    About, Answer, CallError, CallId, Fault, OnError, Outcome, Phase, Receipt, Reply, Request, Seat, Step, Times,
 };
 use crate::strategy::{Lease, Strategy};
 use admission::Admission;
@@ -69,9 +69,9 @@ impl Calls {
         self.parts.admission.limits()
     }
 
-    /// The strategy's name.
-    pub(crate) fn strategy(&self) -> &'static str {
-        self.parts.strategy.name()
+    /// What can be told without starting anything.
+    pub(crate) fn about(&self) -> About {
+        self.parts.strategy.about()
     }
 
     /// Makes one call in a task of its own, and waits for the answer.
@@ -176,6 +176,7 @@ async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Tim
         answer.failure = lease.introduce(end).await.err();
     }
     for Step { ask, gate } in request.steps {
+        let learning = gate.is_some();
         let outcome = lease.ask(&ask, request.events.as_ref(), end).await;
         if let (Ok(Outcome::Listed(listed)), Some(gate)) = (&outcome, gate)
             && let Err(refused) = gate.pass(listed)
@@ -190,7 +191,8 @@ async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Tim
             }
             failed @ Err(_) => {
                 answer.steps.push(failed);
-                if request.on_error == OnError::Stop {
+                // What could not be learned stands in nobody's way: the server itself will judge.
+                if request.on_error == OnError::Stop && !learning {
                     break;
                 }
             }

@@ -1,33 +1,48 @@
-//! What each server offers. (Signatures only, for now.)
+//! What each server offers: lists and schemas, learned by a call, kept while fresh; checks arguments.
+//!
+//! No process is spent on a call that cannot succeed, and none is spent only to find that out: arguments are checked
+//! against the last known list, and while none is known the call itself learns it, inside its own process, before the
+//! tool is asked. A refusal that rests on a list which is no longer fresh is never given: the call learns anew.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedMutexGuard;
+
+mod schema;
+mod shelf;
+
+use crate::call::Calls;
 use crate::deadline::Deadline;
-use crate::exchange::{Answer, CallId, Introduction, ListKind, Request};
+use crate::exchange::fault::Violation;
+use crate::exchange::{
+    About, Answer, Ask, CallError, CallId, Gate, Introduction, LastWords, ListKind, Listed, OnError, Outcome, Phase,
+    RawJson, Reply, Request, Step, Times,
+};
+use shelf::{Kept, Shelf, Verdict};
 
-/// One server, as the dialects see it.
-#[derive(Debug)]
-pub(crate) struct Catalog {
-    name: Arc<str>,
+/// What is done with arguments that break the tool's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validate {
+    /// They are refused.
+    Enforce,
+    /// They are sent, and that is logged.
+    Warn,
+    /// They are not looked at.
+    Off,
 }
 
-/// What can be told of a server without asking it.
+/// What of a server's configuration concerns its catalog.
 #[derive(Debug, Clone)]
-pub(crate) struct Summary {
-    /// The configured name.
-    pub(crate) name: Arc<str>,
-    /// `fresh`
-    pub(crate) strategy: &'static str,
-    /// `auto`, `legacy` or `modern`, as configured.
+pub(crate) struct Settings {
+    /// Whether arguments are checked.
+    pub(crate) validate: Validate,
+    /// How long a list stays fresh if the server does not say.
+    pub(crate) list_ttl: Duration,
+    /// `auto`, `legacy` or `modern`.
     pub(crate) protocol: &'static str,
-    /// The era that it was found to speak, if that is known by now.
-    pub(crate) era: Option<&'static str>,
-    /// What makes its trees killable as a whole: `group`.
-    pub(crate) containment: &'static str,
-    /// Seats, queue, times and sizes that are enforced.
+    /// The limits to be shown.
     pub(crate) limits: LimitsInForce,
-    /// What it said of itself when it was last opened.
-    pub(crate) introduction: Option<Arc<Introduction>>,
 }
 
 /// The limits of one server, all of them enforced.
@@ -35,16 +50,52 @@ pub(crate) struct Summary {
 pub(crate) struct LimitsInForce {
     pub(crate) concurrent: usize,
     pub(crate) queue: usize,
-    pub(crate) queue_timeout: std::time::Duration,
-    pub(crate) deadline: std::time::Duration,
-    pub(crate) open_deadline: std::time::Duration,
-    /// bytes of one message
+    pub(crate) queue_timeout: Duration,
+    /// The whole call.
+    pub(crate) deadline: Duration,
+    /// Its start and its handshake.
+    pub(crate) open_deadline: Duration,
+    /// Bytes of one message.
     pub(crate) output: usize,
-    /// bytes of stderr kept
+    /// Bytes of stderr kept.
     pub(crate) stderr: usize,
 }
 
+/// What can be told of a server without asking it.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    /// The configured name.
+    pub(crate) name: Arc<str>,
+    /// Strategy, era and containment.
+    pub(crate) about: About,
+    /// `auto`, `legacy` or `modern`, as configured.
+    pub(crate) protocol: &'static str,
+    /// What is enforced.
+    pub(crate) limits: LimitsInForce,
+    /// What it said of itself when it was last opened.
+    pub(crate) introduction: Option<Arc<Introduction>>,
+}
+
+/// One server, as the dialects see it.
+pub(crate) struct Catalog {
+    name: Arc<str>,
+    calls: Calls,
+    settings: Settings,
+    shelves: Arc<[Shelf; 4]>,
+    introduction: Mutex<Option<Arc<Introduction>>>,
+    introducing: tokio::sync::Mutex<()>,
+}
+
+/// A tool step, as far as it can be checked.
+type Checked = (usize, String, Option<RawJson>);
+
 impl Catalog {
+    /// A catalog of the server behind `calls`.
+    pub(crate) fn new(name: Arc<str>, calls: Calls, settings: Settings) -> Self {
+        let (shelves, introduction) = (Arc::default(), Mutex::default());
+        Self { name, calls, settings, shelves, introduction, introducing: tokio::sync::Mutex::default() }
+    }
+
     /// Its configured name.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
@@ -52,27 +103,195 @@ impl Catalog {
 
     /// What can be told without asking it.
     pub(crate) fn summary(&self) -> Summary {
-        todo!()
+        Summary {
+            name: Arc::clone(&self.name),
+            about: self.calls.about(),
+            protocol: self.settings.protocol,
+            limits: self.settings.limits,
+            introduction: self.introduction(),
+        }
     }
 
     /// The configured budget of a whole call; a caller may ask for less, not for more.
-    pub(crate) fn deadline(&self) -> std::time::Duration {
-        todo!()
+    pub(crate) const fn deadline(&self) -> Duration {
+        self.settings.limits.deadline
+    }
+
+    /// The calls behind it, for whoever stops them.
+    pub(crate) const fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// Makes one call, its tool arguments checked against the last known schema. Dropping the future hangs up.
-    pub(crate) async fn call(&self, _request: Request) -> Answer {
-        todo!()
+    pub(crate) async fn call(&self, request: Request) -> Answer {
+        let tools = checkable(&request.steps);
+        if self.settings.validate == Validate::Off || tools.is_empty() {
+            return self.run(request).await;
+        }
+        let shelf = self.shelf(ListKind::Tools);
+        let Some(kept) = shelf.kept() else {
+            return self.learn_and_run(request, tools, None).await;
+        };
+        let Err(refusal) = judge(&kept, &tools, self.settings.validate) else { return self.run(request).await };
+        if kept.is_fresh() {
+            return Answer::refused(request.id, refusal, Times::default());
+        }
+        // The list is old: before anybody is refused it is learned anew, once for all who wait for it.
+        let arrived = Instant::now();
+        let asking = match self.turn(shelf, request.deadline).await {
+            Ok(asking) => asking,
+            Err(late) => return Answer::refused(request.id, late, Times::default()),
+        };
+        match shelf.kept().filter(|kept| kept.learned > arrived) {
+            Some(kept) => match judge(&kept, &tools, self.settings.validate) {
+                Ok(()) => self.run(request).await,
+                Err(refusal) => Answer::refused(request.id, refusal, Times::default()),
+            },
+            None => self.learn_and_run(request, tools, Some(asking)).await,
+        }
     }
 
-    /// One list, all pages: from memory while it is fresh, else asked of the server, once for all who wait.
-    /// The answer has one step: `Outcome::Listed`.
-    pub(crate) async fn list(&self, _id: CallId, _kind: ListKind, _deadline: Deadline) -> Answer {
-        todo!()
+    /// One list, all pages: from memory while it is fresh, else asked of the server, once for all who wait. The answer
+    /// has one step: [`Outcome::Listed`].
+    pub(crate) async fn list(&self, id: CallId, kind: ListKind, deadline: Deadline) -> Answer {
+        let shelf = self.shelf(kind);
+        if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh()) {
+            return listed(id, &kept);
+        }
+        let arrived = Instant::now();
+        let _asking = match self.turn(shelf, deadline).await {
+            Ok(asking) => asking,
+            Err(late) => return Answer::refused(id, late, Times::default()),
+        };
+        // Whoever was asking meanwhile has asked for us too, however short its answer stays fresh.
+        if let Some(kept) = shelf.kept().filter(|kept| kept.learned > arrived) {
+            return listed(id, &kept);
+        }
+        let answer = self.run(plain(id, vec![Ask::List(kind).into()], deadline)).await;
+        if let [Ok(Outcome::Listed(listed))] = &*answer.steps {
+            shelf.put(listed, self.settings.list_ttl);
+        }
+        answer
     }
 
-    /// What the server says of itself; asked of it when it is not known. The answer has no steps.
-    pub(crate) async fn introduce(&self, _id: CallId, _deadline: Deadline) -> Answer {
-        todo!()
+    /// What the server says of itself; asked of it when that is not known. The answer has no steps.
+    pub(crate) async fn introduce(&self, id: CallId, deadline: Deadline) -> Answer {
+        if let Some(known) = self.known(id) {
+            return known;
+        }
+        let _introducing = tokio::select! {
+            turn = self.introducing.lock() => turn,
+            () = deadline.passed() => return Answer::refused(id, late(deadline), Times::default()),
+        };
+        match self.known(id) {
+            Some(known) => known,
+            None => self.run(plain(id, Vec::new(), deadline)).await,
+        }
     }
+
+    /// A call that learns the tools first, in its own process, and goes on only if its arguments fit them.
+    async fn learn_and_run(
+        &self,
+        mut request: Request,
+        tools: Vec<Checked>,
+        asking: Option<OwnedMutexGuard<()>>,
+    ) -> Answer {
+        let (shelves, settings) = (Arc::clone(&self.shelves), self.settings.clone());
+        let gate = Gate::new(move |listed| {
+            let kept = shelves[ListKind::Tools as usize].put(listed, settings.list_ttl);
+            drop(asking);
+            judge(&kept, &tools, settings.validate)
+        });
+        request.steps.insert(0, Step { ask: Ask::List(ListKind::Tools), gate: Some(gate) });
+        let mut answer = self.run(request).await;
+        if !answer.steps.is_empty() {
+            answer.steps.remove(0);
+        }
+        answer
+    }
+
+    async fn run(&self, request: Request) -> Answer {
+        let answer = self.calls.run(request).await;
+        if let Some(said) = &answer.introduction {
+            let mut known = self.introduction.lock().unwrap_or_else(PoisonError::into_inner);
+            // A modern server that was not discovered has said less than what may be known already.
+            if said.capabilities.is_some() || known.is_none() {
+                *known = Some(Arc::clone(said));
+            }
+        }
+        answer
+    }
+
+    /// The answer to an introduction that took place already.
+    fn known(&self, id: CallId) -> Option<Answer> {
+        let introduction = self.introduction().filter(|introduction| introduction.capabilities.is_some())?;
+        Some(Answer { introduction: Some(introduction), ..nothing(id) })
+    }
+
+    fn introduction(&self) -> Option<Arc<Introduction>> {
+        self.introduction.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn shelf(&self, kind: ListKind) -> &Shelf {
+        &self.shelves[kind as usize]
+    }
+
+    async fn turn(&self, shelf: &Shelf, deadline: Deadline) -> Result<OwnedMutexGuard<()>, CallError> {
+        tokio::select! {
+            turn = Arc::clone(&shelf.asking).lock_owned() => Ok(turn),
+            () = deadline.passed() => Err(late(deadline)),
+        }
+    }
+}
+
+/// The tool steps, with their places.
+fn checkable(steps: &[Step]) -> Vec<Checked> {
+    let tool = |(place, step): (usize, &Step)| match &step.ask {
+        Ask::Tool { name, arguments, .. } => Some((place, name.clone(), arguments.clone())),
+        _ => None,
+    };
+    steps.iter().enumerate().filter_map(tool).collect()
+}
+
+/// What a list says of all tool steps; the first refusal is the answer.
+fn judge(kept: &Kept, tools: &[Checked], validate: Validate) -> Result<(), CallError> {
+    for (place, name, arguments) in tools {
+        let refusal = match kept.judge(name, arguments.as_ref()) {
+            Verdict::Fine => continue,
+            Verdict::Unknown => CallError::UnknownTool { name: name.clone() },
+            Verdict::Invalid(violations) => invalid(*place, name, violations),
+        };
+        if validate == Validate::Enforce {
+            return Err(refusal);
+        }
+        tracing::warn!(tool = name, error = %refusal, "sent all the same, as configured");
+    }
+    Ok(())
+}
+
+fn invalid(place: usize, tool: &str, violations: Vec<Violation>) -> CallError {
+    let message = match (place, &*violations) {
+        (0, [only]) if only.pointer.is_empty() => only.message.clone(),
+        (0, [first, ..]) => format!("{} at {}", first.message, first.pointer),
+        _ => format!("step {} ({tool})", place + 1),
+    };
+    CallError::InvalidArguments { message, violations }
+}
+
+fn listed(id: CallId, kept: &Kept) -> Answer {
+    Answer { steps: vec![Ok(Outcome::Listed(Arc::<Listed>::clone(&kept.listed)))], ..nothing(id) }
+}
+
+fn nothing(id: CallId) -> Answer {
+    let (steps, times) = (Vec::new(), Times::default());
+    Answer { id, steps, failure: None, times, introduction: None, receipt: None }
+}
+
+fn plain(id: CallId, steps: Vec<Step>, deadline: Deadline) -> Request {
+    Request { id, steps, on_error: OnError::Stop, deadline, events: None, reply: Reply::WhenKnown }
+}
+
+fn late(deadline: Deadline) -> CallError {
+    let words = Box::new(LastWords::default());
+    CallError::DeadlineExceeded { phase: Phase::Queue, after: deadline.budget(), words }
 }

@@ -221,6 +221,17 @@ pub(crate) struct Introduction {
     pub(crate) instructions: Option<String>,
 }
 
+/// What can be told of a server without asking it, by those who would start it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About {
+    /// Where its instances come from: `fresh`.
+    pub(crate) strategy: &'static str,
+    /// `legacy` or `modern`, if that is known by now.
+    pub(crate) era: Option<&'static str>,
+    /// What makes its trees killable as a whole: `group`.
+    pub(crate) containment: &'static str,
+}
+
 /// Where the time of one call went. `None`: it never came to that phase.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Times {

@@ -3,6 +3,8 @@
 mod call;
 mod catalog;
 mod child;
+mod cli;
+mod config;
 mod deadline;
 mod exchange;
 mod instance;

@@ -13,13 +13,13 @@ mod fresh;
 pub(crate) use fresh::Fresh;
 
 use crate::deadline::EarlyEnd;
-use crate::exchange::{Ask, CallError, Events, Introduction, Outcome, Receipt, Seat, Times};
+use crate::exchange::{About, Ask, CallError, Events, Introduction, Outcome, Receipt, Seat, Times};
 use crate::instance::{HalfBorn, Instance};
 
 /// Who gets which server.
 pub(crate) trait Strategy: Send + Sync {
-    /// The name in configuration and listings.
-    fn name(&self) -> &'static str;
+    /// What can be told without starting anything.
+    fn about(&self) -> About;
 
     /// A live, opened server for one call. The seat goes with the tree.
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>>;

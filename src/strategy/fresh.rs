@@ -11,8 +11,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{Home, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd};
-use crate::exchange::{Receipt, Seat};
+use crate::exchange::{About, Receipt, Seat};
 use crate::instance::{self, HalfBorn, Instance, Server};
+use crate::mcp::era::Era;
 
 /// More than any probe takes; it has a bound of its own.
 const PROBE_DEADLINE: Duration = Duration::from_secs(60);
@@ -37,8 +38,9 @@ impl Fresh {
 }
 
 impl Strategy for Fresh {
-    fn name(&self) -> &'static str {
-        "fresh"
+    fn about(&self) -> About {
+        let server = &self.0.server;
+        About { strategy: "fresh", era: server.era().map(Era::name), containment: server.containment().name() }
     }
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {

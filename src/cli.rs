@@ -1,0 +1,300 @@
+//! Every flag and subcommand, as data, and the text that a newcomer can work from.
+//!
+//! Nothing here acts. What a flag's text means is decided in `config`, together with what files and variables say, so
+//! that all mistakes are reported at once; only the words of `call` are put together here, into the object they mean.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Sources, Surroundings};
+
+mod words;
+
+pub(crate) use words::{Arguments, ArgumentsError, arguments, arguments_from};
+
+/// Gives every HTTP request its own fresh MCP server process.
+#[derive(Debug, Parser)]
+#[command(name = "spawnling", version, about, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = TOP_HELP)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const TOP_HELP: &str = "\
+Examples:
+  spawnling serve                              try it: two built-in servers on http://127.0.0.1:5001
+  spawnling serve -- uvx mcp-server-time       one server, called `default`, without any file
+  spawnling serve --config spawnling.toml      the servers of a file; an mcp.json of other clients will do
+  spawnling tools time                         what a server offers
+  spawnling call time get_current_time timezone=UTC
+
+Without --config, the file is $SPAWNLING_CONFIG, else spawnling.toml in the current directory.
+`spawnling COMMAND --help` tells more.";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the configured MCP servers over HTTP
+    Serve(Serve),
+    /// Call one tool, print its result, and prove its server dead
+    Call(Call),
+    /// List the tools of a server
+    Tools(Tools),
+    /// Check the configuration, and start every server of it once
+    Check(Check),
+    /// Be the built-in MCP server, on standard input and output
+    Demo(DemoArgs),
+}
+
+/// What the commands that need servers have in common.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Setup {
+    /// Configuration file: TOML, or the {"mcpServers": {...}} JSON of other MCP clients
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// A server's command and its arguments, in place of a file; the server is called `default`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+impl Setup {
+    /// What this says of the configuration.
+    pub(crate) fn sources(&self, surroundings: Surroundings) -> Sources {
+        Sources { config: self.config.clone(), command: self.command.clone(), ..Sources::plain(surroundings) }
+    }
+}
+
+/// `spawnling serve`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    setup: Setup,
+
+    /// Address to listen on, 127.0.0.1:5001 by default; may be given again; port 0 picks a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+
+    /// Listen on addresses that other machines can reach, though nobody is asked for a token
+    #[arg(long)]
+    insecure: bool,
+
+    /// How long running calls may go on after SIGTERM: 1500ms, 30s, 2m [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    drain: Option<String>,
+
+    /// How the log on standard error is written; auto: human on a terminal, else json
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    pub(crate) log_format: LogFormat,
+}
+
+const SERVE_HELP: &str = "\
+Examples:
+  spawnling serve
+  curl http://127.0.0.1:5001/v1/servers
+  curl http://127.0.0.1:5001/v1/servers/demo/tools
+  curl -X POST http://127.0.0.1:5001/api/browser-agent -H 'Content-Type: application/json' \\
+       -d '{\"task\": \"Go to http://127.0.0.1:5001/\"}'
+
+  spawnling serve --listen 127.0.0.1:0 -- npx -y @modelcontextprotocol/server-everything
+
+Once it is ready, one line per address is printed: spawnling listening on http://127.0.0.1:5001
+Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between), SPAWNLING_CACHE_DIR;
+MCP_BROWSER_USE_DIR puts mcp-server-browser-use of that directory behind /api/browser-agent.
+Flags come before variables, variables before the file.";
+
+impl Serve {
+    /// What this says of the configuration.
+    pub(crate) fn sources(&self, surroundings: Surroundings) -> Sources {
+        Sources {
+            listen: self.listen.clone(),
+            insecure: self.insecure,
+            drain: self.drain.clone(),
+            ..self.setup.sources(surroundings)
+        }
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Human on a terminal, else JSON
+    Auto,
+    /// Lines to read
+    Human,
+    /// One JSON object per line
+    Json,
+}
+
+/// `spawnling call`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = CALL_HELP)]
+pub(crate) struct Call {
+    /// Server, by its configured name
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+
+    /// Tool of that server
+    #[arg(value_name = "TOOL")]
+    pub(crate) tool: String,
+
+    /// Arguments: key=value words, or one JSON object, or - to read the object from standard input
+    #[arg(value_name = "JSON | KEY=VALUE")]
+    pub(crate) words: Vec<String>,
+
+    /// Time for the whole call, such as 1500ms, 30s, 2m; at most what is configured
+    #[arg(long, value_name = "TIME")]
+    pub(crate) timeout: Option<String>,
+
+    /// Wait until the server is dead, and print what is known of its end
+    #[arg(long)]
+    pub(crate) receipt: bool,
+
+    /// Where servers come from.
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+}
+
+const CALL_HELP: &str = "\
+Examples:
+  spawnling call time get_current_time timezone=Europe/Berlin
+  spawnling call demo echo '{\"message\": \"hello\"}'
+  echo '{\"message\": \"hello\"}' | spawnling call demo echo -
+  spawnling call --receipt default get_current_time timezone=UTC -- uvx mcp-server-time
+
+A value that is a JSON number, true, false, null, list or object is taken as such: depth=3,
+tags='[\"a\"]'. Every other one is a string; a string that looks like a number has to be said in JSON:
+  spawnling call demo echo '{\"message\": \"3\"}'";
+
+/// `spawnling tools`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = TOOLS_HELP)]
+pub(crate) struct Tools {
+    /// Server, by its configured name
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: String,
+
+    /// Print the list as the server gave it, schemas included
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Where servers come from.
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+}
+
+const TOOLS_HELP: &str = "\
+Examples:
+  spawnling tools demo
+  spawnling tools default --json -- uvx mcp-server-time";
+
+/// `spawnling check`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = CHECK_HELP)]
+pub(crate) struct Check {
+    /// Where servers come from.
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+}
+
+const CHECK_HELP: &str = "\
+Examples:
+  spawnling check
+  spawnling check --config mcp.json
+  spawnling check -- uvx mcp-server-time
+
+Every mistake in the file is named with its line and column.";
+
+/// `spawnling demo`. To be replaced by `crate::demo::Args`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoArgs {}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    fn surroundings() -> Surroundings {
+        Surroundings {
+            environment: std::iter::empty().collect(),
+            dir: "/work".into(),
+            program: "/bin/s".into(),
+        }
+    }
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_examples() {
+        let mut cli = Cli::command();
+        assert!(cli.render_long_help().to_string().contains("Examples:"));
+        for command in
+            cli.get_subcommands_mut().filter(|command| !["demo", "help"].contains(&command.get_name()))
+        {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Examples:\n  spawnling"), "{help}");
+        }
+    }
+
+    #[test]
+    fn serve_hands_on_everything_that_was_said() {
+        let line = "spawnling serve --config a.toml --listen 127.0.0.1:1 --listen [::1]:2 --insecure --drain 5s \
+                    --log-format json -- uvx --from x y";
+        let Ok(Command::Serve(serve)) = parse(line) else { panic!("not taken") };
+        assert_eq!(serve.log_format, LogFormat::Json);
+        let sources = serve.sources(surroundings());
+        assert_eq!(sources.config, Some("a.toml".into()));
+        assert_eq!(sources.listen, ["127.0.0.1:1", "[::1]:2"]);
+        assert!(sources.insecure);
+        assert_eq!(sources.drain.as_deref(), Some("5s"));
+        assert_eq!(sources.command, ["uvx", "--from", "x", "y"]);
+    }
+
+    #[test]
+    fn a_call_has_words_and_may_bring_its_own_server() {
+        let line = "spawnling call time now a=1 b=-2 --timeout 2s --receipt -- sh -c x=1";
+        let Ok(Command::Call(call)) = parse(line) else { panic!("not taken") };
+        assert_eq!((call.server.as_str(), call.tool.as_str()), ("time", "now"));
+        assert_eq!(call.words, ["a=1", "b=-2"]);
+        assert_eq!(call.timeout.as_deref(), Some("2s"));
+        assert!(call.receipt);
+        assert_eq!(call.setup.sources(surroundings()).command, ["sh", "-c", "x=1"]);
+
+        let Ok(Command::Call(call)) = parse("spawnling call time now -") else { panic!("not taken") };
+        assert_eq!(call.words, ["-"]);
+        assert!(call.setup.command.is_empty());
+    }
+
+    #[test]
+    fn the_other_commands_are_there_too() {
+        let cases = [
+            "spawnling tools demo --json",
+            "spawnling tools default -- uvx x",
+            "spawnling check",
+            "spawnling check --config mcp.json",
+            "spawnling check -- uvx x",
+            "spawnling demo",
+        ];
+        for line in cases {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for line in
+            ["spawnling", "spawnling call x", "spawnling tools", "spawnling serve x", "spawnling srve"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

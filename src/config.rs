@@ -1,0 +1,253 @@
+//! The whole configuration: read in layers, checked once, handed out in pieces.
+//!
+//! ```text
+//!   flags  >  SPAWNLING_* variables  >  file  >  defaults
+//!
+//!   -- COMMAND ARGS       one server called `default`, and no file
+//!   else a file           --config, SPAWNLING_CONFIG, ./spawnling.toml: the first that is given or there
+//!   else neither          the embedded default: `demo`, and `browser` behind the original API
+//! ```
+//!
+//! [`load`] reads everything before it gives up, so that whoever wrote a file learns of all mistakes at once, each
+//! with its place. Nothing is accepted that has no effect: a key of which we do not know the meaning, or cannot yet
+//! keep the promise, is a mistake. Whoever holds a [`Config`] need not check anything again.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::child::spec::{Spec, Teardown};
+use crate::mcp::era::Protocol;
+
+mod browser;
+mod complaint;
+mod env;
+mod file;
+mod layers;
+mod server;
+mod table;
+mod tree;
+mod value;
+
+pub(crate) use browser::{Availability, Browser};
+pub(crate) use complaint::Complaints;
+pub(crate) use env::Environment;
+pub(crate) use layers::load;
+pub(crate) use value::duration_text;
+
+/// Where the gateway listens if nobody says anything else.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
+/// By this variable the stand-in learns which origins are the gateway's own.
+const ORIGIN_VARIABLE: &str = "SPAWNLING_ORIGIN";
+
+/// What the gateway is asked to be.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Addresses to listen on, at least one.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// How many server processes may live at once, over all servers.
+    pub(crate) concurrent: usize,
+    /// How long calls may go on once the gateway is told to stop.
+    pub(crate) drain: Duration,
+    /// The longest request body, in bytes.
+    pub(crate) body_limit: usize,
+    /// Names beside those of the loopback that `Host` and `Origin` may hold; lower case, no ports.
+    pub(crate) hosts: Vec<String>,
+    /// The servers, at least one, in the order of the file.
+    pub(crate) servers: Vec<Server>,
+    /// The server that is meant where none is named: the only one, or the one called `default`.
+    pub(crate) default_server: Option<String>,
+    /// What the original API runs; `None`: it is off.
+    pub(crate) browser: Option<Browser>,
+    /// Where things may be kept from one start to the next.
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// What was passed over, each with its place and the reason.
+    pub(crate) notices: Vec<String>,
+    /// The names of the servers that are part of this program.
+    embedded: Vec<String>,
+}
+
+/// One configured MCP server.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
+    pub(crate) name: String,
+    /// What to start.
+    pub(crate) spec: Spec,
+    /// What is known of its era.
+    pub(crate) protocol: Protocol,
+    /// Where its instances come from.
+    pub(crate) strategy: StrategyKind,
+    /// The longest that a whole call may take.
+    pub(crate) deadline: Duration,
+    /// The longest that its start may take, up to the end of the handshake.
+    pub(crate) open_deadline: Duration,
+    /// How much of everything its calls may use.
+    pub(crate) limits: Limits,
+    /// What becomes of a call whose caller leaves.
+    pub(crate) on_disconnect: OnDisconnect,
+    /// What becomes of arguments that do not fit the tool's schema.
+    pub(crate) validate: Validate,
+    /// How long a list is fresh, of a server that does not say.
+    pub(crate) list_ttl: Duration,
+}
+
+/// How much of everything one server's calls may use. All of it is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Process trees alive at once.
+    pub(crate) concurrent: usize,
+    /// Calls that wait for one of them to end.
+    pub(crate) queue: usize,
+    /// How long each of those waits.
+    pub(crate) queue_timeout: Duration,
+    /// The longest single message, in bytes.
+    pub(crate) output: usize,
+    /// How much of the end of stderr is kept, in bytes.
+    pub(crate) stderr: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrent: 8,
+            queue: 64,
+            queue_timeout: Duration::from_secs(10),
+            output: 64 << 20,
+            stderr: 64 << 10,
+        }
+    }
+}
+
+/// Where a call's instance comes from and goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum StrategyKind {
+    /// Spawned for this call, ended with it.
+    #[default]
+    Fresh,
+}
+
+/// What becomes of a call whose caller leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum OnDisconnect {
+    /// It is cancelled.
+    #[default]
+    Cancel,
+    /// It goes on to its end, for the sake of what it does on the way.
+    Finish,
+}
+
+/// What becomes of arguments that do not fit the tool's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Validate {
+    /// The call is refused.
+    #[default]
+    Enforce,
+    /// The call is made, and the log says so.
+    Warn,
+    /// Nobody looks.
+    Off,
+}
+
+impl Server {
+    /// A server with every setting at its default.
+    pub(crate) fn new(name: &str, spec: Spec) -> Self {
+        Self {
+            name: name.to_owned(),
+            spec,
+            protocol: Protocol::default(),
+            strategy: StrategyKind::default(),
+            deadline: Duration::from_mins(1),
+            open_deadline: Duration::from_secs(30),
+            limits: Limits::default(),
+            on_disconnect: OnDisconnect::default(),
+            validate: Validate::default(),
+            list_ttl: Duration::from_mins(5),
+        }
+    }
+}
+
+fn plain_spec(program: PathBuf) -> Spec {
+    Spec {
+        program,
+        args: Vec::new(),
+        env: Vec::new(),
+        cwd: None,
+        stderr_limit: Limits::default().stderr,
+        teardown: Teardown::default(),
+    }
+}
+
+impl Config {
+    /// Lets the embedded servers fetch this gateway's own pages, now that its ports are known. No other server's
+    /// environment is touched.
+    pub(crate) fn announce_origins(&mut self, origins: &[String]) {
+        let embedded = &self.embedded;
+        for server in self.servers.iter_mut().filter(|server| embedded.contains(&server.name)) {
+            server.spec.env.retain(|(name, _)| name != ORIGIN_VARIABLE);
+            server.spec.env.push((ORIGIN_VARIABLE.into(), origins.join(",").into()));
+        }
+    }
+}
+
+/// Everything that has a say in the configuration, apart from the file itself.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// `--config`
+    pub(crate) config: Option<PathBuf>,
+    /// `--listen`, each time that it was given
+    pub(crate) listen: Vec<String>,
+    /// `--insecure`: addresses that others can reach are accepted, though nobody asks them for a token.
+    pub(crate) insecure: bool,
+    /// `--drain`
+    pub(crate) drain: Option<String>,
+    /// What stands behind `--`: a server's command; empty: nothing does.
+    pub(crate) command: Vec<OsString>,
+    /// Where the gateway was started.
+    pub(crate) surroundings: Surroundings,
+}
+
+impl Sources {
+    /// Nothing said by any flag.
+    pub(crate) const fn plain(surroundings: Surroundings) -> Self {
+        Self {
+            config: None,
+            listen: Vec::new(),
+            insecure: false,
+            drain: None,
+            command: Vec::new(),
+            surroundings,
+        }
+    }
+}
+
+/// Where the gateway was started.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// Its environment.
+    pub(crate) environment: Environment,
+    /// Its working directory, absolute.
+    pub(crate) dir: PathBuf,
+    /// Its own executable, which is also the embedded servers'.
+    pub(crate) program: PathBuf,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub(crate) fn ours() -> io::Result<Self> {
+        Ok(Self {
+            environment: std::env::vars_os().collect(),
+            dir: std::env::current_dir()?,
+            program: std::env::current_exe()?,
+        })
+    }
+
+    fn absolute(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

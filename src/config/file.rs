@@ -1,0 +1,150 @@
+//! One configuration file, of either format.
+//!
+//! ```text
+//!   spawnling.toml    listen = [...]                      {"mcpServers": {          mcp.json
+//!                     [servers.time]                         "time": {
+//!                     command = "uvx"                           "command": "uvx",
+//!                     deadline = "30s"                          "spawnling": {"deadline": "30s"}}},
+//!                                                            "spawnling": {"listen": [...]}}
+//! ```
+//!
+//! TOML is ours alone, so a key that we do not know is a mistake. JSON is shared with other clients: theirs are
+//! passed over with a notice, and only under `spawnling` do ours stand, by the same rules.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Server;
+use super::browser;
+use super::complaint::{Ledger, Place};
+use super::server::{self, Around};
+use super::table::Table;
+use super::tree::{self, Value};
+use super::value::{self, Parsed};
+
+/// What a file says; `None` where it says nothing.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) listen: Option<Vec<(Place, SocketAddr)>>,
+    pub(super) concurrent: Option<usize>,
+    pub(super) drain: Option<Duration>,
+    pub(super) body_limit: Option<usize>,
+    pub(super) hosts: Vec<String>,
+    pub(super) servers: Vec<Server>,
+    pub(super) browser: Option<WrittenBrowser>,
+}
+
+/// What a file says of the original API.
+#[derive(Debug)]
+pub(super) struct WrittenBrowser {
+    pub(super) place: Place,
+    pub(super) server: String,
+    pub(super) tool: String,
+}
+
+/// Reads `text`, the content of the file `name`.
+pub(super) fn read(name: &Path, text: &str, around: Around<'_>, ledger: &Ledger) -> Written {
+    if is_json(name, text) {
+        tree::from_json(text, ledger)
+            .map(|entries| json(Table::of_file(&entries, ledger), around))
+            .unwrap_or_default()
+    } else {
+        tree::from_toml(text, ledger)
+            .map(|entries| toml(Table::of_file(&entries, ledger), around))
+            .unwrap_or_default()
+    }
+}
+
+/// By its extension; else by its first character, which in TOML is never a brace or a slash.
+fn is_json(name: &Path, text: &str) -> bool {
+    match name.extension().and_then(|extension| extension.to_str()) {
+        Some("json" | "jsonc") => true,
+        Some("toml") => false,
+        _ => text.trim_start().starts_with(['{', '/']),
+    }
+}
+
+fn toml(mut table: Table<'_>, around: Around<'_>) -> Written {
+    let mut written = settings(&mut table);
+    if let Some(mut servers) = table.table("servers") {
+        for (name, server) in servers.tables() {
+            check_name(name, &server);
+            written.servers.push(server::ours(name, server, around));
+        }
+    }
+    table.refuse(&["mcpServers"], "is the key of a JSON file; in TOML it is `servers`");
+    table.finish();
+    written
+}
+
+fn json(mut table: Table<'_>, around: Around<'_>) -> Written {
+    let mut written = Written::default();
+    if let Some(mut own) = table.table("spawnling") {
+        written = settings(&mut own);
+        own.finish();
+    }
+    // The second one is what VS Code calls it.
+    for key in ["mcpServers", "servers"] {
+        for (name, server) in table.table(key).map(|mut servers| servers.tables()).unwrap_or_default() {
+            check_name(name, &server);
+            if written.servers.iter().any(|known| known.name == name) {
+                server.complain("a server of this name stands under `mcpServers`, too");
+            }
+            written.servers.extend(server::foreign(name, server, around));
+        }
+    }
+    table.finish_foreign();
+    written
+}
+
+fn check_name(name: &str, server: &Table<'_>) {
+    if let Some(what) = value::wrong_server_name(name) {
+        server.complain(what);
+    }
+}
+
+fn settings(table: &mut Table<'_>) -> Written {
+    table.refuse(&["insecure"], "is never read from a file: give the flag --insecure");
+    let written = Written {
+        listen: listen(table),
+        concurrent: table.get("concurrent", value::positive_count),
+        drain: table.get("drain", value::duration),
+        body_limit: table.get("body_limit", value::positive_size),
+        hosts: table
+            .each("hosts", value::host)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(_, host)| host)
+            .collect(),
+        servers: Vec::new(),
+        browser: table.table("browser_agent").map(browser_agent),
+    };
+    table.refuse(&["tokens", "routes", "containment"], "is not there yet");
+    written
+}
+
+fn listen(table: &mut Table<'_>) -> Option<Vec<(Place, SocketAddr)>> {
+    // A list of which no entry is good has brought complaints of its own.
+    let none = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
+    if table.peek("listen").is_some_and(none) {
+        table.refuse(&["listen"], "must name at least one address");
+    }
+    table.each("listen", address)
+}
+
+fn address(value: &Value) -> Parsed<SocketAddr> {
+    value::address(&value::text(value)?)
+}
+
+fn browser_agent(mut table: Table<'_>) -> WrittenBrowser {
+    let usual = (table.place(), browser::SERVER.to_owned());
+    let (place, server) = table.get_placed("server", value::text).unwrap_or(usual);
+    let written = WrittenBrowser {
+        place,
+        server,
+        tool: table.get("tool", value::text).unwrap_or_else(|| browser::TOOL.to_owned()),
+    };
+    table.finish();
+    written
+}

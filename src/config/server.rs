@@ -1,0 +1,193 @@
+//! One server's settings, out of either format: what to start, and how it is dealt with.
+
+use std::path::{Path, PathBuf};
+
+use super::env::Environment;
+use super::table::Table;
+use super::tree::Value;
+use super::value::{self, Parsed};
+use super::{OnDisconnect, Server, StrategyKind, Validate, plain_spec};
+use crate::child::spec::{Spec, Teardown};
+use crate::mcp::era::Protocol;
+
+/// Keys of the design that are still to come.
+const NOT_YET: [&str; 5] = ["home", "required", "secret_env", "containment", "standby"];
+
+/// What other clients call the key of a server that is reached over the network.
+const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
+/// What other clients call the type of a server that is started.
+const STDIO: [&str; 2] = ["stdio", "local"];
+
+/// What a file's settings are read against.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The gateway's own environment.
+    pub(super) environment: &'a Environment,
+    /// The directory that relative paths start from.
+    pub(super) base: &'a Path,
+}
+
+impl Around<'_> {
+    /// A command as it will be started: a bare name stays one, anything else becomes absolute.
+    pub(super) fn program(self, command: impl Into<PathBuf>) -> PathBuf {
+        let command = command.into();
+        let bare = !command.as_os_str().as_encoded_bytes().contains(&b'/');
+        if bare { command } else { self.base.join(command) }
+    }
+}
+
+/// A server whose keys all stand in one table.
+pub(super) fn ours(name: &str, mut table: Table<'_>, around: Around<'_>) -> Server {
+    let (spec, set) = launch(&mut table, around);
+    let mut server = Server::new(name, spec);
+    let pass = settings(&mut table, &mut server, around);
+    server.spec.env = around.environment.for_server(&pass, set);
+    table.finish();
+    server
+}
+
+/// A server as other clients write it, our own keys apart under `spawnling`; `None`: it is passed over.
+pub(super) fn foreign(name: &str, mut table: Table<'_>, around: Around<'_>) -> Option<Server> {
+    if !table.has("command") && URLS.iter().any(|key| table.has(key)) {
+        table.notice("passed over: it is reached by a url, and only commands can be started");
+        return None;
+    }
+    let kind = table.get("type", value::text).unwrap_or_else(|| "stdio".to_owned());
+    if !STDIO.contains(&kind.as_str()) {
+        table.notice(format!("passed over: its type is {kind:?}, and only \"stdio\" can be started"));
+        return None;
+    }
+    if table.get("disabled", value::flag) == Some(true) {
+        table.notice("passed over: it is disabled");
+        return None;
+    }
+    let (spec, set) = launch(&mut table, around);
+    let mut server = Server::new(name, spec);
+    let mut pass = Vec::new();
+    if let Some(mut own) = table.table("spawnling") {
+        pass = settings(&mut own, &mut server, around);
+        own.finish();
+    }
+    server.spec.env = around.environment.for_server(&pass, set);
+    table.finish_foreign();
+    Some(server)
+}
+
+/// What to start, and the variables that are set for it.
+fn launch(table: &mut Table<'_>, around: Around<'_>) -> (Spec, Vec<(String, Option<String>)>) {
+    if !table.has("command") {
+        table.complain("has no `command`");
+    }
+    let command = table.get("command", command).unwrap_or_default();
+    let args = table.each("args", value::literal).unwrap_or_default();
+    let cwd = table.get("cwd", value::literal);
+    let set = table.table("env").map(|mut env| env.values(variable)).unwrap_or_default();
+    let spec = Spec {
+        args: args.into_iter().map(|(_, arg)| arg.into()).collect(),
+        cwd: cwd.map(|dir| around.base.join(dir)),
+        ..plain_spec(around.program(command))
+    };
+    (spec, set)
+}
+
+fn command(value: &Value) -> Parsed<String> {
+    let command = value::literal(value)?;
+    if command.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    // No shell takes it apart, so this would be looked for as one odd name.
+    if command.contains(char::is_whitespace) && !command.contains('/') {
+        return Err("is the program alone: the words after it belong into `args`".to_owned());
+    }
+    Ok(command)
+}
+
+fn variable(name: &str, value: &Value) -> Parsed<Option<String>> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err("no variable can have this name".to_owned());
+    }
+    value::variable(value)
+}
+
+/// How the server is dealt with; returns the patterns of the variables that are passed on to it.
+fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Vec<String> {
+    const PROTOCOLS: &[(&str, Protocol)] =
+        &[("auto", Protocol::Auto), ("legacy", Protocol::Legacy), ("modern", Protocol::Modern)];
+    const ENDS: &[(&str, OnDisconnect)] =
+        &[("cancel", OnDisconnect::Cancel), ("finish", OnDisconnect::Finish)];
+    const CHECKS: &[(&str, Validate)] =
+        &[("enforce", Validate::Enforce), ("warn", Validate::Warn), ("off", Validate::Off)];
+
+    set(&mut server.strategy, table.get("strategy", strategy));
+    set(&mut server.protocol, table.get("protocol", value::choice(PROTOCOLS)));
+    set(&mut server.deadline, table.get("deadline", value::positive_duration));
+    set(&mut server.open_deadline, table.get("open_deadline", value::positive_duration));
+    set(&mut server.on_disconnect, table.get("on_disconnect", value::choice(ENDS)));
+    set(&mut server.validate, table.get("validate", value::choice(CHECKS)));
+    set(&mut server.list_ttl, table.get("list_ttl", value::duration));
+    server.spec.teardown = teardown(table);
+    if let Some(limits) = table.table("limits") {
+        self::limits(limits, server);
+    }
+    table.refuse(&NOT_YET, "is not there yet");
+    passed(table, around)
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+fn strategy(value: &Value) -> Parsed<StrategyKind> {
+    match value::text(value)?.as_str() {
+        "fresh" => Ok(StrategyKind::Fresh),
+        later @ ("prewarmed" | "pooled" | "shared") => {
+            Err(format!("\"{later}\" is not there yet, only \"fresh\" is"))
+        }
+        other => Err(format!("{other:?} is no strategy: \"fresh\" is")),
+    }
+}
+
+fn teardown(table: &mut Table<'_>) -> Teardown {
+    let ladder = table.get("teardown", value::choice(&[("ladder", true), ("kill", false)])).unwrap_or(true);
+    let eof_grace = table.get_placed("eof_grace", value::duration);
+    let term_grace = table.get_placed("term_grace", value::duration);
+    if ladder {
+        let mut teardown = Teardown::default();
+        if let Teardown::Ladder { eof, term } = &mut teardown {
+            set(eof, eof_grace.map(|(_, grace)| grace));
+            set(term, term_grace.map(|(_, grace)| grace));
+        }
+        return teardown;
+    }
+    for (key, grace) in [("eof_grace", eof_grace), ("term_grace", term_grace)] {
+        if let Some((place, _)) = grace {
+            table.complain_at(place, key, "no grace is given with teardown = \"kill\"");
+        }
+    }
+    Teardown::Kill
+}
+
+fn limits(mut table: Table<'_>, server: &mut Server) {
+    let limits = &mut server.limits;
+    set(&mut limits.concurrent, table.get("concurrent", value::positive_count));
+    set(&mut limits.queue, table.get("queue", value::count));
+    set(&mut limits.queue_timeout, table.get("queue_timeout", value::duration));
+    set(&mut limits.output, table.get("output", value::positive_size));
+    set(&mut limits.stderr, table.get("stderr", value::size));
+    server.spec.stderr_limit = limits.stderr;
+    // To accept a limit that nothing enforces would be to promise it.
+    table.refuse(&["memory", "processes"], "is not enforced yet, so it cannot be set");
+    table.finish();
+}
+
+fn passed(table: &mut Table<'_>, around: Around<'_>) -> Vec<String> {
+    let patterns = table.each("pass_env", value::pattern).unwrap_or_default();
+    for (place, name) in &patterns {
+        if !name.contains('*') && !around.environment.has(name) {
+            table.notice_at(*place, "pass_env", format!("the variable {name} is not set"));
+        }
+    }
+    patterns.into_iter().map(|(_, pattern)| pattern).collect()
+}

@@ -1,0 +1,250 @@
+//! One table of a file, read key by key. What was asked for is known; what is left at the end is not.
+//!
+//! ```text
+//!   Table -- get("deadline", value::duration) --> Some(30 s)     a bad value: None, and the ledger says why
+//!         -- finish()                         -->                a key that nobody asked for: the ledger says so
+//! ```
+
+use super::complaint::{Ledger, Place, nearest};
+use super::tree::{Entry, Node, Value};
+use super::value::Parsed;
+
+/// A table that is being read.
+#[derive(Debug)]
+pub(super) struct Table<'t> {
+    ledger: &'t Ledger,
+    path: String,
+    place: Place,
+    left: Vec<&'t Entry>,
+    known: Vec<&'static str>,
+}
+
+impl<'t> Table<'t> {
+    /// The whole file.
+    pub(super) fn of_file(entries: &'t [Entry], ledger: &'t Ledger) -> Self {
+        Self::new(ledger, String::new(), Place::WholeFile, entries)
+    }
+
+    fn new(ledger: &'t Ledger, path: String, place: Place, entries: &'t [Entry]) -> Self {
+        Self { ledger, path, place, left: entries.iter().collect(), known: Vec::new() }
+    }
+
+    /// Where its own name stands.
+    pub(super) const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Says that something is wrong with the table as a whole.
+    pub(super) fn complain(&self, what: impl Into<String>) {
+        self.ledger.complain(self.place, &self.path, what);
+    }
+
+    /// Says that the table, or a part of it, is passed over.
+    pub(super) fn notice(&self, what: impl Into<String>) {
+        self.ledger.notice(self.place, &self.path, what);
+    }
+
+    /// Says that something is wrong with what was found at `place` under `key`.
+    pub(super) fn complain_at(&self, place: Place, key: &str, what: impl Into<String>) {
+        self.ledger.complain(place, &path_to(&self.path, key), what);
+    }
+
+    /// Says that what was found at `place` under `key` has no effect.
+    pub(super) fn notice_at(&self, place: Place, key: &str, what: impl Into<String>) {
+        self.ledger.notice(place, &path_to(&self.path, key), what);
+    }
+
+    /// Whether the key is there; it counts as known only once it is asked for.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// The value under `key`, which stays to be asked for.
+    pub(super) fn peek(&self, key: &str) -> Option<&'t Value> {
+        self.left.iter().find(|entry| entry.name == key).map(|entry| &entry.node.value)
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<&'t Entry> {
+        self.known.push(key);
+        let index = self.left.iter().position(|entry| entry.name == key)?;
+        Some(self.left.remove(index))
+    }
+
+    /// The value under `key`, if there is one and it is good.
+    pub(super) fn get<T>(&mut self, key: &'static str, parse: impl Fn(&Value) -> Parsed<T>) -> Option<T> {
+        self.take(key).and_then(|entry| self.parse(&entry.node, &path_to(&self.path, key), &parse))
+    }
+
+    /// The value under `key`, with its place.
+    pub(super) fn get_placed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&Value) -> Parsed<T>,
+    ) -> Option<(Place, T)> {
+        let entry = self.take(key)?;
+        let value = self.parse(&entry.node, &path_to(&self.path, key), &parse)?;
+        Some((Place::At(entry.node.at), value))
+    }
+
+    /// The good ones of the values in the list under `key`, each with its place.
+    pub(super) fn each<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&Value) -> Parsed<T>,
+    ) -> Option<Vec<(Place, T)>> {
+        let entry = self.take(key)?;
+        let path = path_to(&self.path, key);
+        let Value::List(items) = &entry.node.value else {
+            let what = format!("must be a list, not {}", entry.node.value.kind());
+            self.ledger.complain(Place::At(entry.node.at), &path, what);
+            return None;
+        };
+        let item = |(index, node): (usize, &Node)| {
+            let value = self.parse(node, &format!("{path}[{index}]"), &parse)?;
+            Some((Place::At(node.at), value))
+        };
+        Some(items.iter().enumerate().filter_map(item).collect())
+    }
+
+    /// The table under `key`.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Self> {
+        let entry = self.take(key)?;
+        self.inner(entry)
+    }
+
+    /// All tables that this one consists of, by name.
+    pub(super) fn tables(&mut self) -> Vec<(&'t str, Self)> {
+        let left = std::mem::take(&mut self.left);
+        left.into_iter().filter_map(|entry| Some((entry.name.as_str(), self.inner(entry)?))).collect()
+    }
+
+    /// All values that this table consists of, by name: the good ones.
+    pub(super) fn values<T>(&mut self, parse: impl Fn(&str, &Value) -> Parsed<T>) -> Vec<(String, T)> {
+        let left = std::mem::take(&mut self.left);
+        let one = |entry: &Entry| {
+            let path = path_to(&self.path, &entry.name);
+            let value = self.parse(&entry.node, &path, &|value: &Value| parse(&entry.name, value))?;
+            Some((entry.name.clone(), value))
+        };
+        left.into_iter().filter_map(one).collect()
+    }
+
+    fn inner(&self, entry: &'t Entry) -> Option<Self> {
+        let path = path_to(&self.path, &entry.name);
+        if let Value::Table(entries) = &entry.node.value {
+            return Some(Self::new(self.ledger, path, Place::At(entry.at), entries));
+        }
+        let what = format!("must be a table, not {}", entry.node.value.kind());
+        self.ledger.complain(Place::At(entry.node.at), &path, what);
+        None
+    }
+
+    fn parse<T>(&self, node: &Node, path: &str, parse: &impl Fn(&Value) -> Parsed<T>) -> Option<T> {
+        parse(&node.value).map_err(|what| self.ledger.complain(Place::At(node.at), path, what)).ok()
+    }
+
+    /// Refuses keys that mean something, but not here or not yet.
+    pub(super) fn refuse(&mut self, keys: &[&'static str], what: &str) {
+        let ledger = self.ledger;
+        self.left.retain(|entry| {
+            let refused = keys.contains(&entry.name.as_str());
+            if refused {
+                ledger.complain(Place::At(entry.at), &path_to(&self.path, &entry.name), what);
+            }
+            !refused
+        });
+    }
+
+    /// Refuses every key that was not asked for.
+    pub(super) fn finish(self) {
+        for entry in &self.left {
+            let what = match nearest(&entry.name, self.known.iter().copied()) {
+                Some(name) => format!("unknown key; did you mean `{name}`?"),
+                None => format!("unknown key; known here: {}", self.known.join(", ")),
+            };
+            self.ledger.complain(Place::At(entry.at), &path_to(&self.path, &entry.name), what);
+        }
+    }
+
+    /// Passes over every key that was not asked for: in a file that others read, too, it is theirs.
+    pub(super) fn finish_foreign(self) {
+        for entry in &self.left {
+            let place = Place::At(entry.at);
+            self.ledger.notice(place, &path_to(&self.path, &entry.name), "not ours, passed over");
+        }
+    }
+}
+
+/// The path of a member, quoted where a bare key could not stand.
+fn path_to(table: &str, key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let key = if bare { key.to_owned() } else { format!("{key:?}") };
+    if table.is_empty() { key } else { format!("{table}.{key}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{tree, value};
+    use super::*;
+
+    fn complaints(text: &str, read: impl Fn(Table<'_>)) -> String {
+        let ledger = Ledger::of_file("f".to_owned(), text.to_owned());
+        let entries = tree::from_toml(text, &ledger).expect("valid TOML");
+        read(Table::of_file(&entries, &ledger));
+        ledger.close().map_or_else(|complaints| complaints.to_string(), |notices| notices.join("\n"))
+    }
+
+    #[test]
+    fn every_complaint_names_its_key_and_its_place() {
+        let text = "count = \"x\"\nlist = [1, \"a\", true]\n[inner]\n\"odd name\" = 1\ncuont = 1\n";
+        let said = complaints(text, |mut table| {
+            assert_eq!(table.get("count", value::count), None);
+            assert_eq!(table.each("list", value::count), Some(vec![(Place::At(20), 1)]));
+            assert!(table.get("absent", value::count).is_none());
+            let mut inner = table.table("inner").expect("it is there");
+            assert_eq!(inner.get("count", value::count), None);
+            inner.finish();
+            table.finish();
+        });
+        let expected = [
+            "f:1:9: count: must be a whole number, not a string",
+            "f:2:12: list[1]: must be a whole number, not a string",
+            "f:2:17: list[2]: must be a whole number, not a boolean",
+            "f:4:1: inner.\"odd name\": unknown key; known here: count",
+            "f:5:1: inner.cuont: unknown key; did you mean `count`?",
+        ];
+        assert_eq!(said, expected.join("\n"));
+    }
+
+    #[test]
+    fn a_foreign_key_is_passed_over_with_a_notice() {
+        assert_eq!(
+            complaints("[t]\ntheirs = 1", |mut table| table
+                .table("t")
+                .expect("it is there")
+                .finish_foreign()),
+            "f:2:1: t.theirs: not ours, passed over"
+        );
+    }
+
+    #[test]
+    fn a_refused_key_is_not_unknown() {
+        let said = complaints("later = 1", |mut table| {
+            table.refuse(&["later"], "is not there yet");
+            table.finish();
+        });
+        assert_eq!(said, "f:1:1: later: is not there yet");
+    }
+
+    #[test]
+    fn what_should_be_a_table_or_a_list_is_one() {
+        let said = complaints("inner = 1\nlist = 2", |mut table| {
+            assert!(table.table("inner").is_none());
+            assert!(table.each("list", value::count).is_none());
+        });
+        assert_eq!(
+            said,
+            "f:1:9: inner: must be a table, not a number\nf:2:8: list: must be a list, not a number"
+        );
+    }
+}

@@ -1,0 +1,351 @@
+//! Whole configurations: what is read, what is refused, and who has the last word.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+/// Where the sample configurations are.
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config");
+
+fn sources_in(dir: &Path, variables: &[(&str, &str)]) -> Sources {
+    let variables = [("PATH", "/bin"), ("HOME", "/home/u")].iter().chain(variables);
+    Sources::plain(Surroundings {
+        environment: variables.map(|(name, value)| (name.into(), value.into())).collect(),
+        dir: dir.to_owned(),
+        program: "/opt/spawnling".into(),
+    })
+}
+
+/// Sources in a directory without any file.
+fn sources(variables: &[(&str, &str)]) -> Sources {
+    sources_in(Path::new("/nowhere"), variables)
+}
+
+fn sample(name: &str) -> Sources {
+    let sources = sources_in(Path::new(SAMPLES), &[("PROJECT_A", "a"), ("GIT_TOKEN", "t"), ("SECRET", "s")]);
+    Sources { config: Some(name.into()), ..sources }
+}
+
+/// What comes of a file of this name and content, in a directory of its own.
+fn file(name: &str, text: &str) -> Result<Config, Complaints> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join(name), text).expect("written");
+    load(&Sources { config: Some(name.into()), ..sources_in(dir.path(), &[]) })
+}
+
+fn env(server: &Server) -> Vec<String> {
+    let text = |part: &OsString| part.to_string_lossy().into_owned();
+    server.spec.env.iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect()
+}
+
+fn names(config: &Config) -> Vec<&str> {
+    config.servers.iter().map(|server| server.name.as_str()).collect()
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[test]
+fn every_sample_is_read_as_its_name_says() {
+    let mut seen = 0;
+    for entry in fs::read_dir(SAMPLES).expect("the samples are there") {
+        let name = entry.expect("readable").file_name().into_string().expect("ASCII");
+        if Path::new(&name).extension().is_some_and(|extension| extension == "txt") {
+            continue;
+        }
+        let loaded = load(&sample(&name));
+        assert_eq!(loaded.is_err(), name.starts_with("wrong"), "{name}: {:?}", loaded.err());
+        seen += 1;
+    }
+    assert!(seen >= 6);
+}
+
+#[test]
+fn the_smallest_file_leaves_everything_else_at_its_default() {
+    let config = load(&sample("smallest.toml")).expect("a good file");
+    assert_eq!(config.listen, ["127.0.0.1:5001".parse().expect("an address")]);
+    assert_eq!((config.concurrent, config.drain, config.body_limit), (64, secs(30), 4 << 20));
+    assert_eq!(config.default_server.as_deref(), Some("time"));
+    assert_eq!((config.browser, config.cache_dir), (None, Some("/home/u/.cache/spawnling".into())));
+    assert!(config.hosts.is_empty() && config.notices.is_empty());
+    let [server] = config.servers.as_slice() else { panic!("one server") };
+    assert_eq!((server.spec.program.to_str(), server.spec.cwd.as_deref()), (Some("uvx"), None));
+    assert_eq!(server.spec.args, ["mcp-server-time"]);
+    assert_eq!(env(server), ["HOME=/home/u", "PATH=/bin"]);
+    assert_eq!(server.spec.teardown, Teardown::Ladder { eof: secs(2), term: secs(2) });
+    assert_eq!((server.deadline, server.open_deadline, server.list_ttl), (secs(60), secs(30), secs(300)));
+    assert_eq!((server.protocol, server.strategy), (Protocol::Auto, StrategyKind::Fresh));
+    assert_eq!((server.on_disconnect, server.validate), (OnDisconnect::Cancel, Validate::Enforce));
+    let expected =
+        Limits { concurrent: 8, queue: 64, queue_timeout: secs(10), output: 67_108_864, stderr: 65_536 };
+    assert_eq!((server.limits, server.spec.stderr_limit), (expected, 65_536));
+}
+
+#[test]
+fn every_key_of_a_file_has_its_effect() {
+    let config = load(&sample("full.toml")).expect("a good file");
+    assert_eq!(config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:0", "[::1]:0"]);
+    assert_eq!((config.concurrent, config.drain, config.body_limit), (16, secs(10), 1 << 20));
+    assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
+    assert_eq!((names(&config), &config.default_server), (vec!["time", "browser"], &None));
+    let [time, browser] = config.servers.as_slice() else { panic!("two servers") };
+    assert_eq!(env(time), ["GIT_TOKEN=t", "HOME=/home/u", "PATH=/bin", "PROJECT_A=a", "TZ=UTC"]);
+    assert_eq!(time.spec.teardown, Teardown::Ladder { eof: Duration::from_millis(500), term: secs(1) });
+    assert_eq!((time.deadline, time.open_deadline, time.list_ttl), (secs(20), secs(5), secs(60)));
+    assert_eq!((time.protocol, time.on_disconnect), (Protocol::Legacy, OnDisconnect::Finish));
+    assert_eq!(time.validate, Validate::Warn);
+    let expected =
+        Limits { concurrent: 4, queue: 0, queue_timeout: secs(2), output: 8 << 20, stderr: 16 << 10 };
+    assert_eq!((time.limits, time.spec.stderr_limit), (expected, 16 << 10));
+    assert_eq!(browser.spec.teardown, Teardown::Kill);
+    assert_eq!(browser.spec.program, Path::new(SAMPLES).join("./bin/agent"));
+    assert_eq!(browser.spec.cwd, Some(Path::new(SAMPLES).join("state")));
+    let available =
+        Availability::Program { program: Path::new(SAMPLES).join("./bin/agent"), path: "/bin".into() };
+    let expected = Browser { server: "browser".to_owned(), tool: "browse".to_owned(), available };
+    assert_eq!(config.browser, Some(expected));
+}
+
+#[test]
+fn a_file_of_another_client_is_read_unchanged() {
+    let config = load(&sample("plain.json")).expect("a good file");
+    assert_eq!(names(&config), ["time", "memory"]);
+    assert_eq!(env(&config.servers[1])[1], "MEMORY_FILE_PATH=/tmp/memory.json");
+    assert!(config.notices.is_empty());
+}
+
+#[test]
+fn what_is_foreign_is_passed_over_with_a_reason() {
+    let config = load(&sample("vscode.jsonc")).expect("a good file");
+    assert_eq!((names(&config), config.concurrent), (vec!["everything"], 12));
+    let server = &config.servers[0];
+    assert_eq!((server.deadline, server.limits.concurrent), (secs(30), 2));
+    assert_eq!(env(server), ["HOME=/home/u", "PATH=/bin", "PORT=8080"]);
+    let expected = [
+        "vscode.jsonc:11:82: servers.everything.spawnling.pass_env: the variable DEBUG is not set",
+        "vscode.jsonc:10:7: servers.everything.gallery: not ours, passed over",
+        "vscode.jsonc:13:5: servers.hosted: passed over: it is reached by a url, and only commands can be started",
+        "vscode.jsonc:14:5: servers.linked: passed over: it is reached by a url, and only commands can be started",
+        "vscode.jsonc:15:5: servers.off: passed over: it is disabled",
+        "vscode.jsonc:3:3: inputs: not ours, passed over",
+    ];
+    assert_eq!(config.notices, expected);
+}
+
+#[test]
+fn all_mistakes_of_a_toml_file_are_named_at_once() {
+    let complaints = load(&sample("wrong.toml")).expect_err("a wrong file").to_string();
+    let expected = include_str!("../../tests/fixtures/config/wrong.toml.txt");
+    assert_eq!(complaints.trim(), expected.trim());
+}
+
+#[test]
+fn all_mistakes_of_a_json_file_are_named_at_once() {
+    let complaints = load(&sample("wrong.json")).expect_err("a wrong file").to_string();
+    let expected = include_str!("../../tests/fixtures/config/wrong.json.txt");
+    assert_eq!(complaints.trim(), expected.trim());
+}
+
+#[test]
+fn a_file_that_is_none_is_one_complaint() {
+    let cases = [
+        ("a.toml", "listen = [", "a.toml:1:"),
+        ("a.json", "{", "a.json:1:"),
+        ("a.toml", "", "a.toml: servers: no server is configured"),
+        ("a.json", "{}", "a.json: servers: no server is configured"),
+        ("a.toml", "servers = 1", "a.toml:1:11: servers: must be a table, not a number"),
+        ("a.toml", "[mcpServers.a]\ncommand = \"x\"", "a.toml:1:2: mcpServers: is the key of a JSON file"),
+    ];
+    for (name, text, expected) in cases {
+        let complaints = file(name, text).expect_err(text).to_string();
+        assert!(complaints.starts_with(expected) && complaints.lines().count() == 1, "{text}: {complaints}");
+    }
+    let missing = load(&Sources { config: Some("missing.toml".into()), ..sources(&[]) });
+    assert!(missing.expect_err("no file").to_string().starts_with("missing.toml: cannot be read: "));
+}
+
+#[test]
+fn the_format_is_told_by_the_name_or_else_by_the_first_character() {
+    let toml = "[servers.a]\ncommand = \"x\"\n";
+    let json = "\u{feff}{\"mcpServers\": {\"a\": {\"command\": \"x\"}}}";
+    let commented = "// servers\n{\"servers\": {\"a\": {\"command\": \"x\"}}}";
+    for (name, text) in [
+        ("a.toml", toml),
+        ("a.json", json),
+        ("a.jsonc", commented),
+        ("conf", toml),
+        ("conf", json),
+        ("conf", commented),
+        (".mcp.json", json),
+    ] {
+        let loaded = file(name, text);
+        assert!(loaded.as_ref().is_ok_and(|config| names(config) == ["a"]), "{name}: {loaded:?}");
+    }
+    assert!(file("a.toml", json).is_err() && file("a.json", toml).is_err());
+}
+
+#[test]
+fn flags_come_before_variables_and_variables_before_the_file() {
+    let listen = |variables: &[(&str, &str)], flags: &[&str]| {
+        let sources = sources_in(Path::new(SAMPLES), variables);
+        let listen = flags.iter().map(ToString::to_string).collect();
+        let config = load(&Sources { config: Some("full.toml".into()), listen, ..sources }).expect("good");
+        config.listen.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let variable = [("SPAWNLING_LISTEN", "127.0.0.1:1, [::1]:2")];
+    assert_eq!(listen(&[], &[]), ["127.0.0.1:0", "[::1]:0"]);
+    assert_eq!(listen(&[("SPAWNLING_LISTEN", "")], &[]), ["127.0.0.1:0", "[::1]:0"]);
+    assert_eq!(listen(&variable, &[]), ["127.0.0.1:1", "[::1]:2"]);
+    assert_eq!(listen(&variable, &["localhost:3"]), ["127.0.0.1:3"]);
+
+    let drain = Some("1s".to_owned());
+    assert_eq!(load(&Sources { drain, ..sample("full.toml") }).expect("good").drain, secs(1));
+
+    let smallest = [("SPAWNLING_CONFIG", "smallest.toml")];
+    let by_variable = load(&sources_in(Path::new(SAMPLES), &smallest)).expect("good");
+    assert_eq!(names(&by_variable), ["time"]);
+    let by_flag = Sources { config: Some("full.toml".into()), ..sources_in(Path::new(SAMPLES), &smallest) };
+    assert_eq!(names(&load(&by_flag).expect("good")), ["time", "browser"]);
+}
+
+#[test]
+fn the_usual_file_is_read_if_it_is_there() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(names(&load(&sources_in(dir.path(), &[])).expect("embedded")), ["demo", "browser"]);
+    fs::write(dir.path().join("spawnling.toml"), "[servers.a]\ncommand = \"x\"\ncwd = \"s\"")
+        .expect("written");
+    let config = load(&sources_in(dir.path(), &[])).expect("a good file");
+    assert_eq!((names(&config), &config.servers[0].spec.cwd), (vec!["a"], &Some(dir.path().join("s"))));
+}
+
+#[test]
+fn a_command_is_one_server_and_no_file() {
+    let command = ["./server", "--key", "${NOT_OURS}"].map(OsString::from).to_vec();
+    let variables = [("SPAWNLING_CONFIG", "/nowhere/missing.toml"), ("MCP_BROWSER_USE_DIR", "/nowhere")];
+    let config = load(&Sources { command: command.clone(), ..sources(&variables) }).expect("good");
+    assert_eq!((names(&config), config.default_server.as_deref()), (vec!["default"], Some("default")));
+    assert_eq!(config.servers[0].spec.program, Path::new("/nowhere/./server"));
+    assert_eq!(config.servers[0].spec.args, command[1..]);
+    assert_eq!(config.browser, None);
+
+    let both = Sources { command, config: Some("smallest.toml".into()), ..sources(&[]) };
+    assert!(load(&both).expect_err("both").to_string().starts_with("--config: a command"));
+}
+
+#[test]
+fn flags_and_variables_are_checked_too() {
+    let cases = [
+        (&[][..], vec!["5001"], None, "--listen: \"5001\" is no address to listen on"),
+        (&[("SPAWNLING_LISTEN", "a:1")], vec![], None, "SPAWNLING_LISTEN: \"a:1\" is no address"),
+        (&[], vec!["0.0.0.0:1"], None, "--listen: 0.0.0.0:1 can be reached from other machines"),
+        (&[], vec![], Some("soon"), "--drain: \"soon\" is no duration"),
+    ];
+    for (variables, listen, drain, expected) in cases {
+        let listen = listen.into_iter().map(ToOwned::to_owned).collect();
+        let sources = Sources { listen, drain: drain.map(ToOwned::to_owned), ..sources(variables) };
+        let complaints = load(&sources).expect_err(expected).to_string();
+        assert!(complaints.starts_with(expected) && complaints.lines().count() == 1, "{complaints}");
+    }
+}
+
+#[test]
+fn only_the_insecure_listen_where_others_reach_them() {
+    let listen = vec!["0.0.0.0:1".to_owned(), "127.0.0.9:1".to_owned()];
+    let config = load(&Sources { listen, insecure: true, ..sources(&[]) }).expect("insecure");
+    assert_eq!(config.listen.len(), 2);
+    assert!(matches!(config.notices.as_slice(), [one] if one.contains("0.0.0.0:1 can be reached")));
+    let complaints =
+        file("a.toml", "listen = [\"[::]:1\"]\n[servers.a]\ncommand = \"x\"").expect_err("insecure");
+    assert!(complaints.to_string().starts_with("a.toml:1:11: listen: [::]:1 can be reached"));
+}
+
+#[test]
+fn without_any_configuration_the_program_serves_itself() {
+    let mut config = load(&sources(&[("SPAWNLING_ORIGIN", "x"), ("OPENAI_API_KEY", "k")])).expect("embedded");
+    assert_eq!((names(&config), &config.default_server), (vec!["demo", "browser"], &None));
+    config.announce_origins(&["http://127.0.0.1:1".to_owned(), "http://[::1]:2".to_owned()]);
+    config.announce_origins(&["http://127.0.0.1:3".to_owned(), "http://[::1]:4".to_owned()]);
+    for server in &config.servers {
+        assert_eq!(
+            (server.spec.program.to_str(), server.spec.args.as_slice()),
+            (Some("/opt/spawnling"), &["demo".into()][..])
+        );
+        let expected = ["HOME=/home/u", "PATH=/bin", "SPAWNLING_ORIGIN=http://127.0.0.1:3,http://[::1]:4"];
+        assert_eq!(env(server), expected);
+    }
+    let browser = config.browser.expect("the original API is on");
+    assert_eq!((browser.server.as_str(), browser.tool.as_str()), ("browser", "run_browser_agent"));
+    assert_eq!(browser.available, Availability::Embedded);
+}
+
+#[test]
+fn the_original_variable_brings_the_real_browser_agent() {
+    let variables = [
+        ("MCP_BROWSER_USE_DIR", "agent"),
+        ("MCP_MODEL_NAME", "m"),
+        ("OPENAI_API_KEY", "k"),
+        ("OPENAI_ENDPOINT", "e"),
+        ("BROWSER_USE_HEADLESS", "1"),
+        ("CHROME_PATH", "/c"),
+        ("ANONYMIZED_TELEMETRY", "0"),
+        ("AWS_SECRET", "s"),
+    ];
+    let mut config = load(&sources(&variables)).expect("embedded");
+    config.announce_origins(&["http://127.0.0.1:1".to_owned()]);
+    assert_eq!(names(&config), ["demo", "browser"]);
+    let browser = &config.servers[1];
+    assert_eq!(browser.spec.program.to_str(), Some("uv"));
+    assert_eq!(browser.spec.args, ["run", "--directory", "/nowhere/agent", "mcp-server-browser-use"]);
+    assert_eq!((browser.deadline, browser.open_deadline), (secs(600), secs(60)));
+    let passed: Vec<String> =
+        env(browser).iter().map(|pair| pair.split('=').next().unwrap_or_default().to_owned()).collect();
+    let expected = [
+        "ANONYMIZED_TELEMETRY",
+        "BROWSER_USE_HEADLESS",
+        "CHROME_PATH",
+        "HOME",
+        "MCP_BROWSER_USE_DIR",
+        "MCP_MODEL_NAME",
+        "OPENAI_API_KEY",
+        "OPENAI_ENDPOINT",
+        "PATH",
+    ];
+    assert_eq!(passed, expected);
+    let available = Availability::Uv { dir: "/nowhere/agent".into(), path: "/bin".into() };
+    assert!(!available.check());
+    assert_eq!(config.browser.map(|browser| browser.available), Some(available));
+    assert!(
+        matches!(config.notices.as_slice(), [one] if one.starts_with("MCP_BROWSER_USE_DIR: /nowhere/agent"))
+    );
+}
+
+#[test]
+fn a_file_and_the_original_variable_go_together() {
+    let real = [("MCP_BROWSER_USE_DIR", SAMPLES)];
+    let load = |name: &str, variables: &[(&str, &str)]| {
+        let sources = sources_in(Path::new(SAMPLES), variables);
+        super::load(&Sources { config: Some(name.into()), ..sources }).expect("a good file")
+    };
+    let beside = load("smallest.toml", &real);
+    assert_eq!((names(&beside), beside.default_server.as_deref()), (vec!["time", "browser"], None));
+    assert!(matches!(beside.browser, Some(Browser { available: Availability::Uv { .. }, .. })));
+    let its_own = load("full.toml", &real);
+    assert_eq!(names(&its_own), ["time", "browser"]);
+    assert!(
+        matches!(its_own.browser, Some(Browser { available: Availability::Program { .. }, tool, .. }) if tool == "browse")
+    );
+}
+
+#[test]
+fn the_default_server_is_the_only_one_or_has_that_name() {
+    let server = |name: &str| format!("[servers.{name}]\ncommand = \"x\"\n");
+    for (names, expected) in
+        [(&["a"][..], Some("a")), (&["a", "b"], None), (&["a", "default"], Some("default"))]
+    {
+        let text: String = names.iter().map(|name| server(name)).collect();
+        assert_eq!(file("a.toml", &text).expect("good").default_server.as_deref(), expected);
+    }
+}

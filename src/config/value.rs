@@ -1,0 +1,320 @@
+//! What a single value may be. Pure; each function says in words what it would have accepted.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::complaint::nearest;
+use super::tree::Value;
+
+/// A value, or what is wrong with it.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// Longer than anyone waits, and within what every clock can count.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+/// More than any machine holds of whatever is counted.
+const MOST: usize = 1_000_000;
+
+fn expected<T>(what: &str, found: &Value) -> Parsed<T> {
+    Err(format!("must be {what}, not {}", found.kind()))
+}
+
+/// A string.
+pub(super) fn text(value: &Value) -> Parsed<String> {
+    match value {
+        Value::Text(text) => Ok(text.clone()),
+        other => expected("a string", other),
+    }
+}
+
+/// A string that will reach a process: nothing in it may look as if it were going to be replaced.
+pub(super) fn literal(value: &Value) -> Parsed<String> {
+    let text = text(value)?;
+    if text.contains('\0') {
+        return Err("holds a NUL, which no process can be given".to_owned());
+    }
+    // Handing over the very text `${TOKEN}` where a token was meant fails far away from here.
+    if let Some((_, rest)) = text.split_once("${") {
+        let name = rest.split('}').next().unwrap_or(rest);
+        return Err(format!(
+            "holds `${{{name}}}`, but nothing is put in its place yet; `pass_env` hands on a variable as it is"
+        ));
+    }
+    Ok(text)
+}
+
+/// What an environment variable is set to; `None`: it is to be absent. Other MCP clients take numbers and null, too.
+pub(super) fn variable(value: &Value) -> Parsed<Option<String>> {
+    match value {
+        Value::Number(number) => Ok(Some(number.clone())),
+        Value::Null => Ok(None),
+        Value::Text(_) => literal(value).map(Some),
+        other => expected("a string", other),
+    }
+}
+
+/// A boolean.
+pub(super) fn flag(value: &Value) -> Parsed<bool> {
+    match value {
+        Value::Flag(flag) => Ok(*flag),
+        other => expected("true or false", other),
+    }
+}
+
+/// A whole number, from zero.
+pub(super) fn count(value: &Value) -> Parsed<usize> {
+    let Value::Number(number) = value else {
+        return expected("a whole number", value);
+    };
+    match number.parse() {
+        Ok(count) if count <= MOST => Ok(count),
+        _ => Err(format!("must be a whole number from 0 to {MOST}, not {number}")),
+    }
+}
+
+/// A whole number, from one.
+pub(super) fn positive_count(value: &Value) -> Parsed<usize> {
+    match count(value)? {
+        0 => Err("must be at least 1".to_owned()),
+        count => Ok(count),
+    }
+}
+
+/// A length of time, in a string.
+pub(super) fn duration(value: &Value) -> Parsed<Duration> {
+    match value {
+        Value::Text(text) => duration_text(text),
+        Value::Number(number) => Err(format!("needs a unit: \"{number}s\", for example")),
+        other => expected("a duration such as \"30s\"", other),
+    }
+}
+
+/// A length of time that is longer than nothing.
+pub(super) fn positive_duration(value: &Value) -> Parsed<Duration> {
+    match duration(value)? {
+        Duration::ZERO => Err("must be longer than 0".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// A length of time: `1500ms`, `30s`, `2m`, `1h`.
+pub(crate) fn duration_text(text: &str) -> Parsed<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    match number.parse::<u64>() {
+        Ok(number) if millis > 0 => {
+            let duration = number.checked_mul(millis).map(Duration::from_millis);
+            duration.filter(|duration| *duration <= LONGEST).ok_or_else(|| format!("{text:?} is over a year"))
+        }
+        _ => Err(format!("{text:?} is no duration: write 1500ms, 30s, 2m or 1h")),
+    }
+}
+
+/// A number of bytes: a whole number, or a string such as `64KiB`.
+pub(super) fn size(value: &Value) -> Parsed<usize> {
+    let wrong =
+        |said: &str| Err(format!("{said} is no size: write 64KiB, 64MiB, 1GiB, or a whole number of bytes"));
+    let (said, digits, shift) = match value {
+        Value::Number(number) => (number.clone(), number.as_str(), 0),
+        Value::Text(text) => {
+            let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+            let unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+            let Some((digits, shift)) = unit else {
+                return wrong(&format!("{text:?}"));
+            };
+            (format!("{text:?}"), digits, shift)
+        }
+        other => return expected("a size such as \"64KiB\"", other),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return wrong(&said);
+    }
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(1_usize << shift));
+    // No allocation can be larger (`Vec` refuses it), so no limit need be.
+    bytes.filter(|bytes| isize::try_from(*bytes).is_ok()).ok_or_else(|| format!("{said} is too large"))
+}
+
+/// A number of bytes, at least one.
+pub(super) fn positive_size(value: &Value) -> Parsed<usize> {
+    match size(value)? {
+        0 => Err("must be at least 1".to_owned()),
+        size => Ok(size),
+    }
+}
+
+/// One of some words.
+pub(super) fn choice<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Parsed<T> {
+    move |value| {
+        let said = text(value)?;
+        let found = words.iter().find(|(word, _)| *word == said);
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let meant = nearest(&said, words.iter().copied());
+            let hint = meant.map(|word| format!("; did you mean \"{word}\"?")).unwrap_or_default();
+            format!("{said:?} is none of {}{hint}", words.join(", "))
+        })
+    }
+}
+
+/// An address to listen on.
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    if text.starts_with("unix:") {
+        return Err(format!("{text:?}: Unix sockets are not there yet"));
+    }
+    // The one name that needs no resolver, and that everybody writes.
+    if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    let wrong = |_| format!("{text:?} is no address to listen on: write 127.0.0.1:5001 or [::1]:5001");
+    text.parse().map_err(wrong)
+}
+
+/// A host name, as it is compared with `Host` and `Origin`: lower case, without scheme, port and path.
+pub(super) fn host(value: &Value) -> Parsed<String> {
+    let text = text(value)?;
+    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let good = match literal {
+        Some(literal) => literal.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)),
+    };
+    if !good {
+        return Err(format!("{text:?} is no host name: leave out scheme, port and path"));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// Why this cannot be a server's name; it becomes a segment of a path.
+pub(super) fn wrong_server_name(name: &str) -> Option<&'static str> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let named = (1..=64).contains(&name.len()) && name.bytes().all(good);
+    // Every client takes these two out of a path before it asks.
+    (!named || name == "." || name == "..").then_some("a server's name is 1 to 64 of A-Z a-z 0-9 _ . -")
+}
+
+/// A pattern of variable names: a name, or one with a `*` at one end.
+pub(super) fn pattern(value: &Value) -> Parsed<String> {
+    let text = text(value)?;
+    let name = text.strip_suffix('*').or_else(|| text.strip_prefix('*')).unwrap_or(&text);
+    if text.is_empty() || name.contains(['*', '=', '\0']) {
+        return Err(format!("{text:?} is no variable: write NAME, PREFIX_* or *_SUFFIX"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        let good = [("1500ms", 1_500), ("30s", 30_000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0)];
+        for (text, millis) in good {
+            assert_eq!(duration_text(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in
+            ["", "s", "30", "-1s", "+1s", "1.5s", "1 s", "1d", "30S", "9000h", "99999999999999999999s"]
+        {
+            assert!(duration_text(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            duration(&Value::Number("30".to_owned())),
+            Err("needs a unit: \"30s\", for example".to_owned())
+        );
+        assert!(positive_duration(&said("0ms")).is_err());
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        let good = [("64KiB", 65_536), ("64MiB", 67_108_864), ("1GiB", 1_073_741_824), ("0KiB", 0)];
+        for (text, bytes) in good {
+            assert_eq!(size(&said(text)), Ok(bytes), "{text}");
+        }
+        assert_eq!(size(&Value::Number("4096".to_owned())), Ok(4_096));
+        for text in ["", "KiB", "64", "64KB", "64kib", "-1KiB", "+1KiB", "1.5MiB", "18446744073709551615GiB"]
+        {
+            assert!(size(&said(text)).is_err(), "{text}");
+        }
+        assert!(size(&Value::Number("-1".to_owned())).is_err());
+        assert!(positive_size(&Value::Number("0".to_owned())).is_err());
+    }
+
+    #[test]
+    fn counts_are_whole() {
+        assert_eq!(count(&Value::Number("0".to_owned())), Ok(0));
+        for number in ["-1", "1.5", "1000001", "99999999999999999999"] {
+            assert!(count(&Value::Number(number.to_owned())).is_err(), "{number}");
+        }
+        assert!(count(&said("5")).is_err());
+        assert!(positive_count(&Value::Number("0".to_owned())).is_err());
+    }
+
+    #[test]
+    fn addresses_are_numeric_or_localhost() {
+        for (text, shown) in [
+            ("127.0.0.1:5001", "127.0.0.1:5001"),
+            ("localhost:0", "127.0.0.1:0"),
+            ("[::1]:80", "[::1]:80"),
+            ("0.0.0.0:1", "0.0.0.0:1"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()).as_deref(), Ok(shown));
+        }
+        for text in
+            ["", "5001", ":5001", "127.0.0.1", "example.com:80", "http://127.0.0.1:1", "localhost:99999"]
+        {
+            assert!(address(text).is_err(), "{text}");
+        }
+        assert!(address("unix:/run/s").is_err_and(|what| what.contains("not there yet")));
+    }
+
+    #[test]
+    fn names_fit_where_they_will_stand() {
+        for name in ["a", "Time-2_x.y", &"n".repeat(64)] {
+            assert_eq!(wrong_server_name(name), None, "{name}");
+        }
+        for name in ["", ".", "..", "a b", "a/b", "@a", "ü", &"n".repeat(65)] {
+            assert!(wrong_server_name(name).is_some(), "{name}");
+        }
+        for (name, expected) in [("Example.COM", "example.com"), ("[::1]", "[::1]"), ("10.0.0.1", "10.0.0.1")]
+        {
+            assert_eq!(host(&said(name)).as_deref(), Ok(expected));
+        }
+        for name in ["", "http://a", "a:80", "a/b", "::1", "[a]", "a b"] {
+            assert!(host(&said(name)).is_err(), "{name}");
+        }
+        for name in ["NAME", "PREFIX_*", "*_SUFFIX", "*"] {
+            assert_eq!(pattern(&said(name)).as_deref(), Ok(name));
+        }
+        for name in ["", "A*B", "*A*", "**", "A=B"] {
+            assert!(pattern(&said(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_yet_replaced_is_not_handed_over() {
+        assert_eq!(literal(&said("$HOME {x}")).as_deref(), Ok("$HOME {x}"));
+        assert!(literal(&said("a${env:TOKEN}b")).is_err_and(|what| what.contains("`${env:TOKEN}`")));
+        assert!(literal(&said("a\0")).is_err());
+        assert_eq!(variable(&Value::Number("8080".to_owned())), Ok(Some("8080".to_owned())));
+        assert_eq!(variable(&Value::Null), Ok(None));
+        assert!(variable(&Value::Flag(true)).is_err());
+    }
+
+    #[test]
+    fn a_wrong_word_brings_the_right_ones() {
+        let eras = choice(&[("auto", 0), ("legacy", 1), ("modern", 2)]);
+        assert_eq!(eras(&said("modern")), Ok(2));
+        let what = eras(&said("legazy")).expect_err("no such word");
+        assert_eq!(what, "\"legazy\" is none of auto, legacy, modern; did you mean \"legacy\"?");
+        assert!(eras(&Value::Flag(true)).is_err());
+    }
+}
