@@ -205,7 +205,7 @@ impl Catalog {
         request.steps.insert(0, Step { ask: Ask::List(ListKind::Tools), gate: Some(gate) });
         let mut answer = self.run(request).await;
         if !answer.steps.is_empty() {
-            answer.steps.remove(0);
+            drop(answer.steps.remove(0));
         }
         answer
     }
