@@ -1,0 +1,48 @@
+# What a developer and CI run. Anything longer than three lines is a script in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-deps check fmt doc deny install curl legacy bench-trunk clean
+CARGO ?= cargo
+
+help: ## list these targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+run: ## serve the demo on 127.0.0.1:5001 (arguments: make run ARGS="--config FILE")
+	$(CARGO) run --release --locked -- serve $(ARGS)
+
+build: ## build the release binary
+	$(CARGO) build --release --locked
+
+test: test-deps ## run every test (the first time, this installs real MCP servers below target/peers)
+	$(CARGO) test --locked
+
+test-deps: ## install what the tests talk to
+	scripts/test-deps
+
+check: ## exactly what CI runs: formatting, lints, documentation, tests
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	+$(MAKE) --no-print-directory doc test
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+doc: ## build the documentation of the code, private items included
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --locked
+
+deny: ## judge licences, advisories and duplicates of the dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+install: ## install the command spawnling
+	$(CARGO) install --path . --locked
+
+curl: ## run every curl script against a running gateway (SPAWNLING_URL, default http://127.0.0.1:5001)
+	scripts/curl/all
+
+legacy: ## check the synchronous Flask backend against a running gateway (SPAWNLING_URL as above)
+	scripts/legacy/flask/check
+
+bench-trunk: ## compare a fresh process per request over HTTP with the bare floor below it
+	scripts/bench-trunk
+
+clean: ## remove everything that was built or installed here
+	$(CARGO) clean
