@@ -10,8 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Sources, Surroundings};
 
+mod run;
 mod words;
 
+pub use run::run;
 pub(crate) use words::{Arguments, ArgumentsError, arguments, arguments_from};
 
 /// Gives every HTTP request its own fresh MCP server process.
@@ -47,7 +49,7 @@ pub(crate) enum Command {
     /// Check the configuration, and start every server of it once
     Check(Check),
     /// Be the built-in MCP server, on standard input and output
-    Demo(DemoArgs),
+    Demo(crate::demo::Args),
 }
 
 /// What the commands that need servers have in common.
@@ -209,10 +211,6 @@ Examples:
   spawnling check -- uvx mcp-server-time
 
 Every mistake in the file is named with its line and column.";
-
-/// `spawnling demo`. To be replaced by `crate::demo::Args`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DemoArgs {}
 
 #[cfg(test)]
 mod tests {

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Misbehave from the start: KIND or KIND=VALUE, repeatable.
     #[arg(long = "fault", value_name = "KIND[=VALUE]")]
     fault: Vec<faults::Fault>,
-    /// An origin that the stand-in browser may fetch although it is not public, such as <http://127.0.0.1:5001>.
+    /// An origin that the stand-in browser may fetch although it is not public, such as `http://127.0.0.1:5001`.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Let the stand-in browser fetch private, loopback and link-local addresses.

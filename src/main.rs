@@ -1,3 +1,7 @@
 //! The `spawnling` command: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spawnling::run()
+}

@@ -278,7 +278,8 @@ fn parsed(source: String, base: Url) -> Result<Page, Failure> {
 }
 
 fn shown(address: &Url, status: u16, page: &Page) -> Value {
-    let mut text = format!("Title: {}\nAddress: {address} (HTTP {status})\n\n{}\n", page.title, page.text);
+    let title = if page.title.is_empty() { "(none)" } else { &page.title };
+    let mut text = format!("Title: {title}\nAddress: {address} (HTTP {status})\n\n{}\n", page.text);
     if !page.links.is_empty() {
         text.push_str("\nLinks:\n");
     }
@@ -306,3 +307,49 @@ fn sorry(sentence: &str) -> Value {
 
 const SHORT_NOTE: &str = "This is Spawnling's text-mode stand-in, not a browser: it only fetches the page that a task \
                           names. Set MCP_BROWSER_USE_DIR to use a real browser agent.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_inner_address_among_public_ones_refuses_the_name() {
+        let public: SocketAddr = "93.184.215.14:80".parse().unwrap();
+        let inner: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        assert!(judge("two.example", &[public]).is_ok());
+        let refused = Failure::from(judge("two.example", &[public, inner]).unwrap_err());
+        assert!(
+            matches!(refused, Failure::Refused(why) if why.contains("two.example") && why.contains("10.0.0.1"))
+        );
+    }
+
+    #[test]
+    fn an_allowed_origin_allows_itself_and_nothing_beside_it() {
+        let reach = Reach::new(&["http://127.0.0.1:5001".to_owned(), "nonsense".to_owned()], false);
+        for (address, allowed) in [
+            ("http://127.0.0.1:5001/any/path?q", true),
+            ("http://127.0.0.1:5002/", false),
+            ("https://127.0.0.1:5001/", false),
+            ("http://[::1]:5001/", false),
+            ("http://10.1.2.3/", false),
+            ("http://93.184.215.14/", true),
+            ("ftp://93.184.215.14/", false),
+        ] {
+            assert_eq!(reach.permit(&Url::parse(address).unwrap()).is_ok(), allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_task_that_cannot_be_done_says_what_to_do() {
+        for (task, expected) in [
+            ("say hello", "names no web page"),
+            ("read file:///etc/passwd", "file://"),
+            ("http://127.1/", "Refused"),
+        ] {
+            let task = Task { task: task.to_owned(), add_infos: None };
+            let result = run(&task, &Reach::default(), &mut |_| {});
+            assert_eq!(result["isError"], true);
+            assert!(result["content"][0]["text"].as_str().unwrap().contains(expected), "{result}");
+        }
+    }
+}

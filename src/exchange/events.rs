@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 
 use super::RawJson;
 
@@ -41,7 +41,7 @@ pub(crate) struct Events(Arc<Shared>);
 struct Shared {
     queue: Mutex<Queue>,
     arrived: Notify,
-    leased: Notify,
+    leased: SetOnce<()>,
 }
 
 #[derive(Debug, Default)]
@@ -52,16 +52,6 @@ struct Queue {
 }
 
 impl Events {
-    /// Notes that the call has a server: from now on its caller is told what happens, as it happens.
-    pub(crate) fn leased(&self) {
-        self.0.leased.notify_one();
-    }
-
-    /// Returns when [`Events::leased`] was called; one waiter, once.
-    pub(crate) async fn until_leased(&self) {
-        self.0.leased.notified().await;
-    }
-
     /// Adds one; where there is no room the oldest go.
     pub(crate) fn push(&self, event: Event) {
         let mut queue = self.lock();
@@ -98,6 +88,21 @@ impl Events {
         }
     }
 
+    /// Says that the call has its server: what fails from now on fails after the lease.
+    pub(crate) fn leased(&self) {
+        // Said twice it is as true as said once.
+        let _ = self.0.leased.set(());
+    }
+
+    /// Returns once the call has its server, be it long ago.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(crate) async fn until_leased(&self) {
+        self.0.leased.wait().await;
+    }
+
     /// How many were dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -126,6 +131,15 @@ mod tests {
         assert_eq!(events.dropped(), 3);
         let Some(Event::Log(first)) = events.try_next() else { panic!("an event waits") };
         assert_eq!(first.as_str(), "3");
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_known_to_those_who_ask_before_and_after() {
+        let events = Events::default();
+        let asked_before = events.clone();
+        let ((), ()) = tokio::join!(asked_before.until_leased(), async { events.leased() });
+        events.leased();
+        events.until_leased().await;
     }
 
     #[test]

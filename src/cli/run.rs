@@ -1,0 +1,123 @@
+//! From what was said on the command line to the room that does it, and to an exit code.
+//!
+//! 0: done. 1: it was tried and failed. 2: it could not be tried: wrong words, or a wrong configuration.
+
+use std::error::Error;
+use std::io::{self, Read as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
+use crate::config::{self, Config, Sources, Surroundings};
+use crate::serve::{self, once};
+use crate::telemetry::{self, Format};
+use crate::{demo, exchange::RawJson};
+
+const FAILED: u8 = 1;
+const UNUSABLE: u8 = 2;
+
+/// Why a command did not do what it was told.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn failed(error: &dyn Error) -> Self {
+        Self { code: FAILED, text: chain(error) }
+    }
+
+    fn unusable(text: impl Into<String>) -> Self {
+        Self { code: UNUSABLE, text: text.into() }
+    }
+}
+
+/// The whole program.
+pub fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(serve) => run_serve(&serve),
+        Command::Call(call) => run_call(call),
+        Command::Tools(tools) => run_tools(&tools),
+        Command::Check(check) => run_check(&check),
+        Command::Demo(demo) => return demo::run(&demo),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            // Whoever closed our stderr does not want to know.
+            let _ = writeln!(io::stderr(), "spawnling: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run_serve(serve: &Serve) -> Result<(), Failure> {
+    let format = match serve.log_format {
+        LogFormat::Auto => Format::by_terminal(),
+        LogFormat::Human => Format::Human,
+        LogFormat::Json => Format::Json,
+    };
+    telemetry::init(format, "info");
+    let config = load(&serve.sources(surroundings()?))?;
+    serve::serve(config).map_err(|error| Failure::failed(&error))
+}
+
+fn run_call(call: Call) -> Result<(), Failure> {
+    let config = quiet(&call.setup.sources(surroundings()?))?;
+    let given = arguments(&call.words).map_err(|error| Failure::unusable(chain(&error)))?;
+    let arguments = match given {
+        Arguments::Given(arguments) => arguments,
+        Arguments::Stdin => from_stdin()?,
+    };
+    let timeout = call.timeout.as_deref().map(config::duration_text).transpose();
+    let timeout = timeout.map_err(|why| Failure::unusable(format!("--timeout: {why}")))?;
+    let (server, tool, receipt) = (call.server, call.tool, call.receipt);
+    let one = once::OneCall { server, tool, arguments, timeout, receipt };
+    once::call(&config, one).map_err(|error| Failure::failed(&error))
+}
+
+fn run_tools(tools: &Tools) -> Result<(), Failure> {
+    let config = quiet(&tools.setup.sources(surroundings()?))?;
+    once::tools(&config, &tools.server, tools.json).map_err(|error| Failure::failed(&error))
+}
+
+fn run_check(check: &Check) -> Result<(), Failure> {
+    let config = quiet(&check.setup.sources(surroundings()?))?;
+    once::check(&config).map_err(|error| Failure::failed(&error))
+}
+
+/// The configuration of a command whose output is for a person: only what went wrong is logged.
+fn quiet(sources: &Sources) -> Result<Config, Failure> {
+    telemetry::init(Format::by_terminal(), "error");
+    let config = load(sources)?;
+    for notice in &config.notices {
+        let _ = writeln!(io::stderr(), "spawnling: {notice}");
+    }
+    Ok(config)
+}
+
+fn load(sources: &Sources) -> Result<Config, Failure> {
+    config::load(sources).map_err(|complaints| Failure::unusable(format!("cannot use the configuration\n{complaints}")))
+}
+
+fn surroundings() -> Result<Surroundings, Failure> {
+    Surroundings::ours().map_err(|error| Failure::unusable(format!("cannot find out where we are: {error}")))
+}
+
+fn from_stdin() -> Result<RawJson, Failure> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map_err(|error| Failure::unusable(format!("cannot read stdin: {error}")))?;
+    arguments_from(text).map_err(|error| Failure::unusable(chain(&error)))
+}
+
+/// An error and its causes in one line, each once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,245 @@
+//! One request to one response.
+//!
+//! ```text
+//!   edge (Host, Origin, Sec-Fetch-Site) -> route -> terms and Accept -> the whole body -> dialect -> response
+//! ```
+//!
+//! The order is the protection: nothing is read for a foreign page, and nothing is asked of a server before the
+//! caller's body is complete, for only then does the connection notice that the caller left. A call lives in the
+//! future of its response, or in the body of its event stream, and nowhere else: dropping either hangs up.
+//!
+//! What is deliberately absent: any knowledge of processes, and any second place that chooses a status for a failure
+//! (`problem.rs` is the one).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+
+mod accept;
+mod admin;
+mod body;
+mod edge;
+mod json;
+mod legacy;
+pub(crate) mod listen;
+mod problem;
+mod rest;
+mod route;
+mod sse;
+mod stamp;
+mod terms;
+mod text;
+
+pub(crate) use body::Body;
+pub(crate) use legacy::BrowserApi;
+
+use accept::Media;
+use edge::Edge;
+use problem::{Kind, Problem, Refusal, Sees};
+use rest::{Asker, Shape};
+use route::{Admin, Browser, Post, Route};
+use terms::Terms;
+
+/// What can be configured here.
+#[derive(Clone)]
+pub(crate) struct Config {
+    /// How many bytes the body of a request may have.
+    pub(crate) body_limit: usize,
+    /// How long a body may take to arrive.
+    pub(crate) body_timeout: Duration,
+    /// How long the head of a request may take to arrive, and how long a connection may idle.
+    pub(crate) header_timeout: Duration,
+    /// How long a reader may take nothing of an answer before it is given up.
+    pub(crate) write_timeout: Duration,
+    /// How many connections are served at once; further ones wait to be accepted.
+    pub(crate) max_connections: usize,
+    /// Names, beside those of loopback, under which the gateway may be addressed.
+    pub(crate) hosts: Vec<String>,
+    /// The original API, if it is on.
+    pub(crate) browser: Option<BrowserApi>,
+    /// The server that counts where none is named.
+    pub(crate) default_server: Option<Arc<str>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            body_limit: 4 << 20,
+            body_timeout: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_mins(1),
+            max_connections: 1024,
+            hosts: Vec::new(),
+            browser: None,
+            default_server: None,
+        }
+    }
+}
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// The address that was connected to.
+    pub(crate) local: SocketAddr,
+    /// The caller's.
+    pub(crate) peer: SocketAddr,
+}
+
+/// Everything that a request can reach.
+pub(crate) struct Service {
+    config: Config,
+    edge: Edge,
+    servers: Vec<Arc<Catalog>>,
+    draining: CancellationToken,
+}
+
+impl Service {
+    /// `draining`: once cancelled, the gateway says that it is not ready; nothing else changes here.
+    pub(crate) fn new(config: Config, servers: Vec<Arc<Catalog>>, draining: CancellationToken) -> Self {
+        Self { edge: Edge::new(&config.hosts), config, servers, draining }
+    }
+
+    /// Answers one request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this hangs up on whatever the request had started. So does dropping the body of the response.
+    pub(crate) async fn answer<B>(&self, ends: Ends, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        let (head, body) = request.into_parts();
+        let mut response = match self.respond(ends, &head, body).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if head.method == Method::HEAD {
+            if let Some(length) = response.body().len() {
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            *response.body_mut() = Body::empty();
+        }
+        tracing::debug!(method = %head.method, path = head.uri.path(), status = response.status().as_u16());
+        response
+    }
+
+    async fn respond<B>(&self, ends: Ends, head: &Parts, body: B) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        self.edge.check(head, ends.local.ip())?;
+        // A remote caller is not the machine's owner.
+        let sees = if ends.peer.ip().to_canonical().is_loopback() { Sees::Everything } else { Sees::Little };
+        let route = route::find(&head.method, head.uri.path(), self.config.browser.is_some())?;
+        match route {
+            Route::Post { server, post } => self.post(head, body, (&server, post), sees).await,
+            Route::Browser(Browser::Agent) => {
+                let told = self.browser_agent(head, body, sees).await;
+                Ok(told.unwrap_or_else(|problem| legacy::failure(&problem)))
+            }
+            route => {
+                // Nothing in it counts, but the connection sees its caller leave only behind it.
+                body::read(body, self.limits()).await?;
+                self.get(head, route, sees).await
+            }
+        }
+    }
+
+    /// The routes that need no body.
+    async fn get(&self, head: &Parts, route: Route, sees: Sees) -> Result<Response<Body>, Problem> {
+        let json = || accept::choose(&head.headers, &[Media::Json]);
+        match route {
+            Route::Admin(admin) => self.admin(head, admin),
+            Route::Servers => {
+                json()?;
+                Ok(rest::servers(&self.servers, self.config.default_server.as_deref()))
+            }
+            Route::Server { server } => {
+                json()?;
+                rest::server(self.server(&server)?, Asker { terms: Terms::of(head)?, sees }).await
+            }
+            Route::List { server, kind } => {
+                json()?;
+                rest::list(self.server(&server)?, kind, Asker { terms: Terms::of(head)?, sees }).await
+            }
+            Route::Browser(Browser::Health) => Ok(legacy::health(self.browser(head)?)),
+            Route::Browser(Browser::Disconnect) => Ok(legacy::disconnect()),
+            Route::Post { .. } | Route::Browser(Browser::Agent) => Err(unknown(head).into()),
+        }
+    }
+
+    async fn post<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        (server, post): (&str, Post),
+        sees: Sees,
+    ) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        let catalog = self.server(server)?;
+        let media = accept::choose(&head.headers, rest::offered(&post))?;
+        let asker = Asker { terms: Terms::of(head)?, sees };
+        let body = body::read_json(&head.headers, body, self.limits()).await?;
+        let steps = rest::read_steps(post.clone(), body)?;
+        let shape = Shape::of(&post, &steps);
+        let request = asker.request(steps, catalog)?;
+        rest::call(Arc::clone(catalog), request, shape, media, sees).await
+    }
+
+    async fn browser_agent<B>(&self, head: &Parts, body: B, sees: Sees) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        let api = self.browser(head)?;
+        let asker = Asker { terms: Terms::of(head)?, sees };
+        let body = body::read_json(&head.headers, body, self.limits()).await?;
+        legacy::run(self.server(&api.server)?, &api.tool, &body, asker).await
+    }
+
+    fn admin(&self, head: &Parts, admin: Admin) -> Result<Response<Body>, Problem> {
+        match admin {
+            Admin::Front => Ok(admin::front(&self.servers)),
+            Admin::Alive => Ok(admin::alive()),
+            Admin::Ready => Ok(admin::ready(self.draining.is_cancelled())),
+            Admin::Problem { name } => {
+                let kind = Kind::named(&name).ok_or_else(|| unknown(head))?;
+                Ok(admin::problem_page(kind, &head.headers))
+            }
+        }
+    }
+
+    fn server(&self, name: &str) -> Result<&Arc<Catalog>, Refusal> {
+        self.servers.iter().find(|catalog| &**catalog.name() == name).ok_or_else(|| Refusal::UnknownServer {
+            name: name.to_owned(),
+            known: self.servers.iter().map(|catalog| Arc::clone(catalog.name())).collect(),
+        })
+    }
+
+    fn browser(&self, head: &Parts) -> Result<&BrowserApi, Refusal> {
+        self.config.browser.as_ref().ok_or_else(|| unknown(head))
+    }
+
+    fn limits(&self) -> body::Limits {
+        body::Limits { bytes: self.config.body_limit, time: self.config.body_timeout }
+    }
+}
+
+fn unknown(head: &Parts) -> Refusal {
+    Refusal::UnknownRoute { method: head.method.to_string(), path: head.uri.path().to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! What protects every route alike: who may be addressed, and from where. Pure.
+//!
+//! A web page that the user merely visits can send requests to this machine. Three headers that a page cannot forge
+//! tell it apart: `Host` (a page that rebinds its name to 127.0.0.1 still sends that name), `Origin` and
+//! `Sec-Fetch-Site`. Every route is checked, GETs that start a process included.
+
+use std::net::IpAddr;
+
+use http::request::Parts;
+use http::uri::{Authority, Uri};
+use http::{HeaderMap, header};
+
+use super::problem::Refusal;
+
+/// The names under which the gateway may be addressed.
+#[derive(Debug, Default)]
+pub(super) struct Edge {
+    names: Vec<String>,
+}
+
+impl Edge {
+    /// Beside the loopback names and the address that was connected to, these.
+    pub(super) fn new(names: &[String]) -> Self {
+        Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+    }
+
+    /// Refuses what a foreign web page may have sent. `local` is the address that was connected to.
+    pub(super) fn check(&self, head: &Parts, local: IpAddr) -> Result<(), Refusal> {
+        let host = only(&head.headers, &header::HOST)?;
+        if host.is_none() && head.uri.authority().is_none() {
+            return Err(Refusal::malformed("the `Host` header is missing"));
+        }
+        for named in [head.uri.authority().map(Authority::as_str), host].into_iter().flatten() {
+            if !self.knows(named, local) {
+                return Err(Refusal::ForeignHost { host: named.to_owned() });
+            }
+        }
+        if let Some(origin) = only(&head.headers, &header::ORIGIN)?
+            && !self.knows_origin(origin, local)
+        {
+            return Err(Refusal::ForeignOrigin { origin: origin.to_owned() });
+        }
+        if head.headers.get_all("sec-fetch-site").iter().any(|site| site.as_bytes() == b"cross-site") {
+            return Err(Refusal::CrossSite);
+        }
+        Ok(())
+    }
+
+    fn knows_origin(&self, origin: &str, local: IpAddr) -> bool {
+        let Ok(uri) = origin.parse::<Uri>() else { return false };
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| self.knows(authority.as_str(), local))
+    }
+
+    /// Whether `host` or `host:port` is one of ours.
+    fn knows(&self, named: &str, local: IpAddr) -> bool {
+        let Ok(authority) = named.parse::<Authority>() else { return false };
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let host = authority.host().to_ascii_lowercase();
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            let ip = ip.to_canonical();
+            return ip.is_loopback()
+                || ip == local.to_canonical()
+                || self.names.iter().any(|name| name == bare);
+        }
+        host == "localhost" || self.names.contains(&host)
+    }
+}
+
+fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(Refusal::malformed(format!("the `{name}` header is not plain ASCII"))),
+        },
+        (Some(_), Some(_)) => Err(Refusal::malformed(format!("the `{name}` header is given twice"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(uri: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let head = request.body(()).unwrap().into_parts().0;
+        Edge::new(&["Tools.Example".to_owned()]).check(&head, "192.168.1.5".parse().unwrap())
+    }
+
+    #[test]
+    fn loopback_names_configured_names_and_our_own_address_are_known() {
+        for host in [
+            "localhost",
+            "LOCALHOST:5001",
+            "127.0.0.1:5001",
+            "127.8.9.10",
+            "[::1]:5001",
+            "[::ffff:127.0.0.1]",
+            "192.168.1.5:80",
+            "tools.example",
+            "TOOLS.example:443",
+        ] {
+            assert!(check("/", &[("host", host)]).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn every_other_host_is_refused() {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "192.168.1.6",
+            "user@localhost",
+            "127.0.0.1.evil.example",
+            "0.0.0.0",
+            "[::2]",
+            "localhost:5001/x",
+        ] {
+            assert!(matches!(check("/", &[("host", host)]), Err(Refusal::ForeignHost { .. })), "{host}");
+        }
+        assert!(check("http://evil.example/", &[("host", "localhost")]).is_err());
+        assert!(check("http://localhost/", &[("host", "evil.example")]).is_err());
+        assert!(check("http://localhost/", &[]).is_ok(), "as HTTP/2 sends it");
+    }
+
+    #[test]
+    fn a_request_without_a_host_or_with_two_is_malformed() {
+        assert!(matches!(check("/", &[]), Err(Refusal::Malformed(_))));
+        let two = [("host", "localhost"), ("host", "localhost")];
+        assert!(matches!(check("/", &two), Err(Refusal::Malformed(_))));
+    }
+
+    #[test]
+    fn an_origin_must_be_ours_if_there_is_one() {
+        let with = |origin| check("/", &[("host", "localhost"), ("origin", origin)]);
+        for good in ["http://localhost:3000", "https://tools.example", "http://127.0.0.1", "http://[::1]:1"] {
+            assert!(with(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["null", "https://evil.example", "file://", "chrome-extension://localhost", "localhost", ""]
+        {
+            assert!(matches!(with(bad), Err(Refusal::ForeignOrigin { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_calls_cross_site_is_refused() {
+        let with = |site| check("/", &[("host", "localhost"), ("sec-fetch-site", site)]);
+        assert!(matches!(with("cross-site"), Err(Refusal::CrossSite)));
+        for good in ["same-origin", "same-site", "none"] {
+            assert!(with(good).is_ok(), "{good}");
+        }
+    }
+}

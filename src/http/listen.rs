@@ -1,0 +1,249 @@
+//! Sockets, connections, graceful stop.
+//!
+//! Each connection is a task in one tracker; it owns everything that its requests start, and so do the streams of
+//! HTTP/2, which hyper wants to run as tasks of their own. Two tokens end them: after the first nothing more is
+//! accepted and each connection ends with the answer that it is giving; after the second each is dropped where it
+//! stands, which hangs up on its calls.
+//!
+//! A connection is bounded in every direction: their number, the time to the first request and between requests, the
+//! time in which a reader takes nothing. `half_close` stays off, for with it hyper would not notice a leaving caller;
+//! where bytes wait behind a request it does not notice either, and `shared.rs` does.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Body, Ends, Service};
+
+mod shared;
+mod stall;
+
+use shared::left;
+use stall::Stalling;
+
+/// How many connections the kernel keeps for us until we accept them.
+const BACKLOG: u32 = 1024;
+/// The waits after failed accepts, such as for want of descriptors: the first, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How often an HTTP/2 peer is asked whether it still lives, and how long it may take to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+
+/// A socket that listens, its connections not yet accepted.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    tcp: TcpListener,
+    local: SocketAddr,
+}
+
+impl Listener {
+    /// Listens at `address`; port 0 picks a free one.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit these, so that they cost no call each.
+        socket.set_keepalive(true)?;
+        socket.set_nodelay(true)?;
+        socket.bind(address)?;
+        let tcp = socket.listen(BACKLOG)?;
+        let local = tcp.local_addr()?;
+        Ok(Self { tcp, local })
+    }
+
+    /// Where it listens, the real port included.
+    pub(crate) const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+/// How serving ends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop {
+    /// Accept nothing more; let each connection finish what it is answering.
+    pub(crate) gently: CancellationToken,
+    /// Drop what is left.
+    pub(crate) hard: CancellationToken,
+}
+
+/// Serves until stopped, and returns when the last connection is gone.
+///
+/// # Cancel safety
+///
+/// Dropping this stops accepting; connections go on until [`Stop`] says otherwise, unobserved. Await it.
+pub(crate) async fn run(listeners: Vec<Listener>, service: Arc<Service>, stop: Stop) {
+    let limits = Limits {
+        connections: service.config.max_connections,
+        header: service.config.header_timeout,
+        write: service.config.write_timeout,
+    };
+    let answer = move |ends, request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        async move { service.answer(ends, request).await }
+    };
+    serve(listeners, answer, limits, stop).await;
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connections: usize,
+    header: Duration,
+    write: Duration,
+}
+
+/// What all connections share.
+struct Shared<A> {
+    answer: A,
+    limits: Limits,
+    stop: Stop,
+    room: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// Answers requests by `A`, on whatever connections.
+async fn serve<A, F>(listeners: Vec<Listener>, answer: A, limits: Limits, stop: Stop)
+where
+    A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let tasks = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let shared = Arc::new(Shared { answer, limits, stop, room, tasks: tasks.clone() });
+    for listener in listeners {
+        tasks.spawn(accept(listener, Arc::clone(&shared)));
+    }
+    drop(shared);
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn accept<A, F>(listener: Listener, shared: Arc<Shared<A>>)
+where
+    A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let mut pause = PAUSE.0;
+    let accepting = async {
+        loop {
+            let room = Arc::clone(&shared.room).acquire_owned().await.expect("nobody closes it");
+            match listener.tcp.accept().await {
+                Ok((stream, peer)) => {
+                    pause = PAUSE.0;
+                    let connection = connection(stream, peer, Arc::clone(&shared));
+                    shared.tasks.spawn(async move {
+                        connection.await;
+                        drop(room);
+                    });
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    // Not one connection's fault: no descriptors, no memory. Those who wait are served later.
+                    tracing::warn!(%error, "cannot accept connections for now");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    };
+    shared.stop.gently.run_until_cancelled(accepting).await;
+}
+
+/// The peer gave up before it was accepted: `accept(2)` reports that too.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Serves one connection to its end.
+async fn connection<A, F>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<A>>)
+where
+    A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
+    let ends = Ends { local, peer };
+    let first = Arc::new(Notify::new());
+    let service = {
+        let (answer, first) = (shared.answer.clone(), Arc::clone(&first));
+        service_fn(move |request| {
+            first.notify_one();
+            let answered = answer(ends, request);
+            async move { Ok::<_, Infallible>(answered.await) }
+        })
+    };
+    let builder = builder(&shared);
+    let stream = Arc::new(stream);
+    let io = TokioIo::new(Stalling::new(shared::Shared(Arc::clone(&stream)), shared.limits.write));
+    let served = async {
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        // hyper-util waits without end for the first bytes, which tell HTTP/1 from HTTP/2.
+        let silent = async {
+            if tokio::time::timeout(shared.limits.header, first.notified()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = silent => return Ok(()),
+            () = shared.stop.gently.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    };
+    tokio::select! {
+        ended = served => {
+            if let Err(error) = ended {
+                tracing::debug!(%peer, error, "connection ended");
+            }
+        }
+        () = left(&stream) => {}
+        () = shared.stop.hard.cancelled() => {}
+    }
+}
+
+fn builder<A>(shared: &Shared<A>) -> auto::Builder<Tracked> {
+    let executor = Tracked { tasks: shared.tasks.clone(), hard: shared.stop.hard.clone() };
+    let mut builder = auto::Builder::new(executor);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(shared.limits.header);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .max_concurrent_streams(128);
+    builder
+}
+
+/// Runs what hyper runs apart: the streams of HTTP/2. They end with the rest.
+#[derive(Clone)]
+struct Tracked {
+    tasks: TaskTracker,
+    hard: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.tasks.spawn(self.hard.clone().run_until_cancelled_owned(future));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! One socket that is served and watched at the same time.
+//!
+//! hyper notices that a caller left only while nothing that it sent waits behind the request being answered. So
+//! somebody else watches too, and needs the socket for it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How long a socket with something to read is left alone. What is answered within this time is answered even to a
+/// caller who closes its half right behind the request.
+const GLANCE: Duration = Duration::from_millis(40);
+
+/// A handle of a socket; the socket is closed with the last of them.
+pub(super) struct Shared(pub(super) Arc<TcpStream>);
+
+/// Returns when the peer has closed its half, or all, of the connection.
+///
+/// # Cancel safety
+///
+/// Nothing is lost when this is dropped, and nothing is read.
+pub(super) async fn left(stream: &TcpStream) {
+    // Where nothing is to be read this costs nothing; unread bytes behind a request cost a glance now and then.
+    while let Ok(ready) = stream.ready(Interest::READABLE).await {
+        tokio::time::sleep(GLANCE).await;
+        if ready.is_read_closed() {
+            return;
+        }
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read(buf.initialize_unfilled()) {
+                Ok(read) => {
+                    buf.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                // The readiness was stale, and is now cleared.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn poll_try(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match write(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_try(cx, |stream| stream.try_write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_try(cx, |stream| stream.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper drops the connection right after; the last handle closes the socket.
+        Poll::Ready(Ok(()))
+    }
+}

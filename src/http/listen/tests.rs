@@ -1,0 +1,238 @@
+//! Over real sockets of the loopback, with a stand-in for the service.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+const LIMITS: Limits =
+    Limits { connections: 16, header: Duration::from_secs(5), write: Duration::from_secs(5) };
+
+/// More than any socket takes at once.
+const LARGE: usize = 16 << 20;
+
+/// How many requests are being answered.
+#[derive(Clone, Default)]
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn enter(&self) -> impl Drop + Send + use<> {
+        struct Left(Arc<AtomicUsize>);
+        impl Drop for Left {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Left(Arc::clone(&self.0))
+    }
+
+    async fn becomes(&self, number: usize) {
+        tokio::time::timeout(Duration::from_secs(5), async {
+            while self.0.load(Ordering::SeqCst) != number {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .expect("it becomes so");
+    }
+}
+
+struct Served {
+    address: SocketAddr,
+    stop: Stop,
+    busy: Busy,
+    go_on: CancellationToken,
+    serving: tokio::task::JoinSet<()>,
+}
+
+impl Served {
+    /// Answers `/` at once and every other path when told to go on.
+    fn with(limits: Limits) -> Self {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr();
+        let (stop, busy, go_on) = (Stop::default(), Busy::default(), CancellationToken::new());
+        let answer = {
+            let (busy, go_on) = (busy.clone(), go_on.clone());
+            move |_ends: Ends, request: Request<Incoming>| {
+                let (busy, go_on) = (busy.clone(), go_on.clone());
+                async move {
+                    let _busy = busy.enter();
+                    if request.uri().path() != "/" {
+                        go_on.cancelled().await;
+                    }
+                    if request.uri().path() == "/large" {
+                        return Response::new(Body::from("x".repeat(LARGE)));
+                    }
+                    Response::new(Body::from("done".to_owned()))
+                }
+            }
+        };
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(serve(vec![listener], answer, limits, stop.clone()));
+        Self { address, stop, busy, go_on, serving }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn ask(&self, path: &str) -> TcpStream {
+        let mut stream = self.connect().await;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn end(mut self) {
+        let over = tokio::time::timeout(Duration::from_secs(5), self.serving.join_next()).await;
+        over.expect("in time").expect("it was running").expect("without panic");
+    }
+}
+
+async fn everything_from(mut stream: TcpStream) -> String {
+    let mut text = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut text)).await;
+    read.expect("in time").expect("an orderly end");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// An HTTP/2 request by hand: preface, empty SETTINGS, HEADERS of `GET /wait` (RFC 9113, RFC 7541).
+fn http2_request() -> Vec<u8> {
+    let block = b"\x82\x86\x04\x05/wait\x01\x09localhost";
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+    bytes.extend_from_slice(block);
+    bytes
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_drops_its_request() {
+    let served = Served::with(LIMITS);
+    let stream = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    drop(stream);
+    served.busy.becomes(0).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_with_a_second_request_in_the_pipe_drops_the_first() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!(served.busy.0.load(Ordering::SeqCst), 1);
+    drop(stream);
+    served.busy.becomes(0).await;
+}
+
+#[tokio::test]
+async fn requests_in_the_pipe_are_answered_in_order() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.ask("/wait").await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    served.busy.becomes(1).await;
+    served.go_on.cancel();
+    assert_eq!(everything_from(stream).await.matches("done").count(), 2);
+}
+
+#[tokio::test]
+async fn a_large_answer_arrives_whole() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.ask("/large").await;
+    served.go_on.cancel();
+    let mut most = vec![0; LARGE];
+    tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut most)).await.unwrap().unwrap();
+    assert!(most.ends_with(b"xxxx"));
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_drops_its_request_under_http2_too() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.connect().await;
+    stream.write_all(&http2_request()).await.unwrap();
+    served.busy.becomes(1).await;
+    drop(stream);
+    served.busy.becomes(0).await;
+}
+
+#[tokio::test]
+async fn a_reset_stream_drops_its_request_alone() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.connect().await;
+    stream.write_all(&http2_request()).await.unwrap();
+    served.busy.becomes(1).await;
+    // RST_STREAM, CANCEL
+    stream.write_all(&[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8]).await.unwrap();
+    served.busy.becomes(0).await;
+}
+
+#[tokio::test]
+async fn a_gentle_stop_lets_answers_finish_and_ends_idle_connections() {
+    let served = Served::with(LIMITS);
+    let idle = served.connect().await;
+    let busy = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    served.stop.gently.cancel();
+    assert_eq!(everything_from(idle).await, "");
+    assert!(!served.stop.hard.is_cancelled());
+    served.go_on.cancel();
+    assert!(everything_from(busy).await.ends_with("done"));
+    let address = served.address;
+    served.end().await;
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_hard_stop_drops_what_is_left() {
+    let served = Served::with(LIMITS);
+    let _first = served.ask("/wait").await;
+    let mut second = served.connect().await;
+    second.write_all(&http2_request()).await.unwrap();
+    served.busy.becomes(2).await;
+    served.stop.gently.cancel();
+    served.stop.hard.cancel();
+    served.busy.becomes(0).await;
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_bound_waits_for_its_turn() {
+    let served = Served::with(Limits { connections: 1, ..LIMITS });
+    let first = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    let mut second = served.ask("/").await;
+    let early = tokio::time::timeout(Duration::from_millis(50), second.read_u8()).await;
+    assert!(early.is_err(), "its turn has not come");
+    drop(first);
+    assert_eq!(second.read_u8().await.unwrap(), b'H');
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_is_closed() {
+    let limits = Limits { header: Duration::from_millis(50), ..LIMITS };
+    let served = Served::with(limits);
+    let silent = served.connect().await;
+    let mut half = served.connect().await;
+    half.write_all(b"GET / HT").await.unwrap();
+    let mut preface = served.connect().await;
+    preface.write_all(b"PRI * HT").await.unwrap();
+    for stream in [silent, half, preface] {
+        assert_eq!(everything_from(stream).await, "");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_but_a_busy_one_is_not() {
+    let limits = Limits { header: Duration::from_millis(50), ..LIMITS };
+    let served = Served::with(limits);
+    let busy = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    let idle = everything_from(served.ask("/").await).await;
+    assert!(idle.ends_with("done"), "{idle}");
+    served.go_on.cancel();
+    assert!(everything_from(busy).await.ends_with("done"));
+}

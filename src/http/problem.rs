@@ -1,0 +1,290 @@
+//! The one place where a fault becomes a status: `application/problem+json` of RFC 9457.
+//!
+//! Every failure that leaves this gateway is a [`Problem`], made from a [`CallError`] or from a [`Refusal`]; neither is
+//! ever matched with `_`, so that a new fault cannot get a status by accident. What a caller may see of the machine
+//! (stderr, paths, stray output) is decided here too, by [`Sees`].
+
+use std::time::Duration;
+
+use http::{HeaderValue, Response, header};
+
+use super::body::Body;
+use super::json::Pieces;
+use super::stamp::Stamp;
+use super::text;
+use crate::exchange::fault::Violation;
+use crate::exchange::{CallError, Fault, LastWords, Phase, RawJson};
+
+mod kind;
+mod refusal;
+mod words;
+
+pub(super) use kind::Kind;
+pub(super) use refusal::Refusal;
+pub(super) use words::ExitShown;
+use words::{capitalised, describe};
+
+/// What a caller may see of the machine that the gateway runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sees {
+    /// Last words, stray output and paths: for the machine's owner.
+    Everything,
+    /// Phase, exit and call id.
+    Little,
+}
+
+/// A failure as a client sees it.
+#[derive(Debug)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: String,
+    /// The tool's own words, where there are some: what a caller who takes only text wants to read.
+    words: Option<String>,
+    members: Vec<(&'static str, Pieces)>,
+    retry_after: Option<u64>,
+    allow: Option<&'static str>,
+    stamp: Option<Box<Stamp>>,
+}
+
+impl Problem {
+    fn new(kind: Kind, what: &str) -> Self {
+        let detail = format!("{}. {}.", capitalised(what), kind.facts().remedy);
+        Self { kind, detail, words: None, members: Vec::new(), retry_after: None, allow: None, stamp: None }
+    }
+
+    /// What became of a failed call, or of one failed step.
+    pub(super) fn of(error: CallError, sees: Sees) -> Self {
+        let kind = kind_of(&error);
+        let mut problem = Self::new(kind, &describe(&error, sees));
+        problem.member("fault", Pieces::of(fault_name(error.fault())));
+        if let Some(phase) = phase_of(&error) {
+            problem.member("phase", Pieces::of(phase.name()));
+        }
+        problem.explain(error, sees);
+        problem
+    }
+
+    /// Several steps, of which number `index` failed with `cause`.
+    pub(super) fn step_failed(index: usize, cause: &str, steps: Pieces) -> Self {
+        let mut problem = Self::new(Kind::StepFailed, &format!("step {index} failed: {cause}"));
+        problem.member("failed_step", Pieces::of(&index));
+        problem.member("steps", steps);
+        problem
+    }
+
+    /// Adds a member.
+    pub(super) fn member(&mut self, name: &'static str, value: Pieces) {
+        self.members.push((name, value));
+    }
+
+    /// The tool's own words if it spoke, else the detail.
+    pub(super) fn words(&self) -> &str {
+        self.words.as_deref().unwrap_or(&self.detail)
+    }
+
+    /// The problem object.
+    pub(super) fn into_object(self) -> Pieces {
+        let facts = self.kind.facts();
+        let standard = [
+            ("type", Pieces::of(&format!("/problems/{}", facts.name))),
+            ("title", Pieces::of(facts.title)),
+            ("status", Pieces::of(&facts.status.as_u16())),
+            ("detail", Pieces::of(&self.detail)),
+        ];
+        Pieces::object(standard.into_iter().chain(self.members))
+    }
+
+    /// The answer to a request that failed.
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        self.head(&mut response);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        *response.body_mut() = Body::from(self.into_object());
+        response
+    }
+
+    /// Status and headers, whatever the body is.
+    pub(super) fn head(&self, response: &mut Response<Body>) {
+        *response.status_mut() = self.kind.facts().status;
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(stamp) = &self.stamp {
+            stamp.put_on(headers);
+        }
+    }
+
+    /// What is known beyond the words.
+    fn explain(&mut self, error: CallError, sees: Sees) {
+        match error {
+            CallError::Overloaded { retry_after } => self.retry_after = Some(whole_seconds(retry_after)),
+            CallError::DeadlineExceeded { words, .. }
+            | CallError::OpenFailed { words, .. }
+            | CallError::ServerCrashed { words, .. }
+            | CallError::ProtocolViolation { words, .. }
+            | CallError::OutputTooLarge { words, .. } => self.last_words(&words, sees),
+            CallError::ServerError { code, data, .. } => {
+                self.member("code", Pieces::of(&code));
+                self.data(data.as_ref());
+            }
+            CallError::CapabilityRequired { data, .. } => self.data(data.as_ref()),
+            CallError::InvalidArguments { violations, .. } => {
+                if !violations.is_empty() {
+                    self.member("errors", Pieces::array(violations.iter().map(violation)));
+                }
+            }
+            CallError::InputRequired { result } => self.input_required(&result),
+            CallError::ToolError { result } => {
+                self.words = text::of_tool(&result).filter(|words| !words.is_empty());
+                self.member("result", Pieces::from(&result));
+            }
+            CallError::ShuttingDown { .. }
+            | CallError::CallerGone { .. }
+            | CallError::SpawnFailed { .. }
+            | CallError::UnknownTool { .. }
+            | CallError::UnknownResource { .. }
+            | CallError::UnknownPrompt { .. }
+            | CallError::NotOffered { .. }
+            | CallError::Internal { .. } => {}
+        }
+    }
+
+    fn last_words(&mut self, words: &LastWords, sees: Sees) {
+        if let Some(exit) = words.exit {
+            self.member("exit", Pieces::of(&ExitShown::from(exit)));
+        }
+        if sees == Sees::Little {
+            return;
+        }
+        if !words.stderr_tail.is_empty() {
+            self.member("stderr_tail", Pieces::of(&words.stderr_tail));
+        }
+        if !words.noise.is_empty() {
+            self.member("noise", Pieces::of(&words.noise));
+        }
+    }
+
+    fn data(&mut self, data: Option<&RawJson>) {
+        if let Some(data) = data {
+            self.member("data", Pieces::from(data));
+        }
+    }
+
+    fn input_required(&mut self, result: &RawJson) {
+        for (name, value) in result.members().unwrap_or_default() {
+            match name.as_str() {
+                "inputRequests" => self.member("inputRequests", Pieces::from(&value)),
+                "requestState" => self.member("requestState", Pieces::from(&value)),
+                _further => {}
+            }
+        }
+    }
+
+    /// Says whose call it was, where its time went and how it ended.
+    pub(super) fn stamped(mut self, stamp: Stamp) -> Self {
+        self.member("call", Pieces::of(&stamp.id().to_string()));
+        self.stamp = Some(Box::new(stamp));
+        self
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let mut problem = Self::new(refusal.kind(), &refusal.to_string());
+        if let Refusal::MethodNotAllowed { allow, .. } = refusal {
+            problem.allow = Some(allow);
+        }
+        problem
+    }
+}
+
+/// The table: which kind of problem each fault is.
+const fn kind_of(error: &CallError) -> Kind {
+    match error {
+        CallError::Overloaded { .. } => Kind::Overloaded,
+        CallError::ShuttingDown { .. } => Kind::ShuttingDown,
+        CallError::DeadlineExceeded { .. } => Kind::DeadlineExceeded,
+        CallError::CallerGone { .. } => Kind::CallerGone,
+        CallError::SpawnFailed { .. } => Kind::SpawnFailed,
+        CallError::OpenFailed { .. } => Kind::OpenFailed,
+        CallError::ServerCrashed { .. } => Kind::ServerCrashed,
+        CallError::ProtocolViolation { .. } => Kind::ProtocolViolation,
+        CallError::ServerError { .. } => Kind::ServerError,
+        CallError::OutputTooLarge { .. } => Kind::OutputTooLarge,
+        CallError::UnknownTool { .. } => Kind::UnknownTool,
+        CallError::UnknownResource { .. } => Kind::UnknownResource,
+        CallError::UnknownPrompt { .. } => Kind::UnknownPrompt,
+        CallError::NotOffered { .. } => Kind::NotOffered,
+        CallError::InvalidArguments { .. } => Kind::InvalidArguments,
+        CallError::InputRequired { .. } => Kind::InputRequired,
+        CallError::CapabilityRequired { .. } => Kind::CapabilityRequired,
+        CallError::ToolError { .. } => Kind::ToolError,
+        CallError::Internal { .. } => Kind::Internal,
+    }
+}
+
+/// How far the call had come, where that is not plain from the kind of problem.
+const fn phase_of(error: &CallError) -> Option<Phase> {
+    match error {
+        CallError::Overloaded { .. } => Some(Phase::Queue),
+        CallError::SpawnFailed { .. } => Some(Phase::Spawn),
+        CallError::OpenFailed { .. } => Some(Phase::Open),
+        CallError::ShuttingDown { phase }
+        | CallError::DeadlineExceeded { phase, .. }
+        | CallError::CallerGone { phase }
+        | CallError::ServerCrashed { phase, .. }
+        | CallError::ProtocolViolation { phase, .. } => Some(*phase),
+        CallError::ServerError { .. }
+        | CallError::OutputTooLarge { .. }
+        | CallError::InputRequired { .. }
+        | CallError::CapabilityRequired { .. }
+        | CallError::ToolError { .. } => Some(Phase::Call),
+        CallError::UnknownTool { .. }
+        | CallError::UnknownResource { .. }
+        | CallError::UnknownPrompt { .. }
+        | CallError::NotOffered { .. }
+        | CallError::InvalidArguments { .. }
+        | CallError::Internal { .. } => None,
+    }
+}
+
+const fn fault_name(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Caller => "caller",
+        Fault::Server => "server",
+        Fault::Overload => "overload",
+        Fault::Deadline => "deadline",
+        Fault::Ours => "gateway",
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).clamp(1, 3600).try_into().unwrap_or(3600)
+}
+
+fn violation(violation: &Violation) -> Pieces {
+    let members = [("pointer", &violation.pointer), ("message", &violation.message)];
+    Pieces::object(members.map(|(name, value)| (name, Pieces::of(value))))
+}
+
+#[cfg(test)]
+impl Problem {
+    /// What happened and what to do, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The kind of problem.
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+#[cfg(test)]
+mod tests;

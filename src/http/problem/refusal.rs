@@ -1,0 +1,87 @@
+//! What the HTTP room refuses by itself, before anything is asked of a server. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Kind;
+use crate::exchange::JsonError;
+
+/// Why a request went no further than the edge.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::http) enum Refusal {
+    /// A shape, a value or a parameter that cannot be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// The body is not JSON that we take.
+    #[error("the body is not accepted: {0}{cause}", cause = cause(.0))]
+    Json(JsonError),
+    /// Nothing under this path.
+    #[error("there is no {method} {path}")]
+    UnknownRoute { method: String, path: String },
+    /// No such server.
+    #[error("there is no server {name:?}; configured: {}", list(known))]
+    UnknownServer { name: String, known: Vec<Arc<str>> },
+    /// The path exists, the method does not.
+    #[error("{method} is not allowed here, only {allow}")]
+    MethodNotAllowed { method: String, allow: &'static str },
+    /// `Accept` leaves nothing.
+    #[error("this route answers with {}", offered.join(", "))]
+    NotAcceptable { offered: Vec<&'static str> },
+    /// The body did not come.
+    #[error("the body did not arrive within {after:?}")]
+    BodyTimeout { after: Duration },
+    /// The body is too large.
+    #[error("the body is larger than {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    /// The body is not declared as JSON.
+    #[error("the body is {}", got.as_ref().map_or("not declared as JSON".to_owned(), |got| format!("declared as {got:?}")))]
+    UnsupportedMediaType { got: Option<String> },
+    /// The body is compressed.
+    #[error("a `Content-Encoding` is not supported")]
+    ContentEncoded,
+    /// Addressed by a name that is not ours.
+    #[error("this gateway is not known as {host:?}")]
+    ForeignHost { host: String },
+    /// Sent by a foreign page.
+    #[error("a page of {origin:?} may not use this gateway")]
+    ForeignOrigin { origin: String },
+    /// Sent by a foreign page, says the browser.
+    #[error("a page of another site may not use this gateway")]
+    CrossSite,
+}
+
+impl Refusal {
+    /// A malformed request, and what is wrong with it.
+    pub(in crate::http) fn malformed(what: impl Into<String>) -> Self {
+        Self::Malformed(what.into())
+    }
+
+    /// The kind of problem that it is.
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::Malformed(_) | Self::Json(_) => Kind::MalformedRequest,
+            Self::UnknownRoute { .. } => Kind::UnknownRoute,
+            Self::UnknownServer { .. } => Kind::UnknownServer,
+            Self::MethodNotAllowed { .. } => Kind::MethodNotAllowed,
+            Self::NotAcceptable { .. } => Kind::NotAcceptable,
+            Self::BodyTimeout { .. } => Kind::BodyTimeout,
+            Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
+            Self::UnsupportedMediaType { .. } | Self::ContentEncoded => Kind::UnsupportedMediaType,
+            Self::ForeignHost { .. } | Self::ForeignOrigin { .. } | Self::CrossSite => Kind::Forbidden,
+        }
+    }
+}
+
+impl From<JsonError> for Refusal {
+    fn from(error: JsonError) -> Self {
+        Self::Json(error)
+    }
+}
+
+fn cause(error: &JsonError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"))
+}
+
+fn list(names: &[Arc<str>]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

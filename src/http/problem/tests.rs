@@ -1,0 +1,181 @@
+use std::error::Error;
+
+use super::*;
+use crate::exchange::Exit;
+
+fn raw(text: &str) -> RawJson {
+    RawJson::parse(text.to_owned().into()).unwrap()
+}
+
+fn words() -> LastWords {
+    LastWords {
+        exit: Some(Exit::Signal(9)),
+        stderr_tail: "Traceback".into(),
+        noise: vec!["Starting...".into()],
+    }
+}
+
+fn cause() -> Box<dyn Error + Send + Sync> {
+    "No such file or directory (os error 2)".into()
+}
+
+/// One fault of every kind, with the status and the name of the table.
+fn every_fault() -> Vec<(CallError, u16, &'static str)> {
+    let name = || "x".to_owned();
+    let (phase, message, what) = (Phase::Call, name(), name());
+    let result = || raw(r#"{"content":[{"type":"text","text":"no"}],"isError":true}"#);
+    let asks = raw(r#"{"resultType":"input_required","inputRequests":{"a":{}},"requestState":"s"}"#);
+    vec![
+        (CallError::Overloaded { retry_after: Duration::from_millis(1_200) }, 503, "overloaded"),
+        (CallError::ShuttingDown { phase }, 503, "shutting-down"),
+        (
+            CallError::DeadlineExceeded { phase, after: Duration::from_secs(5), words: words().into() },
+            504,
+            "deadline-exceeded",
+        ),
+        (CallError::CallerGone { phase }, 499, "caller-gone"),
+        (CallError::SpawnFailed { program: "/opt/x".into(), source: cause() }, 502, "spawn-failed"),
+        (CallError::OpenFailed { source: cause(), words: words().into() }, 502, "open-failed"),
+        (CallError::ServerCrashed { phase, words: words().into() }, 502, "server-crashed"),
+        (
+            CallError::ProtocolViolation { phase, what: name(), words: words().into() },
+            502,
+            "protocol-violation",
+        ),
+        (
+            CallError::ServerError { code: -32_000, message: name(), data: Some(raw("1e400")) },
+            502,
+            "server-error",
+        ),
+        (CallError::OutputTooLarge { limit: 10, words: words().into() }, 502, "output-too-large"),
+        (CallError::UnknownTool { name: name() }, 404, "unknown-tool"),
+        (CallError::UnknownResource { uri: name() }, 404, "unknown-resource"),
+        (CallError::UnknownPrompt { name: name() }, 404, "unknown-prompt"),
+        (CallError::NotOffered { what: name() }, 404, "not-offered"),
+        (CallError::InvalidArguments { message, violations: Vec::new() }, 422, "invalid-arguments"),
+        (CallError::InputRequired { result: asks }, 409, "input-required"),
+        (CallError::CapabilityRequired { message: name(), data: None }, 424, "capability-required"),
+        (CallError::ToolError { result: result() }, 424, "tool-error"),
+        (CallError::Internal { what }, 500, "internal-error"),
+    ]
+}
+
+fn object(error: CallError, sees: Sees) -> serde_json::Value {
+    let text = Problem::of(error, sees).into_object().text();
+    // A number beyond any float has no place in a generic value.
+    serde_json::from_str(&text.replace("1e400", "\"1e400\""))
+        .unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn every_fault_has_the_status_of_the_table_and_a_page() {
+    for (error, status, name) in every_fault() {
+        let problem = Problem::of(error, Sees::Everything);
+        assert!(Kind::named(name).is_some(), "{name}");
+        assert_eq!(problem.kind().facts().name, name);
+        assert_eq!(problem.into_response().status(), status, "{name}");
+    }
+}
+
+#[test]
+fn every_detail_says_what_happened_and_what_to_do() {
+    for (error, _, name) in every_fault() {
+        let problem = Problem::of(error, Sees::Everything);
+        let detail = problem.detail();
+        assert!(detail.contains(problem.kind().facts().remedy), "{name}: {detail}");
+        assert!(detail.starts_with(char::is_uppercase) && detail.ends_with('.'), "{name}: {detail}");
+        assert!(!detail.contains(".."), "{name}: {detail}");
+    }
+}
+
+#[test]
+fn the_owner_sees_the_last_words_and_nobody_else_does() {
+    for (error, _, name) in every_fault() {
+        let text = Problem::of(error, Sees::Little).into_object().text();
+        for secret in ["Traceback", "Starting...", "/opt/x", "os error"] {
+            assert!(!text.contains(secret), "{name}: {text}");
+        }
+    }
+    let crash = || CallError::ServerCrashed { phase: Phase::Call, words: words().into() };
+    let seen = object(crash(), Sees::Everything);
+    assert_eq!(seen["stderr_tail"], "Traceback");
+    assert_eq!(seen["noise"][0], "Starting...");
+    let little = object(crash(), Sees::Little);
+    for object in [seen, little] {
+        assert_eq!(object["exit"]["signal"], 9);
+        assert_eq!(object["exit"]["name"], "SIGKILL");
+        assert_eq!((&object["phase"], &object["fault"]), (&"call".into(), &"server".into()));
+        assert!(object["detail"].as_str().unwrap().contains("SIGKILL"));
+    }
+}
+
+#[test]
+fn causes_are_told_once() {
+    let error = CallError::SpawnFailed { program: "/opt/x".into(), source: cause() };
+    let object = object(error, Sees::Everything);
+    let detail = object["detail"].as_str().unwrap();
+    assert!(detail.starts_with("Cannot start /opt/x: No such file or directory (os error 2). "), "{detail}");
+    assert_eq!(detail.matches("No such file").count(), 1);
+}
+
+#[test]
+fn a_tool_error_carries_the_whole_result_and_quotes_its_text() {
+    let result = raw(r#"{"content":[{"type":"text","text":"no page"}],"isError":true,"n":1e400}"#);
+    let problem = Problem::of(CallError::ToolError { result: result.clone() }, Sees::Little);
+    assert_eq!(problem.words(), "no page");
+    assert!(problem.detail().starts_with("The tool reported an error: no page. "));
+    assert!(problem.into_object().text().contains(&format!("\"result\":{}", result.as_str())));
+}
+
+#[test]
+fn a_server_that_asks_back_is_quoted() {
+    let result = raw(r#"{"resultType":"input_required","inputRequests":{"a":{}},"requestState":"s"}"#);
+    let object = object(CallError::InputRequired { result }, Sees::Little);
+    assert_eq!(object["inputRequests"], serde_json::json!({"a": {}}));
+    assert_eq!(object["requestState"], "s");
+}
+
+#[test]
+fn violations_are_listed_with_their_places() {
+    let violations = vec![Violation { pointer: "/n".into(), message: "is not a number".into() }];
+    let error = CallError::InvalidArguments { message: "one violation".into(), violations };
+    let object = object(error, Sees::Little);
+    assert_eq!(object["errors"], serde_json::json!([{"pointer": "/n", "message": "is not a number"}]));
+    assert!(object["detail"].as_str().unwrap().contains("at \"/n\": is not a number"));
+}
+
+#[test]
+fn server_errors_keep_code_and_data() {
+    let error = CallError::ServerError { code: -32_000, message: "no".into(), data: Some(raw("[1]")) };
+    let object = object(error, Sees::Little);
+    assert_eq!((&object["code"], &object["data"][0]), (&(-32_000).into(), &1.into()));
+}
+
+#[test]
+fn an_overloaded_gateway_says_when_to_come_back() {
+    let response =
+        |time| Problem::of(CallError::Overloaded { retry_after: time }, Sees::Little).into_response();
+    assert_eq!(response(Duration::from_millis(1_200)).headers()["retry-after"], "2");
+    assert_eq!(response(Duration::ZERO).headers()["retry-after"], "1");
+}
+
+#[test]
+fn a_refused_method_comes_with_those_that_are_allowed() {
+    let refusal = Refusal::MethodNotAllowed { method: "PUT".into(), allow: "GET, HEAD" };
+    let response = Problem::from(refusal).into_response();
+    assert_eq!(response.status(), 405);
+    assert_eq!(response.headers()["allow"], "GET, HEAD");
+}
+
+#[test]
+fn a_missing_content_type_is_told_which_header_to_add() {
+    let problem = Problem::from(Refusal::UnsupportedMediaType { got: None });
+    assert!(problem.detail().contains("`Content-Type: application/json`"), "{}", problem.detail());
+}
+
+#[test]
+fn an_unknown_server_is_told_which_ones_there_are() {
+    let known = vec!["time".into(), "browser".into()];
+    let problem = Problem::from(Refusal::UnknownServer { name: "tiem".into(), known });
+    assert!(problem.detail().contains("time, browser"), "{}", problem.detail());
+}

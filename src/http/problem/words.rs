@@ -1,0 +1,128 @@
+//! What a problem says in words: what happened, with its causes, once. Pure.
+
+use std::error::Error;
+
+use serde::Serialize;
+
+use super::{Sees, kind_of};
+use crate::exchange::{CallError, Exit, LastWords};
+use crate::http::text;
+
+/// How much of a tool's own words is quoted in the detail; all of them are in `result`.
+const QUOTED: usize = 2_000;
+
+/// What happened, in one sentence without its end: the error, its causes, how the process ended.
+pub(super) fn describe(error: &CallError, sees: Sees) -> String {
+    match error {
+        CallError::SpawnFailed { .. } | CallError::ProtocolViolation { .. } | CallError::Internal { .. }
+            if sees == Sees::Little =>
+        {
+            kind_of(error).facts().title.to_owned()
+        }
+        CallError::OpenFailed { words, .. } if sees == Sees::Little => with_exit(error.to_string(), words),
+        CallError::DeadlineExceeded { words, .. }
+        | CallError::OpenFailed { words, .. }
+        | CallError::ServerCrashed { words, .. }
+        | CallError::ProtocolViolation { words, .. }
+        | CallError::OutputTooLarge { words, .. } => with_exit(chain(error), words),
+        CallError::InvalidArguments { violations, .. } => {
+            let places = violations.iter().map(|v| format!("; at {:?}: {}", v.pointer, v.message));
+            chain(error) + &places.take(3).collect::<String>()
+        }
+        CallError::ToolError { result } => match text::of_tool(result) {
+            Some(words) if !words.trim().is_empty() => format!("{error}: {}", shortened(words.trim())),
+            Some(_) | None => error.to_string(),
+        },
+        CallError::Overloaded { .. }
+        | CallError::ShuttingDown { .. }
+        | CallError::CallerGone { .. }
+        | CallError::SpawnFailed { .. }
+        | CallError::ServerError { .. }
+        | CallError::UnknownTool { .. }
+        | CallError::UnknownResource { .. }
+        | CallError::UnknownPrompt { .. }
+        | CallError::NotOffered { .. }
+        | CallError::InputRequired { .. }
+        | CallError::CapabilityRequired { .. }
+        | CallError::Internal { .. } => chain(error),
+    }
+}
+
+/// The error and its causes; a cause that the text before it already quotes is not said twice.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn with_exit(text: String, words: &LastWords) -> String {
+    match words.exit {
+        Some(Exit::Code(code)) => format!("{text} (it exited with code {code})"),
+        Some(Exit::Signal(number)) => match signal_name(number) {
+            Some(name) => format!("{text} (ended by {name})"),
+            None => format!("{text} (ended by signal {number})"),
+        },
+        None => text,
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let end = text.floor_char_boundary(QUOTED);
+    format!("{}{}", &text[..end], if end < text.len() { " ..." } else { "" })
+}
+
+/// As a sentence begins, and without its end.
+pub(super) fn capitalised(text: &str) -> String {
+    let text = text.trim_end_matches('.');
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// How a process ended: `{"code":1}` or `{"signal":9,"name":"SIGKILL"}`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(in crate::http) enum ExitShown {
+    Code {
+        code: i32,
+    },
+    Signal {
+        signal: i32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'static str>,
+    },
+}
+
+impl From<Exit> for ExitShown {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Code(code) => Self::Code { code },
+            Exit::Signal(signal) => Self::Signal { signal, name: signal_name(signal) },
+        }
+    }
+}
+
+/// The signals that have one number on every Unix and that end processes.
+const fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        _ => return None,
+    })
+}

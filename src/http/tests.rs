@@ -1,0 +1,109 @@
+//! The order of the steps, seen from outside; no server is asked anything.
+
+use http_body_util::{BodyExt, Full};
+
+use super::*;
+
+fn service(browser: bool) -> Service {
+    let api = BrowserApi { server: "browser".into(), tool: "run".into(), available: Arc::new(|| true) };
+    let config = Config { browser: browser.then_some(api), body_limit: 64, ..Config::default() };
+    Service::new(config, Vec::new(), CancellationToken::new())
+}
+
+fn request(line: &str) -> http::request::Builder {
+    let (method, path) = line.split_once(' ').unwrap();
+    Request::builder().method(method).uri(path).header("host", "localhost:5001")
+}
+
+async fn answer(service: &Service, builder: http::request::Builder, body: &'static str) -> (Head, String) {
+    let ends = Ends { local: "127.0.0.1:5001".parse().unwrap(), peer: "127.0.0.1:4000".parse().unwrap() };
+    let request = builder.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
+    let (head, body) = service.answer(ends, request).await.into_parts();
+    (head, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+}
+
+type Head = http::response::Parts;
+
+#[tokio::test]
+async fn each_refusal_is_a_problem_with_its_own_status_and_type() {
+    let service = service(false);
+    for (builder, status, name) in [
+        (request("GET /nowhere"), 404, "unknown-route"),
+        (request("DELETE /healthz"), 405, "method-not-allowed"),
+        (request("GET /healthz").header("origin", "http://evil.example"), 403, "forbidden"),
+        (request("GET /healthz").header("sec-fetch-site", "cross-site"), 403, "forbidden"),
+        (request("GET /healthz").header("host", "localhost"), 400, "malformed-request"),
+        (request("GET /v1/servers").header("accept", "image/png"), 406, "not-acceptable"),
+        (request("GET /v1/servers/a/tools"), 404, "unknown-server"),
+        (request("POST /v1/servers/a/tools/t"), 404, "unknown-server"),
+        (request("GET /problems/no-such"), 404, "unknown-route"),
+        (request("GET /api/health"), 404, "unknown-route"),
+    ] {
+        let (head, body) = answer(&service, builder, "").await;
+        assert_eq!(head.status, status, "{name}");
+        assert_eq!(head.headers["content-type"], "application/problem+json");
+        assert_eq!(head.headers["cache-control"], "no-store");
+        assert!(body.starts_with(&format!("{{\"type\":\"/problems/{name}\"")), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_forbids_guessing_its_type() {
+    for line in
+        ["GET /", "GET /healthz", "GET /readyz", "GET /v1/servers", "GET /problems/overloaded", "GET /x"]
+    {
+        let (head, _) = answer(&service(false), request(line), "").await;
+        assert_eq!(head.headers["x-content-type-options"], "nosniff", "{line}");
+    }
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let (get, body) = answer(&service(false), request("GET /healthz"), "").await;
+    let (head, nothing) = answer(&service(false), request("HEAD /healthz"), "").await;
+    assert_eq!((get.status, body.as_str()), (head.status, r#"{"status":"ok"}"#));
+    assert_eq!(nothing, "");
+    assert_eq!(head.headers["content-length"], body.len().to_string());
+}
+
+#[tokio::test]
+async fn the_original_api_answers_in_its_envelope_only() {
+    let service = service(true);
+    let agent = || request("POST /api/browser-agent");
+    let json = || agent().header("content-type", "application/json");
+    for (builder, body, status) in [
+        (agent(), r#"{"task":"a"}"#, 415),
+        (json(), "{", 400),
+        (json(), r#"{"task":"a","task":"b"}"#, 400),
+        (json().header("spawnling-timeout", "soon"), r#"{"task":"a"}"#, 400),
+        (
+            json(),
+            r#"{"task":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#,
+            413,
+        ),
+        (json(), r#"{"task":"a"}"#, 404),
+    ] {
+        let (head, text) = answer(&service, builder, body).await;
+        assert_eq!(head.status, status, "{text}");
+        assert!(text.starts_with(r#"{"success":false,"error":""#), "{text}");
+    }
+    let (head, text) = answer(&service, request("POST /api/disconnect"), "whatever").await;
+    assert_eq!(head.status, 200);
+    assert!(text.starts_with(r#"{"success":true"#));
+}
+
+#[tokio::test]
+async fn readiness_ends_with_the_first_sign_of_a_stop() {
+    let service = service(false);
+    assert_eq!(answer(&service, request("GET /readyz"), "").await.0.status, 200);
+    service.draining.cancel();
+    assert_eq!(answer(&service, request("GET /readyz"), "").await.0.status, 503);
+    assert_eq!(answer(&service, request("GET /healthz"), "").await.0.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_caller_sent_never_comes_back_as_html() {
+    let line = "GET /problems/%3Cscript%3E";
+    let (head, _) = answer(&service(false), request(line).header("accept", "text/html"), "").await;
+    assert_eq!(head.headers["content-type"], "application/problem+json");
+}

@@ -1,0 +1,237 @@
+//! Composition root: builds each room once, runs them, drains them in order.
+//!
+//! ```text
+//!   build:  scratch root, reaper -> nursery -> server -> strategy -> calls -> catalog -> http
+//!   stop:   not ready -> nothing more accepted -> calls end (a grace time) -> calls are ended -> connections end
+//!           -> nobody holds a tree any more -> scratch root removed
+//! ```
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) mod once;
+
+use crate::call::admission::{Admission, House, Limits};
+use crate::call::{self, Calls};
+use crate::catalog::{self, Catalog, LimitsInForce};
+use crate::child::{Nursery, ScratchRoot, reaper};
+use crate::config::{self, Config};
+use crate::http::{self, BrowserApi, Service, listen};
+use crate::instance::{Making, Server};
+use crate::mcp::Verdicts;
+use crate::mcp::era::Protocol;
+use crate::strategy::{Fresh, Strategy};
+
+/// How long connections may take to hand over answers that are known.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why the gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
+    /// There is no place for scratch directories.
+    #[error("cannot make a directory for scratch files below {}", base.display())]
+    Scratch { base: std::path::PathBuf, source: io::Error },
+    /// The runtime or the signal handlers could not be set up.
+    #[error("cannot set up the runtime")]
+    Runtime(#[source] io::Error),
+    /// Nobody can be told the address.
+    #[error("cannot write to stdout")]
+    Stdout(#[source] io::Error),
+}
+
+/// All servers of a configuration, ready to be called.
+pub(crate) struct Rooms {
+    catalogs: Vec<Arc<Catalog>>,
+    nursery: Nursery,
+    rescue: JoinSet<()>,
+}
+
+impl Rooms {
+    /// Builds everything below HTTP.
+    pub(crate) fn build(config: &Config) -> Result<Self, ServeError> {
+        let base = std::env::temp_dir();
+        let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
+        let (reaper, taken_over) = reaper();
+        let nursery = Nursery::new(scratch, reaper);
+        let mut rescue = JoinSet::new();
+        rescue.spawn(taken_over.run());
+        let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
+        let house = House::new(config.concurrent);
+        let catalog = |server: &config::Server| Arc::new(furnish(server, &nursery, &verdicts, &house));
+        let catalogs = config.servers.iter().map(catalog).collect();
+        Ok(Self { catalogs, nursery, rescue })
+    }
+
+    /// The server of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Catalog>> {
+        self.catalogs.iter().find(|catalog| &**catalog.name() == name)
+    }
+
+    /// Lets no call in any more; gives those that are in `grace`, unless `hurry` comes first; then ends them.
+    async fn drain(&self, grace: Duration, hurry: impl Future<Output = ()>) {
+        self.catalogs.iter().for_each(|catalog| catalog.calls().close());
+        let all = async {
+            for catalog in &self.catalogs {
+                catalog.calls().drain().await;
+            }
+        };
+        let mut all = std::pin::pin!(all);
+        tokio::select! {
+            () = all.as_mut() => return,
+            () = hurry => tracing::warn!("told to hurry: ending every call that is left"),
+            () = tokio::time::sleep(grace) => tracing::warn!(?grace, "ending every call that is left"),
+        }
+        self.catalogs.iter().for_each(|catalog| catalog.calls().stop());
+        all.await;
+    }
+
+    /// Gives up everything. Returns when the trees that lost their owner, of which there should be none, are dead too.
+    pub(crate) async fn leave(self) {
+        let Self { catalogs, nursery, mut rescue } = self;
+        let rescued = nursery.rescued();
+        if rescued > 0 {
+            tracing::error!(rescued, "process trees lost their owner; this is a defect");
+        }
+        drop((catalogs, nursery));
+        while rescue.join_next().await.is_some() {}
+    }
+}
+
+fn furnish(server: &config::Server, nursery: &Nursery, verdicts: &Arc<Verdicts>, house: &House) -> Catalog {
+    let config::Limits { concurrent, queue, queue_timeout, output, stderr } = server.limits;
+    let name: Arc<str> = server.name.as_str().into();
+    let making = Making {
+        spec: server.spec.clone(),
+        protocol: server.protocol,
+        open_deadline: server.open_deadline,
+        output,
+    };
+    let instances = Arc::new(Server::new(making, nursery.clone(), Arc::clone(verdicts)));
+    let strategy: Box<dyn Strategy> = match server.strategy {
+        config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
+    };
+    let admission = Admission::new(Limits { concurrent, queue, queue_timeout }, house.clone());
+    let on_disconnect = match server.on_disconnect {
+        config::OnDisconnect::Cancel => call::OnDisconnect::Cancel,
+        config::OnDisconnect::Finish => call::OnDisconnect::Finish,
+    };
+    let calls = Calls::new(Arc::clone(&name), admission, strategy, on_disconnect);
+    let (deadline, open_deadline) = (server.deadline, server.open_deadline);
+    let settings = catalog::Settings {
+        validate: match server.validate {
+            config::Validate::Enforce => catalog::Validate::Enforce,
+            config::Validate::Warn => catalog::Validate::Warn,
+            config::Validate::Off => catalog::Validate::Off,
+        },
+        list_ttl: server.list_ttl,
+        protocol: match server.protocol {
+            Protocol::Auto => "auto",
+            Protocol::Legacy => "legacy",
+            Protocol::Modern => "modern",
+        },
+        limits: LimitsInForce { concurrent, queue, queue_timeout, deadline, open_deadline, output, stderr },
+    };
+    Catalog::new(name, calls, settings)
+}
+
+/// Serves over HTTP until told to stop, and returns when nothing is left.
+pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
+    runtime()?.block_on(run(config))
+}
+
+/// The runtime that everything runs in.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)
+}
+
+async fn run(mut config: Config) -> Result<(), ServeError> {
+    let mut signals = Signals::new().map_err(ServeError::Runtime)?;
+    let listeners = bind(&config)?;
+    let origins: Vec<String> = listeners.iter().map(|listener| format!("http://{}", listener.local_addr())).collect();
+    config.announce_origins(&origins);
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    let rooms = Rooms::build(&config)?;
+    let draining = CancellationToken::new();
+    let service = Arc::new(Service::new(http_config(&config), rooms.catalogs.clone(), draining.clone()));
+    let stop = listen::Stop::default();
+    let mut serving = JoinSet::new();
+    serving.spawn(listen::run(listeners, service, stop.clone()));
+    announce(&origins).map_err(ServeError::Stdout)?;
+
+    signals.next().await;
+    tracing::info!("stopping: running calls may end");
+    draining.cancel();
+    stop.gently.cancel();
+    rooms.drain(config.drain, signals.next()).await;
+    if tokio::time::timeout(FAREWELL, serving.join_next()).await.is_err() {
+        stop.hard.cancel();
+    }
+    while serving.join_next().await.is_some() {}
+    rooms.leave().await;
+    tracing::info!("stopped: no process is left");
+    Ok(())
+}
+
+fn bind(config: &Config) -> Result<Vec<listen::Listener>, ServeError> {
+    let bind = |address: &std::net::SocketAddr| {
+        let address = *address;
+        listen::Listener::bind(address).map_err(|source| ServeError::Listen { address, source })
+    };
+    config.listen.iter().map(bind).collect()
+}
+
+fn http_config(config: &Config) -> http::Config {
+    let browser = config.browser.as_ref().map(|browser| {
+        let available = browser.available.clone();
+        BrowserApi {
+            server: browser.server.as_str().into(),
+            tool: browser.tool.clone(),
+            available: Arc::new(move || available.check()),
+        }
+    });
+    http::Config {
+        body_limit: config.body_limit,
+        hosts: config.hosts.clone(),
+        browser,
+        default_server: config.default_server.as_deref().map(Into::into),
+        ..http::Config::default()
+    }
+}
+
+/// One line per listener, as soon as it answers: whoever started us waits for it.
+fn announce(origins: &[String]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for origin in origins {
+        writeln!(stdout, "spawnling listening on {origin}")?;
+    }
+    stdout.flush()
+}
+
+/// What tells us to stop: SIGTERM from supervisors, SIGINT from terminals.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

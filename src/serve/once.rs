@@ -1,0 +1,251 @@
+//! What the command line asks once, without HTTP: one call, one list, one look at every server.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Rooms, ServeError, Signals, runtime};
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::exchange::{
+    Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, RawJson, Receipt, Reply, Request,
+};
+
+/// Why a command failed, in words for a person.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OnceError {
+    /// The rooms could not be built.
+    #[error(transparent)]
+    Setup(#[from] ServeError),
+    /// No such server.
+    #[error("there is no server {name:?}; there are: {}", known.join(", "))]
+    UnknownServer { name: String, known: Vec<String> },
+    /// The call failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The result cannot be shown.
+    #[error("cannot write to stdout")]
+    Stdout(#[from] io::Error),
+}
+
+/// One call of one tool.
+pub(crate) struct OneCall {
+    pub(crate) server: String,
+    pub(crate) tool: String,
+    pub(crate) arguments: RawJson,
+    pub(crate) timeout: Option<Duration>,
+    /// Whether what is known of the server's end is shown too, on stderr.
+    pub(crate) receipt: bool,
+}
+
+/// Calls a tool and prints its result: its text if it has nothing else, the whole JSON otherwise.
+pub(crate) fn call(config: &Config, call: OneCall) -> Result<(), OnceError> {
+    with_rooms(config, async |rooms| {
+        let catalog = find(rooms, &call.server)?;
+        let budget = call.timeout.map_or(catalog.deadline(), |wanted| wanted.min(catalog.deadline()));
+        let ask = Ask::Tool { name: call.tool.clone(), arguments: Some(call.arguments.clone()), extra: Vec::new() };
+        let request = Request {
+            id: new_id(),
+            steps: vec![ask.into()],
+            on_error: OnError::Stop,
+            deadline: Deadline::within(budget),
+            events: None,
+            reply: if call.receipt { Reply::WhenDead } else { Reply::WhenKnown },
+        };
+        let mut answer = catalog.call(request).await;
+        if let Some(receipt) = &answer.receipt {
+            writeln!(io::stderr(), "{}", show_receipt(receipt))?;
+        }
+        match (answer.failure.take(), answer.steps.pop()) {
+            (None, Some(Ok(Outcome::Result(result)))) => Ok(writeln!(io::stdout(), "{}", show_result(&result))?),
+            (Some(error), _) | (None, Some(Err(error))) => Err(OnceError::Failed(explain(&error))),
+            (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
+        }
+    })
+}
+
+/// Lists the tools of a server: a line each, or the list as the server gave it.
+pub(crate) fn tools(config: &Config, server: &str, json: bool) -> Result<(), OnceError> {
+    with_rooms(config, async |rooms| {
+        let catalog = find(rooms, server)?;
+        let answer = catalog.list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline())).await;
+        let listed = match (answer.failure, answer.steps.into_iter().next()) {
+            (None, Some(Ok(Outcome::Listed(listed)))) => listed,
+            (Some(error), _) | (None, Some(Err(error))) => return Err(OnceError::Failed(explain(&error))),
+            (None, _) => return Err(OnceError::Failed("the server gave no list".to_owned())),
+        };
+        let mut out = io::stdout().lock();
+        if json {
+            let items: Vec<&str> = listed.items.iter().map(RawJson::as_str).collect();
+            writeln!(out, "{{\"tools\":[{}]}}", items.join(","))?;
+        } else {
+            listed.items.iter().try_for_each(|item| writeln!(out, "{}", show_tool(item)))?;
+        }
+        Ok(())
+    })
+}
+
+/// Starts every server once, and tells how that went. An error if any did not start.
+pub(crate) fn check(config: &Config) -> Result<(), OnceError> {
+    with_rooms(config, async |rooms| {
+        let mut failed = Vec::new();
+        for catalog in &rooms.catalogs {
+            let answer = catalog.introduce(new_id(), Deadline::within(catalog.deadline())).await;
+            writeln!(io::stdout(), "{}", show_start(catalog, &answer))?;
+            if answer.failure.is_some() {
+                failed.push(catalog.name().to_string());
+            }
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(OnceError::Failed(format!("{} of {} did not start", failed.join(", "), rooms.catalogs.len())))
+    })
+}
+
+/// Does `work` with every room in place, and ends with nothing left, interrupted or not.
+fn with_rooms(config: &Config, work: impl AsyncFnOnce(&Rooms) -> Result<(), OnceError>) -> Result<(), OnceError> {
+    runtime()?.block_on(async {
+        let mut signals = Signals::new().map_err(ServeError::Runtime)?;
+        let rooms = Rooms::build(config)?;
+        let done = tokio::select! {
+            done = work(&rooms) => done,
+            () = signals.next() => Err(OnceError::Failed("interrupted".to_owned())),
+        };
+        // What is still alive has nobody waiting for it: its ladder is all the grace that it needs.
+        rooms.drain(config.drain, signals.next()).await;
+        rooms.leave().await;
+        done
+    })
+}
+
+fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
+    let known = || rooms.catalogs.iter().map(|catalog| catalog.name().to_string()).collect();
+    rooms.find(name).ok_or_else(|| OnceError::UnknownServer { name: name.to_owned(), known: known() })
+}
+
+fn new_id() -> CallId {
+    // Nobody else will ever ask for this call: if the system has no random bits, a constant does.
+    CallId::from_bits(getrandom::u64().map_or(0, u128::from))
+}
+
+/// An error, its causes, and what the server left behind, for a person.
+fn explain(error: &CallError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    match error {
+        CallError::ToolError { result } => {
+            let _ = write!(text, ":\n{}", show_result(result));
+        }
+        CallError::InvalidArguments { violations, .. } => {
+            for violation in violations {
+                let _ = write!(text, "\n  {}: {}", violation.pointer, violation.message);
+            }
+        }
+        CallError::DeadlineExceeded { words, .. }
+        | CallError::OpenFailed { words, .. }
+        | CallError::ServerCrashed { words, .. }
+        | CallError::ProtocolViolation { words, .. }
+        | CallError::OutputTooLarge { words, .. } => text.push_str(&show_words(words)),
+        _ => {}
+    }
+    text
+}
+
+fn show_words(words: &LastWords) -> String {
+    let mut text = match words.exit {
+        Some(Exit::Code(code)) => format!("\nit exited with code {code}"),
+        Some(Exit::Signal(signal)) => format!("\nit was ended by signal {signal}"),
+        None => String::new(),
+    };
+    for line in &words.noise {
+        let _ = write!(text, "\nit wrote to stdout what is no message: {line}");
+    }
+    if !words.stderr_tail.is_empty() {
+        let _ = write!(text, "\nits stderr ended with:\n{}", words.stderr_tail.trim_end());
+    }
+    text
+}
+
+fn show_receipt(receipt: &Receipt) -> String {
+    let exit = match receipt.exit {
+        Some(Exit::Code(code)) => format!("code {code}"),
+        Some(Exit::Signal(signal)) => format!("signal {signal}"),
+        None => "unknown".to_owned(),
+    };
+    let cpu = receipt.cpu.map_or("unknown".to_owned(), |cpu| format!("{cpu:?}"));
+    let (pid, rung, killed, end) = (receipt.pid, receipt.rung.name(), receipt.killed, receipt.end);
+    format!("receipt: pid {pid}, exit {exit}, rung {rung}, killed {killed}, cpu {cpu}, end {end:.1?}")
+}
+
+/// The text of a result that is nothing but text; everything else as it is.
+fn show_result(result: &RawJson) -> String {
+    #[derive(Deserialize)]
+    struct Whole<'a> {
+        #[serde(borrow)]
+        content: Vec<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Text {
+        r#type: String,
+        text: String,
+    }
+    let text = |item: &RawValue| serde_json::from_str(item.get()).ok().filter(|text: &Text| text.r#type == "text");
+    let texts = result.read::<Whole<'_>>().ok().and_then(|whole| whole.content.into_iter().map(text).collect());
+    match texts {
+        Some::<Vec<Text>>(texts) if !texts.is_empty() => {
+            texts.into_iter().map(|text| text.text).collect::<Vec<_>>().join("\n")
+        }
+        _ => result.as_str().to_owned(),
+    }
+}
+
+/// A tool in one line.
+fn show_tool(item: &RawJson) -> String {
+    #[derive(Deserialize)]
+    struct Tool {
+        name: String,
+        #[serde(default)]
+        description: Option<String>,
+    }
+    match item.read::<Tool>() {
+        Ok(Tool { name, description }) => {
+            let description = description.unwrap_or_default();
+            format!("{name:<24} {}", description.lines().next().unwrap_or_default()).trim_end().to_owned()
+        }
+        Err(_) => item.as_str().to_owned(),
+    }
+}
+
+/// How one server's start went.
+fn show_start(catalog: &Catalog, answer: &Answer) -> String {
+    #[derive(Deserialize)]
+    struct Info {
+        name: String,
+        version: String,
+    }
+    let name = catalog.name();
+    if let Some(error) = &answer.failure {
+        return format!("{name}: FAILED: {}", explain(error).replace('\n', "\n    "));
+    }
+    let ms = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1000.0);
+    let said = answer.introduction.clone().unwrap_or_default();
+    let info = said.server_info.as_ref().and_then(|info| info.read::<Info>().ok());
+    let info = info.map_or("no name".to_owned(), |info| format!("{} {}", info.name, info.version));
+    let about = catalog.summary().about;
+    let (spawn, open) = (ms(answer.times.spawn), ms(answer.times.open));
+    format!(
+        "{name}: ok: {info}, protocol {}, spawned in {spawn:.1} ms, opened in {open:.1} ms, strategy {}, containment {}",
+        said.protocol_version, about.strategy, about.containment
+    )
+}
