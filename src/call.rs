@@ -21,7 +21,8 @@ pub(crate) mod admission;
 
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Answer, CallError, CallId, Fault, OnError, Outcome, Phase, Receipt, Reply, Request, Seat, Step, Times,
+    About, Answer, CallError, CallId, Fault, OnError, Outcome, Phase, Receipt, Reply, Request, Seat, Step,
+    Times,
 };
 use crate::strategy::{Lease, Strategy};
 use admission::Admission;
@@ -62,11 +63,6 @@ impl Calls {
         let parts = Arc::new(Parts { server, admission, strategy });
         let (lives, stop) = (TaskTracker::new(), CancellationToken::new());
         Self { parts, lives, draining: AtomicBool::new(false), stop, on_disconnect }
-    }
-
-    /// The bounds of what is let in.
-    pub(crate) fn limits(&self) -> admission::Limits {
-        self.parts.admission.limits()
     }
 
     /// What can be told without starting anything.

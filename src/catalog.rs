@@ -16,7 +16,7 @@ use crate::call::Calls;
 use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
-    About, Answer, Ask, CallError, CallId, Gate, Introduction, LastWords, ListKind, Listed, OnError, Outcome, Phase,
+    About, Answer, Ask, CallError, CallId, Gate, Introduction, LastWords, ListKind, OnError, Outcome, Phase,
     RawJson, Reply, Request, Step, Times,
 };
 use shelf::{Kept, Shelf, Verdict};
@@ -132,7 +132,9 @@ impl Catalog {
         let Some(kept) = shelf.kept() else {
             return self.learn_and_run(request, tools, None).await;
         };
-        let Err(refusal) = judge(&kept, &tools, self.settings.validate) else { return self.run(request).await };
+        let Err(refusal) = judge(&kept, &tools, self.settings.validate) else {
+            return self.run(request).await;
+        };
         if kept.is_fresh() {
             return Answer::refused(request.id, refusal, Times::default());
         }
@@ -156,7 +158,7 @@ impl Catalog {
     pub(crate) async fn list(&self, id: CallId, kind: ListKind, deadline: Deadline) -> Answer {
         let shelf = self.shelf(kind);
         if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh()) {
-            return listed(id, &kept);
+            return from_memory(id, &kept);
         }
         let arrived = Instant::now();
         let _asking = match self.turn(shelf, deadline).await {
@@ -165,7 +167,7 @@ impl Catalog {
         };
         // Whoever was asking meanwhile has asked for us too, however short its answer stays fresh.
         if let Some(kept) = shelf.kept().filter(|kept| kept.learned > arrived) {
-            return listed(id, &kept);
+            return from_memory(id, &kept);
         }
         let answer = self.run(plain(id, vec![Ask::List(kind).into()], deadline)).await;
         if let [Ok(Outcome::Listed(listed))] = &*answer.steps {
@@ -278,8 +280,8 @@ fn invalid(place: usize, tool: &str, violations: Vec<Violation>) -> CallError {
     CallError::InvalidArguments { message, violations }
 }
 
-fn listed(id: CallId, kept: &Kept) -> Answer {
-    Answer { steps: vec![Ok(Outcome::Listed(Arc::<Listed>::clone(&kept.listed)))], ..nothing(id) }
+fn from_memory(id: CallId, kept: &Kept) -> Answer {
+    Answer { steps: vec![Ok(Outcome::Listed(Arc::clone(&kept.listed)))], ..nothing(id) }
 }
 
 fn nothing(id: CallId) -> Answer {

@@ -29,7 +29,7 @@ mod stderr;
 mod tree;
 
 pub(crate) use ladder::{Ladder, Lesson};
-pub(crate) use reaper::{Reaper, Rescue, reaper};
+pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
 pub(crate) use spawn::SpawnError;
 pub(crate) use tree::{Containment, Gone};
@@ -55,6 +55,7 @@ pub(crate) fn find_program(spec: &Spec) -> Option<PathBuf> {
 pub(crate) struct Nursery {
     scratch: Arc<ScratchRoot>,
     reaper: Reaper,
+    containment: Containment,
 }
 
 impl Nursery {
@@ -63,12 +64,12 @@ impl Nursery {
     /// From here on no child inherits a descriptor that was open before.
     pub(crate) fn new(scratch: ScratchRoot, reaper: Reaper) -> Self {
         spawn::keep_descriptors_to_ourselves();
-        Self { scratch: Arc::new(scratch), reaper }
+        Self { scratch: Arc::new(scratch), reaper, containment: Containment::Group }
     }
 
     /// The containment that trees get here.
     pub(crate) const fn containment(&self) -> Containment {
-        Containment::Group
+        self.containment
     }
 
     /// How many trees lost their owner so far.
@@ -122,7 +123,7 @@ impl Child {
                 return Err(error);
             }
         };
-        let tree = match Tree::watch(started.pid) {
+        let tree = match Tree::watch(started.pid, nursery.containment) {
             Ok(tree) => tree,
             Err(error) => {
                 drop(started); // killed by that
@@ -170,7 +171,12 @@ impl Child {
     ///
     /// `goodbye` closes the child's stdin and reads its stdout to the end; it is polled on every rung, so that a child
     /// that still wants to say something is not blocked on its way out.
-    pub(crate) async fn stop(mut self, ladder: &Ladder, lesson: Lesson, goodbye: impl Future<Output = ()>) -> Remains {
+    pub(crate) async fn stop(
+        mut self,
+        ladder: &Ladder,
+        lesson: Lesson,
+        goodbye: impl Future<Output = ()>,
+    ) -> Remains {
         let began = Instant::now();
         let mut living = self.living.take().expect("only stop takes it, and stop takes the child");
         let rung = living.climb(ladder, goodbye).await;

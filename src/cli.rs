@@ -14,7 +14,7 @@ mod run;
 mod words;
 
 pub use run::run;
-pub(crate) use words::{Arguments, ArgumentsError, arguments, arguments_from};
+use words::{Arguments, arguments, arguments_from};
 
 /// Gives every HTTP request its own fresh MCP server process.
 #[derive(Debug, Parser)]

@@ -31,8 +31,7 @@ mod table;
 mod tree;
 mod value;
 
-pub(crate) use browser::{Availability, Browser};
-pub(crate) use complaint::Complaints;
+pub(crate) use browser::Browser;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;
 pub(crate) use value::duration_text;

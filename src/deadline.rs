@@ -16,7 +16,7 @@ impl Deadline {
     pub(crate) fn within(budget: Duration) -> Self {
         // A budget beyond what the clock can count is as good as a year.
         let now = Instant::now();
-        let at = now.checked_add(budget).unwrap_or(now + Duration::from_secs(365 * 86_400));
+        let at = now.checked_add(budget).unwrap_or(now + Duration::from_hours(365 * 24));
         Self { at, budget }
     }
 

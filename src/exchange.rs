@@ -129,9 +129,6 @@ pub(crate) enum ListKind {
 }
 
 impl ListKind {
-    /// All of them, in the order in which they are numbered.
-    pub(crate) const ALL: [Self; 4] = [Self::Tools, Self::Resources, Self::ResourceTemplates, Self::Prompts];
-
     /// The member of the result that holds the items, in every revision of the protocol.
     pub(crate) const fn member(self) -> &'static str {
         match self {
@@ -145,7 +142,9 @@ impl ListKind {
 
 /// A check between a list and the step after it: it sees the list before anything else is asked of the server, and
 /// an error ends the call. So arguments are checked inside the same process that will run the tool.
-pub(crate) struct Gate(Box<dyn FnOnce(&Arc<Listed>) -> Result<(), CallError> + Send>);
+pub(crate) struct Gate(Box<Check>);
+
+type Check = dyn FnOnce(&Arc<Listed>) -> Result<(), CallError> + Send;
 
 impl Gate {
     /// A gate that asks `check`.
@@ -298,7 +297,7 @@ pub(crate) struct Receipt {
 
 /// The right to have one tree alive. It travels inside the tree's value, and is handed back by being dropped, which
 /// nobody does before the proof of death.
-pub(crate) struct Seat(Box<dyn Send + Sync>);
+pub(crate) struct Seat(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Send + Sync>);
 
 impl Seat {
     /// A seat which is free again when `permit` is dropped.

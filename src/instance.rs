@@ -84,7 +84,13 @@ impl Server {
         let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
         let spec = &self.spec;
         let program = crate::child::find_program(spec);
-        VerdictKey::of(&(&spec.program, &spec.args, &spec.env, &spec.cwd, program.as_deref().and_then(modified)))
+        VerdictKey::of(&(
+            &spec.program,
+            &spec.args,
+            &spec.env,
+            &spec.cwd,
+            program.as_deref().and_then(modified),
+        ))
     }
 }
 
@@ -131,7 +137,11 @@ enum BrokenOff {
 
 impl Instance {
     /// Starts a process and opens a conversation with it. The seat belongs to the tree from now on.
-    pub(crate) async fn start(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) -> Result<Self, Box<HalfBorn>> {
+    pub(crate) async fn start(
+        server: &Arc<Server>,
+        seat: Seat,
+        end: &EarlyEnd,
+    ) -> Result<Self, Box<HalfBorn>> {
         let began = Instant::now();
         let mut times = Times::default();
         let born = Child::spawn(&server.spec, &server.nursery, seat).await;
@@ -288,28 +298,26 @@ impl Body {
     async fn converse<T>(&mut self, work: impl Future<Output = T>, end: &EarlyEnd) -> Result<T, BrokenOff> {
         let mut work = std::pin::pin!(work);
         let Self { child, wire, ears, .. } = self;
-        let broken_off = loop {
-            tokio::select! {
+        let broken_off = tokio::select! {
+            biased;
+            done = work.as_mut() => return Ok(done),
+            reason = end.happened() => BrokenOff::Early(reason),
+            closed = wire.run(ears) => match closed {
+                // Whoever waits for an answer was told, or has it.
+                Closed::Eof => return Ok(work.await),
+                Closed::Broken(error) => BrokenOff::Unreadable(error),
+            },
+            // A server may answer and exit at once: what it wrote is still in the pipe.
+            () = child.attend() => tokio::select! {
                 biased;
                 done = work.as_mut() => return Ok(done),
-                reason = end.happened() => break BrokenOff::Early(reason),
+                reason = end.happened() => BrokenOff::Early(reason),
                 closed = wire.run(ears) => match closed {
-                    // Whoever waits for an answer was told, or has it.
                     Closed::Eof => return Ok(work.await),
-                    Closed::Broken(error) => break BrokenOff::Unreadable(error),
+                    Closed::Broken(error) => BrokenOff::Unreadable(error),
                 },
-                // A server may answer and exit at once: what it wrote is still in the pipe.
-                () = child.attend() => tokio::select! {
-                    biased;
-                    done = work.as_mut() => return Ok(done),
-                    closed = wire.run(ears) => match closed {
-                        Closed::Eof => return Ok(work.await),
-                        Closed::Broken(error) => break BrokenOff::Unreadable(error),
-                    },
-                    reason = end.happened() => break BrokenOff::Early(reason),
-                    () = tokio::time::sleep(LAST_WORDS) => break BrokenOff::Exited,
-                },
-            }
+                () = tokio::time::sleep(LAST_WORDS) => BrokenOff::Exited,
+            },
         };
         self.lesson = Lesson::Ignore;
         Err(broken_off)
@@ -355,7 +363,11 @@ impl Body {
             peer.hang_up();
             wire.run(&mut ears).await;
         };
-        child.stop(&server.ladder, lesson, goodbye).await
+        let remains = child.stop(&server.ladder, lesson, goodbye).await;
+        if wire.strays() > 0 {
+            tracing::debug!(strays = wire.strays(), "a server answered what nobody had asked");
+        }
+        remains
     }
 }
 

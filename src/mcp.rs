@@ -87,15 +87,18 @@ impl Session {
     /// # Cancel safety
     ///
     /// Dropping it tells the server that the request was cancelled, and drops a late answer.
-    pub(crate) async fn ask(&mut self, ask: &Ask, telling: Telling, limit: usize) -> Result<Outcome, AskError> {
-        match ask {
-            Ask::List(kind) => self.list(ask, *kind, limit).await,
-            _ => {
-                let token = (telling == Telling::Wanted).then(|| self.next_token());
-                let result = self.request(ask, Extras { cursor: None, token }).await?;
-                types::outcome(ask, result)?.map_err(AskError::Answered)
-            }
+    pub(crate) async fn ask(
+        &mut self,
+        ask: &Ask,
+        telling: Telling,
+        limit: usize,
+    ) -> Result<Outcome, AskError> {
+        if let Ask::List(kind) = ask {
+            return self.list(ask, *kind, limit).await;
         }
+        let token = (telling == Telling::Wanted).then(|| self.next_token());
+        let result = self.request(ask, Extras { cursor: None, token }).await?;
+        types::outcome(ask, result)?.map_err(AskError::Answered)
     }
 
     /// Learns what a modern server says of itself; a legacy one has said it when it was opened.
@@ -138,7 +141,9 @@ impl Session {
         match reply {
             Reply::Result(result) => Ok(result),
             Reply::Error(error) => Err(AskError::Answered(types::error(ask, error))),
-            Reply::Malformed => Err(Unreadable("an answer with neither a result nor an error, or both".into()).into()),
+            Reply::Malformed => {
+                Err(Unreadable("an answer with neither a result nor an error, or both".into()).into())
+            }
         }
     }
 

@@ -155,7 +155,8 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
 async fn run(mut config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Runtime)?;
     let listeners = bind(&config)?;
-    let origins: Vec<String> = listeners.iter().map(|listener| format!("http://{}", listener.local_addr())).collect();
+    let origins: Vec<String> =
+        listeners.iter().map(|listener| format!("http://{}", listener.local_addr())).collect();
     config.announce_origins(&origins);
     for notice in &config.notices {
         tracing::warn!("{notice}");

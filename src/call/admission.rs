@@ -80,11 +80,6 @@ impl Admission {
         Self { limits, house, seats, waiting: AtomicUsize::new(0), held: Arc::default() }
     }
 
-    /// The bounds.
-    pub(crate) const fn limits(&self) -> Limits {
-        self.limits
-    }
-
     /// A seat, at once or after a wait.
     ///
     /// # Cancel safety
@@ -138,9 +133,10 @@ impl Admission {
 /// When there should be a seat: those who wait, and the one who asks, each for the average time of a seat, as many at
 /// once as there are seats; between 1 and 60 s, in whole seconds.
 fn retry_after(waiting: usize, average: Duration, seats: usize) -> Duration {
-    let rounds = (waiting as f64 + 1.0) / seats.max(1) as f64;
-    let seconds = (rounds * average.as_secs_f64()).ceil().clamp(1.0, 60.0);
-    Duration::from_secs_f64(seconds)
+    let seats = u128::try_from(seats.max(1)).unwrap_or(1);
+    let ahead = u128::try_from(waiting).unwrap_or(u128::MAX).saturating_add(1);
+    let seconds = ahead.saturating_mul(average.as_millis()).div_ceil(seats * 1000).clamp(1, 60);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(60))
 }
 
 fn early(reason: Reason, end: &EarlyEnd) -> CallError {

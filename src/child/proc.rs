@@ -25,7 +25,9 @@ pub(super) fn stat(pid: Pid) -> Option<Stat> {
 pub(super) fn living_members(group: Pid) -> u32 {
     let group = group.as_raw_nonzero().get();
     let Ok(entries) = fs::read_dir("/proc") else { return 0 };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
     let living = pids.filter_map(stat).filter(|stat| stat.group == group && stat.alive).count();
     u32::try_from(living).unwrap_or(u32::MAX)
 }

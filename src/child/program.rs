@@ -86,7 +86,9 @@ mod tests {
         let path = std::env::join_paths([&first, &second]).unwrap();
         let env = vec![("PATH".into(), path)];
         assert_eq!(find(Path::new("tool"), &env).unwrap(), second.join("tool"));
-        let Err(ProgramError::NotFound { looked_in, .. }) = find(Path::new("absent"), &env) else { panic!("absent") };
+        let Err(ProgramError::NotFound { looked_in, .. }) = find(Path::new("absent"), &env) else {
+            panic!("absent")
+        };
         assert_eq!(looked_in, [first, second]);
     }
 

@@ -72,8 +72,12 @@ impl Scratch {
         let swept = tokio::task::spawn_blocking(move || remove_whatever_it_takes(&path)).await;
         match swept {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory"),
-            Err(error) => tracing::error!(path = %shown.display(), %error, "sweeping a scratch directory failed"),
+            Ok(Err(error)) => {
+                tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory");
+            }
+            Err(error) => {
+                tracing::error!(path = %shown.display(), %error, "sweeping a scratch directory failed");
+            }
         }
     }
 }

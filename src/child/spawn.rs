@@ -62,7 +62,9 @@ pub(super) fn start(spec: &Spec, scratch: &Path) -> Result<Started, SpawnError> 
     let (stderr, hold, mut child) = launch(spec, &path, directory, scratch).map_err(|source| {
         // `posix_spawn` does not say which step failed; ENOENT can mean three things.
         match source.kind() {
-            io::ErrorKind::NotFound if !directory.is_dir() => SpawnError::Directory { path: directory.to_owned() },
+            io::ErrorKind::NotFound if !directory.is_dir() => {
+                SpawnError::Directory { path: directory.to_owned() }
+            }
             io::ErrorKind::NotFound if path.exists() => SpawnError::Interpreter { path: path.clone() },
             _ => SpawnError::Exec { path: path.clone(), source },
         }

@@ -13,7 +13,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
+    waitid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -59,11 +60,15 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Watches the tree of a leader that nobody has waited for yet: its id still means it.
-    pub(super) fn watch(pid: u32) -> io::Result<Self> {
+    pub(super) fn watch(pid: u32, containment: Containment) -> io::Result<Self> {
         let leader = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = pidfd_open(leader, PidfdFlags::NONBLOCK)?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"
+        )]
         let exit = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
-        Ok(Self { leader, exit, containment: Containment::Group })
+        Ok(Self { leader, exit, containment })
     }
 
     /// The leader's id.

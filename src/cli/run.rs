@@ -74,7 +74,7 @@ fn run_call(call: Call) -> Result<(), Failure> {
     let timeout = timeout.map_err(|why| Failure::unusable(format!("--timeout: {why}")))?;
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
     let one = once::OneCall { server, tool, arguments, timeout, receipt };
-    once::call(&config, one).map_err(|error| Failure::failed(&error))
+    once::call(&config, &one).map_err(|error| Failure::failed(&error))
 }
 
 fn run_tools(tools: &Tools) -> Result<(), Failure> {
@@ -98,7 +98,8 @@ fn quiet(sources: &Sources) -> Result<Config, Failure> {
 }
 
 fn load(sources: &Sources) -> Result<Config, Failure> {
-    config::load(sources).map_err(|complaints| Failure::unusable(format!("cannot use the configuration\n{complaints}")))
+    config::load(sources)
+        .map_err(|complaints| Failure::unusable(format!("cannot use the configuration\n{complaints}")))
 }
 
 fn surroundings() -> Result<Surroundings, Failure> {
@@ -107,7 +108,9 @@ fn surroundings() -> Result<Surroundings, Failure> {
 
 fn from_stdin() -> Result<RawJson, Failure> {
     let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map_err(|error| Failure::unusable(format!("cannot read stdin: {error}")))?;
+    io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::unusable(format!("cannot read stdin: {error}")))?;
     arguments_from(text).map_err(|error| Failure::unusable(chain(&error)))
 }
 

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use super::browser::Availability;
+use super::complaint::Complaints;
 use super::*;
 
 /// Where the sample configurations are.

@@ -50,7 +50,11 @@ impl From<HungUp> for OpenError {
 /// # Cancel safety
 ///
 /// Dropping it leaves a peer to which an unknown part of the handshake was said: fit for ending only.
-pub(crate) async fn open(peer: &Peer, protocol: Protocol, remembered: Option<Era>) -> Result<Session, OpenError> {
+pub(crate) async fn open(
+    peer: &Peer,
+    protocol: Protocol,
+    remembered: Option<Era>,
+) -> Result<Session, OpenError> {
     match (protocol, remembered) {
         (Protocol::Modern, _) | (Protocol::Auto, Some(Era::Modern)) => Ok(Session::modern(peer, None)),
         (Protocol::Legacy, _) => match initialize(peer).await? {
@@ -66,7 +70,8 @@ pub(crate) async fn open(peer: &Peer, protocol: Protocol, remembered: Option<Era
 
 /// Asks `server/discover`: what a modern server says of itself.
 pub(crate) async fn discover(peer: &Peer) -> Result<Introduction, OpenError> {
-    let params: Members = meta(Era::Modern, None, None).map(|meta| ("_meta".to_owned(), meta)).into_iter().collect();
+    let params: Members =
+        meta(Era::Modern, None, None).map(|meta| ("_meta".to_owned(), meta)).into_iter().collect();
     match peer.ask("server/discover", &params).answer().await? {
         Reply::Result(result) => read_discovery(&result),
         Reply::Error(error) => Err(OpenError::Refused { code: error.code, message: error.message }),
@@ -168,7 +173,7 @@ fn read_discovery(result: &RawJson) -> Result<Introduction, OpenError> {
     })
 }
 
-fn malformed(method: &'static str, why: impl ToString) -> OpenError {
+fn malformed(method: &'static str, why: impl std::fmt::Display) -> OpenError {
     OpenError::Malformed { method, why: why.to_string() }
 }
 
@@ -178,7 +183,8 @@ impl Session {
     }
 
     fn modern(peer: &Peer, introduction: Option<Introduction>) -> Self {
-        let unknown = || Introduction { protocol_version: NEWEST_MODERN.to_owned(), ..Introduction::default() };
+        let unknown =
+            || Introduction { protocol_version: NEWEST_MODERN.to_owned(), ..Introduction::default() };
         Self::new(peer, Era::Modern, introduction.unwrap_or_else(unknown))
     }
 

@@ -153,12 +153,13 @@ pub(super) fn outcome(ask: &Ask, result: RawJson) -> Result<Result<Outcome, Call
 pub(super) fn page(kind: ListKind, result: &RawJson) -> Result<Page, Unreadable> {
     let peek = peek(result)?;
     let members = result.members().map_err(|error| Unreadable(error.to_string()))?;
-    let items = members.iter().find(|(name, _)| name == kind.member()).and_then(|(_, items)| items.elements());
+    let items =
+        members.iter().find(|(name, _)| name == kind.member()).and_then(|(_, items)| items.elements());
     let Some(items) = items else {
         return Err(Unreadable(format!("a list without an array {:?}", kind.member())));
     };
     // An empty string is a cursor too; only its absence, or null, ends the list.
-    let next = peek.next_cursor.map(|cursor| RawJson::of(cursor));
+    let next = peek.next_cursor.map(RawJson::of);
     Ok(Page { items, next, ttl: peek.ttl_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0))) })
 }
 
@@ -170,7 +171,8 @@ pub(super) fn is_modern(result: &RawJson) -> bool {
 /// `serverInfo` in a modern result's `_meta`.
 pub(super) fn server_info(result: &RawJson) -> Option<RawJson> {
     let meta = RawJson::of(peek(result).ok()?.meta?);
-    let found = meta.members().ok()?.into_iter().find(|(name, _)| name == "io.modelcontextprotocol/serverInfo");
+    let found =
+        meta.members().ok()?.into_iter().find(|(name, _)| name == "io.modelcontextprotocol/serverInfo");
     found.map(|(_, info)| info)
 }
 
@@ -194,7 +196,9 @@ pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
         (-32602, Ask::Tool { name, .. }) if says(&["unknown tool", "tool not found", "no such tool"]) => {
             CallError::UnknownTool { name: name.clone() }
         }
-        (-32602, Ask::Prompt { name, .. }) if says(&["unknown prompt", "prompt not found", "no such prompt"]) => {
+        (-32602, Ask::Prompt { name, .. })
+            if says(&["unknown prompt", "prompt not found", "no such prompt"]) =>
+        {
             CallError::UnknownPrompt { name: name.clone() }
         }
         (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
@@ -263,7 +267,10 @@ mod tests {
             extra: vec![
                 ("name".to_owned(), raw("\"other\"")),
                 ("requestState".to_owned(), raw("\"s\"")),
-                ("_meta".to_owned(), raw(r#"{"traceparent":"t","progressToken":1,"io.modelcontextprotocol/x":1}"#)),
+                (
+                    "_meta".to_owned(),
+                    raw(r#"{"traceparent":"t","progressToken":1,"io.modelcontextprotocol/x":1}"#),
+                ),
             ],
         };
         let text = shown(&params(&ask, Era::Legacy, Extras::default()));

@@ -91,10 +91,9 @@ fn read_one(line: &Bytes, text: &[u8]) -> Option<Incoming> {
     }
     let part = |value| RawJson::part_of(line, value);
     match (envelope.method, envelope.id.map(part)) {
-        (Some(method), None) => Some(Incoming::Notification {
-            method: method.into_owned(),
-            params: envelope.params.map(part),
-        }),
+        (Some(method), None) => {
+            Some(Incoming::Notification { method: method.into_owned(), params: envelope.params.map(part) })
+        }
         (Some(method), Some(id)) => Some(Incoming::Request { id, method: method.into_owned() }),
         (None, Some(id)) => {
             let reply = match (envelope.result, envelope.error) {
@@ -111,8 +110,13 @@ fn read_one(line: &Bytes, text: &[u8]) -> Option<Incoming> {
 fn read_error(line: &Bytes, error: &RawValue) -> Option<ErrorObject> {
     let fields: ErrorFields<'_> = serde_json::from_str(error.get()).ok()?;
     // A sentence with a lone surrogate in it is still worth showing.
-    let message = serde_json::from_str(fields.message.get()).unwrap_or_else(|_| fields.message.get().to_owned());
-    Some(ErrorObject { code: fields.code, message, data: fields.data.map(|data| RawJson::part_of(line, data)) })
+    let message =
+        serde_json::from_str(fields.message.get()).unwrap_or_else(|_| fields.message.get().to_owned());
+    Some(ErrorObject {
+        code: fields.code,
+        message,
+        data: fields.data.map(|data| RawJson::part_of(line, data)),
+    })
 }
 
 /// Appends a request, with its LF.
@@ -180,7 +184,14 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_noise() {
-        for text in ["hello", "{}", "[1]", "{\"id\":1,\"result\":{}}", "{\"jsonrpc\":\"1.0\",\"method\":\"n\"}", "null"] {
+        for text in [
+            "hello",
+            "{}",
+            "[1]",
+            "{\"id\":1,\"result\":{}}",
+            "{\"jsonrpc\":\"1.0\",\"method\":\"n\"}",
+            "null",
+        ] {
             assert!(read_text(text).is_none(), "{text}");
         }
         assert!(read(&Bytes::from_static(b"\xff\xfe")).is_none());
@@ -189,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_batch_is_taken_apart() {
-        let messages = read_text(r#"[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","id":2,"result":{}}]"#).unwrap();
+        let messages =
+            read_text(r#"[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","id":2,"result":{}}]"#).unwrap();
         assert_eq!(messages.len(), 2);
     }
 

@@ -86,7 +86,8 @@ async fn a_peers_own_questions_are_answered() {
     write.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"other\"}\n").await.unwrap();
     let mut lines = BufReader::new(read).lines();
     let mut heard = Heard::default();
-    let answers = async { [lines.next_line().await, lines.next_line().await].map(|line| line.unwrap().unwrap()) };
+    let answers =
+        async { [lines.next_line().await, lines.next_line().await].map(|line| line.unwrap().unwrap()) };
     let answers = tokio::select! {
         answers = answers => answers,
         closed = wire.run(&mut heard) => panic!("{closed:?}"),

@@ -14,7 +14,8 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, RawJson, Receipt, Reply, Request,
+    Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, RawJson, Receipt, Reply,
+    Request,
 };
 
 /// Why a command failed, in words for a person.
@@ -45,11 +46,12 @@ pub(crate) struct OneCall {
 }
 
 /// Calls a tool and prints its result: its text if it has nothing else, the whole JSON otherwise.
-pub(crate) fn call(config: &Config, call: OneCall) -> Result<(), OnceError> {
+pub(crate) fn call(config: &Config, call: &OneCall) -> Result<(), OnceError> {
     with_rooms(config, async |rooms| {
         let catalog = find(rooms, &call.server)?;
         let budget = call.timeout.map_or(catalog.deadline(), |wanted| wanted.min(catalog.deadline()));
-        let ask = Ask::Tool { name: call.tool.clone(), arguments: Some(call.arguments.clone()), extra: Vec::new() };
+        let ask =
+            Ask::Tool { name: call.tool.clone(), arguments: Some(call.arguments.clone()), extra: Vec::new() };
         let request = Request {
             id: new_id(),
             steps: vec![ask.into()],
@@ -63,7 +65,9 @@ pub(crate) fn call(config: &Config, call: OneCall) -> Result<(), OnceError> {
             writeln!(io::stderr(), "{}", show_receipt(receipt))?;
         }
         match (answer.failure.take(), answer.steps.pop()) {
-            (None, Some(Ok(Outcome::Result(result)))) => Ok(writeln!(io::stdout(), "{}", show_result(&result))?),
+            (None, Some(Ok(Outcome::Result(result)))) => {
+                Ok(writeln!(io::stdout(), "{}", show_result(&result))?)
+            }
             (Some(error), _) | (None, Some(Err(error))) => Err(OnceError::Failed(explain(&error))),
             (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
         }
@@ -110,7 +114,10 @@ pub(crate) fn check(config: &Config) -> Result<(), OnceError> {
 }
 
 /// Does `work` with every room in place, and ends with nothing left, interrupted or not.
-fn with_rooms(config: &Config, work: impl AsyncFnOnce(&Rooms) -> Result<(), OnceError>) -> Result<(), OnceError> {
+fn with_rooms(
+    config: &Config,
+    work: impl AsyncFnOnce(&Rooms) -> Result<(), OnceError>,
+) -> Result<(), OnceError> {
     runtime()?.block_on(async {
         let mut signals = Signals::new().map_err(ServeError::Runtime)?;
         let rooms = Rooms::build(config)?;
@@ -200,8 +207,10 @@ fn show_result(result: &RawJson) -> String {
         r#type: String,
         text: String,
     }
-    let text = |item: &RawValue| serde_json::from_str(item.get()).ok().filter(|text: &Text| text.r#type == "text");
-    let texts = result.read::<Whole<'_>>().ok().and_then(|whole| whole.content.into_iter().map(text).collect());
+    let text =
+        |item: &RawValue| serde_json::from_str(item.get()).ok().filter(|text: &Text| text.r#type == "text");
+    let texts =
+        result.read::<Whole<'_>>().ok().and_then(|whole| whole.content.into_iter().map(text).collect());
     match texts {
         Some::<Vec<Text>>(texts) if !texts.is_empty() => {
             texts.into_iter().map(|text| text.text).collect::<Vec<_>>().join("\n")

@@ -16,7 +16,7 @@ use crate::instance::{self, HalfBorn, Instance, Server};
 use crate::mcp::era::Era;
 
 /// More than any probe takes; it has a bound of its own.
-const PROBE_DEADLINE: Duration = Duration::from_secs(60);
+const PROBE_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The strategy `fresh`.
 pub(crate) struct Fresh(Arc<Nest>);
@@ -40,7 +40,11 @@ impl Fresh {
 impl Strategy for Fresh {
     fn about(&self) -> About {
         let server = &self.0.server;
-        About { strategy: "fresh", era: server.era().map(Era::name), containment: server.containment().name() }
+        About {
+            strategy: "fresh",
+            era: server.era().map(Era::name),
+            containment: server.containment().name(),
+        }
     }
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
@@ -85,7 +89,8 @@ impl Nest {
         }
         let nest = Arc::clone(&self);
         self.probes.spawn(async move {
-            let end = EarlyEnd::new(CancellationToken::new(), nest.stop.clone(), Deadline::within(PROBE_DEADLINE));
+            let end =
+                EarlyEnd::new(CancellationToken::new(), nest.stop.clone(), Deadline::within(PROBE_DEADLINE));
             instance::probe(&nest.server, seat, &end).await;
             nest.probing.store(false, Ordering::Relaxed);
         });

@@ -129,10 +129,8 @@ fn two_calls_never_have_the_same_name() {
 fn a_server_is_described_with_what_is_known_of_it() {
     let summary = Summary {
         name: "time".into(),
-        strategy: "fresh",
+        about: crate::exchange::About { strategy: "fresh", era: Some("legacy"), containment: "group" },
         protocol: "auto",
-        era: Some("legacy"),
-        containment: "group",
         limits: crate::catalog::LimitsInForce {
             concurrent: 8,
             queue: 64,
