@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn the_sooner_of_two_deadlines_counts() {
-        let long = Deadline::within(Duration::from_secs(60));
+        let long = Deadline::within(Duration::from_mins(1));
         assert_eq!(long.at_most(Duration::from_secs(1)).budget(), Duration::from_secs(1));
-        assert_eq!(long.at_most(Duration::from_secs(600)).budget(), Duration::from_secs(60));
+        assert_eq!(long.at_most(Duration::from_mins(10)).budget(), Duration::from_mins(1));
         assert_eq!(Deadline::within(Duration::MAX).budget(), Duration::MAX);
     }
 }

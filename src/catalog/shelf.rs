@@ -125,7 +125,7 @@ mod tests {
     fn kept(items: &[&str], ttl: Option<Duration>) -> Arc<Kept> {
         let raw = |text: &&str| RawJson::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap();
         let listed = Arc::new(Listed { items: items.iter().map(raw).collect(), ttl });
-        Shelf::default().put(&listed, Duration::from_secs(60))
+        Shelf::default().put(&listed, Duration::from_mins(1))
     }
 
     #[test]
