@@ -52,7 +52,9 @@ mod tests {
         ];
         for (chunks, expected) in cases {
             let mut tail = Tail::new(16);
-            chunks.iter().for_each(|chunk| tail.push(chunk.as_bytes()));
+            for chunk in chunks {
+                tail.push(chunk.as_bytes());
+            }
             assert_eq!(tail.text(), expected, "{chunks:?}");
         }
     }

@@ -167,7 +167,7 @@ mod tests {
             lines in prop::collection::vec("[a-z\r]{0,12}", 0..8),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         ) {
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let text = lines.iter().fold(String::new(), |text, line| text + line + "\n");
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
             cuts.extend([0, text.len()]);
             cuts.sort_unstable();
