@@ -311,9 +311,9 @@ fn impurities(source: &Source) -> Vec<String> {
 }
 
 fn strangers(source: &Source) -> Vec<String> {
-    let foreign = HOMES.iter().filter(|(name, homes)| {
-        !homes.contains(&source.room()) && names_crate(&source.code, name)
-    });
+    let foreign = HOMES
+        .iter()
+        .filter(|(name, homes)| !homes.contains(&source.room()) && names_crate(&source.code, name));
     foreign.map(|(name, homes)| format!("{}: {name} is named only in {homes:?}", source.name)).collect()
 }
 
@@ -397,11 +397,8 @@ fn every_file_is_tidy() {
 
 #[test]
 fn the_map_shows_every_file_and_so_does_the_architecture() {
-    let real: BTreeSet<String> = sources()
-        .into_iter()
-        .filter(|source| !source.is_test())
-        .map(|source| source.name)
-        .collect();
+    let real: BTreeSet<String> =
+        sources().into_iter().filter(|source| !source.is_test()).map(|source| source.name).collect();
     for file in ["src/lib.rs", "docs/architecture.md"] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("it is there");
         let (all, pure) = mapped(&text);
@@ -460,7 +457,10 @@ fn a_right_arrow_is_let_through() {
 #[test]
 fn every_other_rule_can_fail_too() {
     let breaks = |name: &str, code: &str| Source::new(name, &format!("//! What it is for.\n{code}"));
-    assert_eq!(impurities(&breaks("http/route.rs", "fn f() { std::fs::read(\"x\"); Instant::now(); }")).len(), 2);
+    assert_eq!(
+        impurities(&breaks("http/route.rs", "fn f() { std::fs::read(\"x\"); Instant::now(); }")).len(),
+        2
+    );
     assert_eq!(strangers(&breaks("call.rs", "use hyper::Request; fn f() { x::hyper::y() }")).len(), 1);
     assert_eq!(strangers(&breaks("http/body.rs", "use hyper::Request; use crate::call::toml::x;")).len(), 0);
     for bad in ["unsafe fn f() {}", "#[allow(dead_code)] fn f() {}", "#![allow(dead_code)]"] {
