@@ -1,3 +1,5 @@
 //! Every integration test, in one binary: one file per promise.
 
+mod cli;
+mod docs;
 mod tidy;
