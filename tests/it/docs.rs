@@ -38,7 +38,8 @@ fn pages() -> Vec<String> {
         let entries = fs::read_dir(root().join(directory)).expect("it can be read");
         let names =
             entries.map(|entry| entry.expect("it can be read").file_name().into_string().expect("ASCII"));
-        pages.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{directory}/{name}")));
+        let is_page = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "md");
+        pages.extend(names.filter(is_page).map(|name| format!("{directory}/{name}")));
     }
     pages.sort();
     pages
@@ -475,7 +476,7 @@ fn slug(heading: &str) -> String {
 fn every_make_target_that_is_named_exists() {
     let makefile = read("Makefile");
     for page in pages() {
-        for (_, rest) in read(&page).split("`make ").skip(1).map(|rest| ((), rest)) {
+        for rest in read(&page).split("`make ").skip(1) {
             let target = rest.split(['`', ' ']).next().unwrap_or_default();
             assert!(makefile.contains(&format!("\n{target}:")), "{page}: make {target}");
         }
