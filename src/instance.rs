@@ -12,10 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::ChildStdout;
 
 use crate::child::spec::Spec;
-use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains};
+use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, Stdin};
 use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, RawJson, Receipt, Seat, Times,
@@ -100,9 +100,11 @@ struct Body {
     server: Arc<Server>,
     child: Child,
     peer: Peer,
-    wire: Wire<ChildStdout, ChildStdin>,
+    wire: Wire<ChildStdout, Stdin>,
     ears: Ears,
     lesson: Lesson,
+    /// What a verdict on this very program goes by.
+    key: VerdictKey,
 }
 
 /// A process together with its opened conversation.
@@ -187,7 +189,7 @@ impl Instance {
         let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
         if self.session.doubtful() {
-            self.body.server.verdicts.forget(self.body.server.verdict_key());
+            self.body.server.verdicts.forget(self.body.key);
         }
         match asked {
             Ok(Ok(outcome)) => Ok(outcome),
@@ -195,7 +197,7 @@ impl Instance {
             Ok(Err(AskError::HungUp)) | Err(BrokenOff::Exited) => {
                 if self.session.era() == Era::Modern && self.introduction().server_info.is_none() {
                     // Some older servers leave at any first request but `initialize`.
-                    self.body.server.verdicts.forget(self.body.server.verdict_key());
+                    self.body.server.verdicts.forget(self.body.key);
                 }
                 Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
             }
@@ -248,7 +250,7 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
         Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => None,
     };
     if let Some(era) = era {
-        server.verdicts.record(server.verdict_key(), era);
+        server.verdicts.record(body.key, era);
     }
     body.lesson = Lesson::Ignore;
     body.end().await;
@@ -257,20 +259,19 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
 impl Body {
     fn new(server: &Arc<Server>, born: Born) -> Self {
         let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
-        let (server, child) = (Arc::clone(server), born.child);
-        Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn }
+        let (server, child, key) = (Arc::clone(server), born.child, server.verdict_key());
+        Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn, key }
     }
 
     /// Shakes hands, and keeps what was learned by it. The flag: the era was guessed and may be tested.
     async fn open(&mut self, end: &EarlyEnd) -> Result<(Session, bool), CallError> {
-        let key = self.server.verdict_key();
-        let remembered = self.server.verdicts.get(key);
+        let remembered = self.server.verdicts.get(self.key);
         let (peer, protocol) = (self.peer.clone(), self.server.protocol);
         let opened = self.converse(mcp::open(&peer, protocol, remembered), end).await;
         let session = self.open_outcome(opened, end).await?;
         let guessed = protocol == Protocol::Auto && remembered.is_none();
         if protocol == Protocol::Auto && session.era() == Era::Modern && remembered != Some(Era::Modern) {
-            self.server.verdicts.record(key, Era::Modern);
+            self.server.verdicts.record(self.key, Era::Modern);
         }
         let untested = guessed && session.era() == Era::Legacy;
         Ok((session, untested))
@@ -358,7 +359,7 @@ impl Body {
     }
 
     async fn end(self) -> Remains {
-        let Self { server, child, peer, mut wire, mut ears, lesson } = self;
+        let Self { server, child, peer, mut wire, mut ears, lesson, .. } = self;
         let goodbye = async {
             peer.hang_up();
             wire.run(&mut ears).await;
