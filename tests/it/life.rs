@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, JSON, demo, kill, until};
+use crate::support::{Gateway, JSON, Pending, demo, kill, until};
 
 mod hang_up;
 mod ladder;
@@ -29,6 +29,22 @@ fn with_limit(limits: &str) -> Gateway {
 /// The arguments of a fault, its kind first.
 fn fault(kind: &str, more: &str) -> String {
     format!(r#"{{"kind":"{kind}"{more}}}"#)
+}
+
+/// A call of the server `demo` that is at its second step, which takes as long as it says.
+fn begin_work(gateway: &Gateway, seconds: f64) -> Pending {
+    let steps = json!({"steps": [
+        {"tool": "fault", "arguments": {"kind": "scratch-file"}},
+        {"tool": "sleep", "arguments": {"seconds": seconds}},
+    ]});
+    let pending = gateway.begin("POST", "/v1/servers/demo/calls", &[JSON], &steps.to_string());
+    until("the first step has left its file", || {
+        gateway
+            .scratch()
+            .iter()
+            .any(|dir| std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()))
+    });
+    pending
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{ECHO, HASTE};
+use super::{ECHO, HASTE, begin_work};
 use crate::support::{Connection, Gateway, JSON, Pending, alive, demo, until};
 
 /// The promise is 100 ms to the cancellation; the end of a server that leaves at once comes soon after. The rest is
@@ -28,7 +28,7 @@ fn leave(gateway: &Gateway, pending: Pending) {
 #[test]
 fn a_caller_who_leaves_while_the_server_works_ends_it() {
     let gateway = gateway(&[]);
-    leave(&gateway, gateway.begin_tool("sleep", r#"{"seconds":600}"#));
+    leave(&gateway, begin_work(&gateway, 600.0));
     assert_eq!(gateway.tool("echo", ECHO).said(), "hello");
     gateway.stop();
 }
@@ -84,22 +84,9 @@ fn a_reader_of_events_who_leaves_ends_the_call() {
 }
 
 #[test]
-fn a_caller_who_leaves_during_the_second_of_several_steps_ends_the_call() {
-    let gateway = gateway(&[]);
-    let steps = json!({"steps": [
-        {"tool": "counter"},
-        {"tool": "sleep", "arguments": {"seconds": 600}},
-        {"tool": "counter"},
-    ]});
-    let pending = gateway.begin("POST", "/v1/servers/demo/calls", &[JSON], &steps.to_string());
-    leave(&gateway, pending);
-    gateway.stop();
-}
-
-#[test]
 fn a_caller_who_leaves_a_server_told_to_finish_lets_it_finish() {
     let gateway = Gateway::start(&(demo(&[]) + "on_disconnect = \"finish\"\n"));
-    let pending = gateway.begin_tool("sleep", r#"{"seconds":0.5}"#);
+    let pending = begin_work(&gateway, 0.5);
     let server = gateway.until_servers(1);
     let left = Instant::now();
     pending.hang_up();

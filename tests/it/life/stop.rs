@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::ECHO;
+use super::{ECHO, begin_work};
 use crate::support::{Connection, Gateway, JSON, Start, demo, until};
 
 const LONG: &str = r#"{"seconds":600}"#;
@@ -66,13 +66,13 @@ fn a_request_behind_the_one_that_is_finished_is_not_lost_without_a_word() {
 #[test]
 fn a_second_signal_ends_every_call_at_once_with_an_answer() {
     let gateway = Gateway::start(&demo(&[]));
-    let busy = gateway.begin_tool("sleep", LONG);
-    gateway.until_servers(1);
+    let busy = begin_work(&gateway, 600.0);
     gateway.signal(Signal::TERM);
     until_stopping(&gateway);
     gateway.signal(Signal::TERM);
     let problem = busy.response().problem(503, "shutting-down");
     assert_eq!(problem["phase"], "call");
+    assert_eq!(problem["steps"].as_array().map(Vec::len), Some(1), "what was done is not lost: {problem}");
     let log = gateway.ended();
     assert!(log.contains("told to hurry"), "{log}");
 }
