@@ -62,8 +62,10 @@ fn a_caller_who_leaves_the_queue_is_not_served() {
     let first = gateway.begin_tool("sleep", r#"{"seconds":600}"#);
     let server = gateway.until_servers(1);
     let waiting = gateway.begin_tool("sleep", r#"{"seconds":600}"#);
+    gateway.until_at_rest();
     waiting.hang_up();
     let next = gateway.begin_tool("echo", ECHO);
+    gateway.until_at_rest();
     assert_eq!(gateway.servers(), server);
     first.hang_up();
     // Had the one in the middle been served, this one would wait for ten minutes.
