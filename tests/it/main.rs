@@ -1,0 +1,5 @@
+//! The real binary over the wire, against the demo server: one file per promise.
+
+mod life;
+mod limits;
+mod support;
