@@ -83,9 +83,10 @@ pub(crate) async fn discover(peer: &Peer) -> Result<Introduction, OpenError> {
     }
 }
 
-/// Whether an error proves that its author is a modern server.
+/// Whether a refusal of `server/discover` proves that its author can be asked in the modern revision that we speak:
+/// it wants something else, but does not mind the version. One that does is left with its handshake.
 pub(crate) fn proves_modern(error: &OpenError) -> bool {
-    matches!(error, OpenError::Refused { code, .. } if MODERN_ERRORS.contains(code))
+    matches!(error, OpenError::Refused { code: -32021 | -32020, .. })
 }
 
 /// `initialize`, then `notifications/initialized`, which waits in the outbox to leave together with the first request.
