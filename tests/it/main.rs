@@ -1,4 +1,5 @@
 //! The real binary over the wire, against the demo server: one file per promise.
 
+mod eras;
 mod life;
 mod support;
