@@ -2,4 +2,5 @@
 
 mod eras;
 mod life;
+mod limits;
 mod support;

@@ -160,6 +160,13 @@ impl Gateway {
         })
     }
 
+    /// Waits until it has dealt with all that was sent to it so far: until each of its threads sleeps. What is sent over
+    /// the loopback wakes a thread before the sender goes on.
+    #[track_caller]
+    pub(crate) fn until_at_rest(&self) {
+        until("the gateway is at rest", || processes::is_at_rest(self.pid()));
+    }
+
     /// The scratch directories that exist.
     pub(crate) fn scratch(&self) -> Vec<PathBuf> {
         let roots = entries(&self.tmp()).into_iter().filter(|path| path.is_dir());

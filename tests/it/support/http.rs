@@ -191,6 +191,12 @@ impl Connection {
         self.stream.get_mut().write_all(bytes).expect("the gateway takes the request");
     }
 
+    /// Exactly so many bytes, as they come.
+    #[track_caller]
+    pub(crate) fn read(&mut self, length: usize) -> Vec<u8> {
+        self.exactly(length).expect("as many bytes")
+    }
+
     /// The next whole answer.
     #[track_caller]
     pub(crate) fn receive(&mut self) -> Response {

@@ -24,6 +24,22 @@ pub(crate) fn alive(pid: u32) -> bool {
     state(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X' | 'x'))
 }
 
+/// Whether each thread of a process sleeps, and keeps sleeping.
+pub(crate) fn is_at_rest(pid: u32) -> bool {
+    let threads = || {
+        let entries = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        let switches = |entry: fs::DirEntry| {
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            let field = |name: &str| Some(status.lines().find(|line| line.starts_with(name))?.to_owned());
+            field("State:\tS")?;
+            field("voluntary_ctxt_switches:")
+        };
+        entries.flatten().map(switches).collect::<Option<Vec<_>>>()
+    };
+    let before = threads();
+    before.is_some() && before == threads()
+}
+
 /// Kills a process that a test has left behind on purpose.
 pub(crate) fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
