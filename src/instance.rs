@@ -112,6 +112,7 @@ struct Body {
 pub(crate) struct Instance {
     body: Body,
     session: Session,
+    began: Instant,
     times: Times,
     /// The era is a guess that nobody has tested against the alternative.
     untested: bool,
@@ -161,7 +162,7 @@ impl Instance {
         let opened = body.open(&end.within(server.open_deadline)).await;
         times.open = Some(spawned.elapsed());
         match opened {
-            Ok((session, untested)) => Ok(Self { body, session, times, untested }),
+            Ok((session, untested)) => Ok(Self { body, session, began, times, untested }),
             Err(error) => Err(Box::new(HalfBorn { body: Some(body), times, error })),
         }
     }
@@ -188,17 +189,14 @@ impl Instance {
         let limit = self.body.wire.limit();
         let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
-        if self.session.doubtful() {
-            self.body.server.verdicts.forget(self.body.key);
+        let left = matches!(asked, Ok(Err(AskError::HungUp)));
+        if self.session.doubtful() || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
+            self.forget_era();
         }
         match asked {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(AskError::Answered(error))) => Err(error),
             Ok(Err(AskError::HungUp)) | Err(BrokenOff::Exited) => {
-                if self.session.era() == Era::Modern && self.introduction().server_info.is_none() {
-                    // Some older servers leave at any first request but `initialize`.
-                    self.body.server.verdicts.forget(self.body.key);
-                }
                 Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
             }
             Ok(Err(AskError::Unreadable(what))) => {
@@ -215,7 +213,28 @@ impl Instance {
     /// Has the server say what it is, if it has not when it was opened.
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
         let introduced = self.body.converse(self.session.introduce(), end).await;
+        let refused = matches!(introduced, Ok(Err(_)));
+        if self.session.unproven() && (refused || self.gave_nothing(&introduced)) {
+            self.forget_era();
+        }
         self.body.open_outcome(introduced, end).await
+    }
+
+    /// Whether a server that is believed to be modern gave nothing at all, as some older ones do at a first request
+    /// that is not `initialize`. A call may run out of time for many a reason: only a silence longer than a whole start
+    /// may take says anything.
+    fn gave_nothing<T>(&self, asked: &Result<T, BrokenOff>) -> bool {
+        match asked {
+            Err(BrokenOff::Exited) => true,
+            Err(BrokenOff::Early(Reason::DeadlineExceeded)) => {
+                self.began.elapsed() >= self.body.server.open_deadline
+            }
+            Ok(_) | Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => false,
+        }
+    }
+
+    fn forget_era(&self) {
+        self.body.server.verdicts.forget(self.body.key);
     }
 
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever

@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 pub(crate) mod http;
+pub(crate) mod ledger;
 pub(crate) mod processes;
 
 pub(crate) use http::{Connection, Event, JSON, Pending, Response, events};
@@ -31,6 +32,14 @@ const MARK: &str = "SPAWNLING_TEST_MARK";
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
+
+/// A program of `tests/fixtures`; they are built together with the tests.
+#[track_caller]
+pub(crate) fn example(name: &str) -> PathBuf {
+    let path = Path::new(PROGRAM).with_file_name("examples").join(name);
+    assert!(path.is_file(), "{} is missing: cargo build --examples", path.display());
+    path
+}
 
 /// Waits until `cond` holds; fails the test if it does not in time.
 #[track_caller]
@@ -71,6 +80,8 @@ pub(crate) struct Start<'a> {
     pub(crate) args: &'a [&'a str],
     /// A shell script that becomes the gateway: `exec "$0" "$@"`, with whatever is to be said around it.
     pub(crate) script: Option<&'a str>,
+    /// What its servers' processes are marked with, in place of a mark that no other gateway has.
+    pub(crate) mark: Option<&'a str>,
 }
 
 /// A running gateway.
@@ -94,7 +105,8 @@ impl Gateway {
     /// Starts one in a special way.
     pub(crate) fn start_by(config: &str, start: Start<'_>) -> Self {
         let dir = tempfile::Builder::new().prefix("it-").tempdir().expect("a directory for one test");
-        let mark = format!("{:016x}", getrandom::u64().expect("random bits"));
+        let random = || format!("{:016x}", getrandom::u64().expect("random bits"));
+        let mark = start.mark.map_or_else(random, ToOwned::to_owned);
         for inner in ["tmp", "cache"] {
             std::fs::create_dir(dir.path().join(inner)).expect("a directory in it");
         }
