@@ -1,6 +1,7 @@
-//! The real binary over the wire, against the demo server: one file per promise.
+//! The real binary over the wire: one file per promise.
 
 mod eras;
 mod life;
 mod limits;
 mod support;
+mod tidy;
