@@ -167,10 +167,11 @@ impl Gateway {
         until("the gateway is at rest", || processes::is_at_rest(self.pid()));
     }
 
-    /// The scratch directories that exist.
+    /// The scratch directories that hold anything. Empty ones may be kept ready for calls to come; that each used one
+    /// was removed shows at the end, when nothing but those is taken away and the root must be gone.
     pub(crate) fn scratch(&self) -> Vec<PathBuf> {
         let roots = entries(&self.tmp()).into_iter().filter(|path| path.is_dir());
-        roots.flat_map(|root| entries(&root)).collect()
+        roots.flat_map(|root| entries(&root)).filter(|path| !entries(path).is_empty()).collect()
     }
 
     /// Sends it a signal.
