@@ -3,4 +3,5 @@
 mod eras;
 mod life;
 mod limits;
+mod peers;
 mod support;

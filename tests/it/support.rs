@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 pub(crate) mod http;
 pub(crate) mod ledger;
+pub(crate) mod peers;
 pub(crate) mod processes;
 
 pub(crate) use http::{Connection, Event, JSON, Pending, Response, events};
