@@ -1,5 +1,6 @@
 //! The real binary over the wire, against the demo server: one file per promise.
 
+mod browser;
 mod eras;
 mod life;
 mod limits;
