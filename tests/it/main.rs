@@ -2,4 +2,5 @@
 
 mod life;
 mod limits;
+mod rest;
 mod support;
