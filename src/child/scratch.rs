@@ -21,8 +21,9 @@ pub(crate) struct ScratchRoot {
 impl ScratchRoot {
     /// Makes one below `base`.
     pub(crate) fn create(base: &Path) -> io::Result<Self> {
-        // `tempfile` makes it with mode 0700 and a name that nobody can guess.
-        let path = tempfile::Builder::new().prefix("spawnling-").rand_bytes(8).tempdir_in(base)?.keep();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("spawnling-").rand_bytes(8).permissions(fs::Permissions::from_mode(0o700));
+        let path = builder.tempdir_in(base)?.keep();
         Ok(Self { path: path.canonicalize()?, next: AtomicU64::new(0) })
     }
 
@@ -132,6 +133,7 @@ mod tests {
     fn a_root_that_was_taken_away_is_made_anew() {
         let base = tempfile::tempdir().unwrap();
         let root = ScratchRoot::create(base.path()).unwrap();
+        assert_eq!(fs::metadata(&root.path).unwrap().permissions().mode() & 0o777, 0o700);
         fs::remove_dir(&root.path).unwrap();
         let scratch = root.allot().unwrap();
         assert_eq!(fs::metadata(scratch.path()).unwrap().permissions().mode() & 0o777, 0o700);

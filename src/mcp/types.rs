@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_MODERN};
@@ -17,7 +17,7 @@ use crate::rpc::ErrorObject;
 const RESERVED: &str = "io.modelcontextprotocol/";
 
 /// Whom we say we are.
-#[derive(serde::Serialize)]
+#[derive(Serialize)]
 pub(super) struct ClientInfo {
     name: &'static str,
     version: &'static str,
@@ -94,8 +94,9 @@ pub(super) fn meta(era: Era, token: Option<u64>, theirs: Option<&RawJson>) -> Op
     if era == Era::Modern {
         put("io.modelcontextprotocol/protocolVersion", RawJson::of(NEWEST_MODERN));
         put("io.modelcontextprotocol/clientInfo", RawJson::of(&CLIENT));
-        // Nothing is declared that a caller over plain HTTP could not answer.
-        put("io.modelcontextprotocol/clientCapabilities", RawJson::empty_object());
+        // What a caller over plain HTTP can answer: a form, by a further call that carries its answers. A server must
+        // not ask for what is not declared, so without this nobody could ever be asked.
+        put("io.modelcontextprotocol/clientCapabilities", RawJson::of(&Capabilities::default()));
     }
     if let Some(token) = token {
         put("progressToken", RawJson::of(&token));
@@ -106,6 +107,15 @@ pub(super) fn meta(era: Era, token: Option<u64>, theirs: Option<&RawJson>) -> Op
     }
     (!meta.is_empty()).then(|| RawJson::object(&meta))
 }
+
+#[derive(Default, Serialize)]
+struct Capabilities {
+    elicitation: Elicitation,
+}
+
+/// Without members it means forms.
+#[derive(Default, Serialize)]
+struct Elicitation {}
 
 /// What of a result decides anything. A member that occurs twice makes it unreadable, on purpose.
 #[derive(Deserialize)]
@@ -272,7 +282,11 @@ mod tests {
     fn a_modern_request_says_who_asks_each_time() {
         let params = params(&tool(), Era::Modern, Extras { token: Some(7), cursor: None });
         let text = shown(&params);
-        for part in ["protocolVersion\":\"2026-07-28\"", "clientCapabilities\":{}", "\"progressToken\":7"] {
+        for part in [
+            "protocolVersion\":\"2026-07-28\"",
+            "clientCapabilities\":{\"elicitation\":{}}",
+            "\"progressToken\":7",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -2,7 +2,9 @@
 
 mod browser;
 mod eras;
+mod isolation;
 mod life;
 mod limits;
 mod peers;
+mod rest;
 mod support;
