@@ -3,6 +3,7 @@
 mod browser;
 mod eras;
 mod isolation;
+mod legacy;
 mod life;
 mod limits;
 mod peers;
