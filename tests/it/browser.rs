@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::peers::{Part, installed, peer};
-use crate::support::{Gateway, JSON, kill, processes};
+use crate::support::{Gateway, JSON, kill, processes, shown};
 
 const FIRST: &str = r#"<!doctype html><title>First</title><link rel="icon" href="data:,">
 <h1>Start here</h1><a href="/second">Go on</a>"#;
@@ -81,7 +81,7 @@ fn browser(more: &str) -> Option<(Gateway, TempDir)> {
     let dir = tempfile::tempdir().expect("a directory");
     let config = dir.path().join("playwright.json");
     std::fs::write(&config, settings(&chromium).to_string()).expect("its settings");
-    let args = ["--config", config.to_str().expect("a path in UTF-8"), "--codegen", "none"];
+    let (playwright, args) = (shown(&playwright), ["--config", shown(&config), "--codegen", "none"]);
     let config = format!("[servers.browser]\ncommand = {playwright:?}\nargs = {args:?}\n{more}");
     Some((Gateway::start(&config), dir))
 }
@@ -117,7 +117,7 @@ fn see_off(gateway: &Gateway) {
     // The words of its command line name its profile, below the scratch directory; its environment carries the mark.
     let tmp = gateway.tmp();
     let left = || {
-        let mut left = processes::mentioning(tmp.to_str().expect("a path in UTF-8"));
+        let mut left = processes::mentioning(shown(&tmp));
         left.extend(gateway.servers());
         left.retain(|pid| *pid != gateway.pid());
         left

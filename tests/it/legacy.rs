@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::peers::{Part, installed, peer};
-use crate::support::{EMBEDDED, Gateway, PROGRAM, Pending, Response, Start};
+use crate::support::{EMBEDDED, Gateway, PROGRAM, Pending, Response, Start, shown};
 
 /// A task that needs no network: to visit the gateway itself.
 fn task(gateway: &Gateway) -> String {
@@ -110,9 +110,7 @@ impl Original {
     /// A gateway that was told of the directory as the original was, with these variables too.
     fn gateway(&self, variables: &[(&str, &str)]) -> Gateway {
         let (agent, bin) = (self.agent(), self.dir.path().join("bin"));
-        let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-        let (agent, bin) = (path(&agent), path(&bin));
-        let ours = [("MCP_BROWSER_USE_DIR", agent.as_str()), ("PATH", &bin)];
+        let ours = [("MCP_BROWSER_USE_DIR", shown(&agent)), ("PATH", shown(&bin))];
         Gateway::start_by(EMBEDDED, Start { env: &[&ours, variables].concat(), ..Start::default() })
     }
 }
@@ -202,7 +200,7 @@ fn a_synchronous_backend_makes_twenty_calls_in_a_row_and_eight_at_once() {
     let Some(python) = peer(Part::Python, "venv/bin/python") else { return };
     let gateway = Gateway::start(EMBEDDED);
     let check = script("legacy/flask/check");
-    let said = run(&python, &[check.to_str().expect("a path in UTF-8")], &gateway);
+    let said = run(&python, &[shown(&check)], &gateway);
     assert!(said.contains("20 calls in a row and 8 at once answered"), "{said}");
     gateway.stop();
 }

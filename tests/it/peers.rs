@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::peers::{Part, installed, offline, peer};
-use crate::support::{Gateway, JSON, Response, Start, events, example, until};
+use crate::support::{Gateway, JSON, Response, Start, events, example, shown, until};
 
 /// A real server, and what is known of it.
 struct Real<'a> {
@@ -23,7 +23,8 @@ struct Real<'a> {
 
 impl Real<'_> {
     fn gateway(&self) -> Gateway {
-        let config = format!("[servers.real]\ncommand = {:?}\nargs = {:?}\n", self.program, self.args);
+        let config =
+            format!("[servers.real]\ncommand = {:?}\nargs = {:?}\n", shown(&self.program), self.args);
         let offline = offline();
         let env: Vec<(&str, &str)> =
             offline.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -133,7 +134,7 @@ fn a_git_server_tells_what_was_committed() {
     };
     let repository = tempfile::tempdir().expect("a directory");
     commit(&git, repository.path(), "born, asked, proved dead");
-    let path = repository.path().to_str().expect("a path in UTF-8");
+    let path = shown(repository.path());
     let arguments = format!(r#"{{"repo_path":{path:?},"max_count":1}}"#);
     Real {
         program,
@@ -188,7 +189,7 @@ fn a_file_server_reads_what_is_there() {
     let arguments = format!(r#"{{"path":{file:?}}}"#);
     Real {
         program,
-        args: &[dir.to_str().expect("a path in UTF-8")],
+        args: &[shown(&dir)],
         era: "legacy",
         name: "secure-filesystem-server",
         tools: &["read_text_file", "write_file", "list_directory"],

@@ -6,7 +6,7 @@
 //! Nothing here waits for a guessed time: [`until`] polls for what must come true.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -46,6 +46,12 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let path = Path::new(PROGRAM).with_file_name("examples").join(name);
     assert!(path.is_file(), "{} is missing: cargo build --examples", path.display());
     path
+}
+
+/// A path as a configuration or a command line writes it.
+#[track_caller]
+pub(crate) fn shown(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
 }
 
 /// Waits until `cond` holds; fails the test if it does not in time.
