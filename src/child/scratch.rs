@@ -29,8 +29,9 @@ pub(crate) struct ScratchRoot {
 impl ScratchRoot {
     /// Makes one below `base`.
     pub(crate) fn create(base: &Path) -> io::Result<Self> {
-        // `tempfile` makes it with mode 0700 and a name that nobody can guess.
-        let path = tempfile::Builder::new().prefix("spawnling-").rand_bytes(8).tempdir_in(base)?.keep();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("spawnling-").rand_bytes(8).permissions(fs::Permissions::from_mode(0o700));
+        let path = builder.tempdir_in(base)?.keep();
         Ok(Self { path: path.canonicalize()?, next: AtomicU64::new(0), ready: Mutex::default() })
     }
 
@@ -188,6 +189,7 @@ mod tests {
     fn a_root_that_was_taken_away_is_made_anew() {
         let base = tempfile::tempdir().unwrap();
         let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        assert_eq!(fs::metadata(&root.path).unwrap().permissions().mode() & 0o777, 0o700);
         root.replenish();
         fs::remove_dir_all(&root.path).unwrap();
         let scratch = root.allot().unwrap();
