@@ -254,8 +254,12 @@ fn many(
     let told = Pieces::array(told);
     match (fatal, failed) {
         (Some(fatal), _) => {
+            // What was refused before anything was asked names its step in its own words.
+            let refused = matches!(fatal, CallError::InvalidArguments { .. } | CallError::UnknownTool { .. });
             let mut problem = Problem::of(fatal, sees);
-            problem.member("failed_step", Pieces::of(&asked));
+            if !refused {
+                problem.member("failed_step", Pieces::of(&asked));
+            }
             problem.member("steps", told);
             Err(problem)
         }
