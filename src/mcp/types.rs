@@ -127,8 +127,8 @@ struct Peek<'a> {
     is_error: Option<bool>,
     #[serde(borrow, default)]
     next_cursor: Option<&'a RawValue>,
-    #[serde(default)]
-    ttl_ms: Option<i64>,
+    #[serde(borrow, default)]
+    ttl_ms: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "_meta")]
     meta: Option<&'a RawValue>,
 }
@@ -155,13 +155,16 @@ pub(super) fn outcome(ask: &Ask, result: RawJson) -> Result<Result<Outcome, Call
         None | Some("complete") if failed => Ok(Err(CallError::ToolError { result })),
         None | Some("complete") => Ok(Ok(Outcome::Result(result))),
         Some("input_required") => Ok(Err(CallError::InputRequired { result })),
-        Some(other) => Err(Unreadable(format!("unknown resultType {other:?}"))),
+        Some(other) => Err(unknown_type(other)),
     }
 }
 
 /// A page of a list.
 pub(super) fn page(kind: ListKind, result: &RawJson) -> Result<Page, Unreadable> {
     let peek = peek(result)?;
+    if let Some(other) = peek.result_type.filter(|kind| kind != "complete") {
+        return Err(unknown_type(&other));
+    }
     let members = result.members().map_err(|error| Unreadable(error.to_string()))?;
     let items =
         members.iter().find(|(name, _)| name == kind.member()).and_then(|(_, items)| items.elements());
@@ -170,7 +173,17 @@ pub(super) fn page(kind: ListKind, result: &RawJson) -> Result<Page, Unreadable>
     };
     // An empty string is a cursor too; only its absence, or null, ends the list.
     let next = peek.next_cursor.map(RawJson::of);
-    Ok(Page { items, next, ttl: peek.ttl_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0))) })
+    Ok(Page { items, next, ttl: peek.ttl_ms.map(ttl) })
+}
+
+fn unknown_type(name: &str) -> Unreadable {
+    Unreadable(format!("unknown resultType {name:?}"))
+}
+
+/// A hint only: one that is negative, or no number, means "stale at once" and spoils nothing.
+fn ttl(milliseconds: &RawValue) -> Duration {
+    let seconds = serde_json::from_str::<f64>(milliseconds.get()).map_or(0.0, |ms| ms / 1000.0);
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// Whether a result is one that only a modern server gives.

@@ -6,7 +6,7 @@
 //! Nothing here waits for a guessed time: [`until`] polls for what must come true.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 pub(crate) mod http;
+pub(crate) mod ledger;
 pub(crate) mod processes;
 
 pub(crate) use http::{Connection, Event, JSON, Pending, Response, events};
@@ -31,6 +32,14 @@ const MARK: &str = "SPAWNLING_TEST_MARK";
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
+
+/// A program of `tests/fixtures`; they are built together with the tests.
+#[track_caller]
+pub(crate) fn example(name: &str) -> PathBuf {
+    let path = Path::new(PROGRAM).with_file_name("examples").join(name);
+    assert!(path.is_file(), "{} is missing: cargo build --examples", path.display());
+    path
+}
 
 /// Waits until `cond` holds; fails the test if it does not in time.
 #[track_caller]
@@ -71,6 +80,8 @@ pub(crate) struct Start<'a> {
     pub(crate) args: &'a [&'a str],
     /// A shell script that becomes the gateway: `exec "$0" "$@"`, with whatever is to be said around it.
     pub(crate) script: Option<&'a str>,
+    /// What its servers' processes are marked with, in place of a mark that no other gateway has.
+    pub(crate) mark: Option<&'a str>,
 }
 
 /// A running gateway.
@@ -94,7 +105,8 @@ impl Gateway {
     /// Starts one in a special way.
     pub(crate) fn start_by(config: &str, start: Start<'_>) -> Self {
         let dir = tempfile::Builder::new().prefix("it-").tempdir().expect("a directory for one test");
-        let mark = format!("{:016x}", getrandom::u64().expect("random bits"));
+        let random = || format!("{:016x}", getrandom::u64().expect("random bits"));
+        let mark = start.mark.map_or_else(random, ToOwned::to_owned);
         for inner in ["tmp", "cache"] {
             std::fs::create_dir(dir.path().join(inner)).expect("a directory in it");
         }
@@ -155,10 +167,11 @@ impl Gateway {
         until("the gateway is at rest", || processes::is_at_rest(self.pid()));
     }
 
-    /// The scratch directories that exist.
+    /// The scratch directories that hold anything. Empty ones may be kept ready for calls to come; that each used one
+    /// was removed shows at the end, when nothing but those is taken away and the root must be gone.
     pub(crate) fn scratch(&self) -> Vec<PathBuf> {
         let roots = entries(&self.tmp()).into_iter().filter(|path| path.is_dir());
-        roots.flat_map(|root| entries(&root)).collect()
+        roots.flat_map(|root| entries(&root)).filter(|path| !entries(path).is_empty()).collect()
     }
 
     /// Sends it a signal.
@@ -206,7 +219,7 @@ impl Gateway {
         // Of that level are only defects of ours: a tree that lost its owner, a directory that could not be swept.
         assert!(!log.contains("\"level\":\"ERROR\"") && !log.contains("panicked"), "{log}");
         assert_eq!(self.servers(), [0; 0], "processes outlived the gateway\n{log}");
-        assert_eq!(entries(&self.tmp()), [PathBuf::new(); 0], "files outlived the gateway\n{log}");
+        assert_eq!(entries(&self.tmp()), Vec::<PathBuf>::new(), "files outlived the gateway\n{log}");
         log
     }
 
