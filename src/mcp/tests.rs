@@ -258,7 +258,10 @@ async fn a_server_that_knows_no_initialize_is_discovered_on_the_same_pipe() {
         assert_eq!(session.introduction().server_info.as_ref().unwrap().as_str(), r#"{"name":"m"}"#);
         let discover = stage.heard().await[1].clone();
         assert_eq!(discover["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
-        assert_eq!(discover["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"], json!({}));
+        assert_eq!(
+            discover["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"],
+            json!({"elicitation": {}})
+        );
         assert_eq!(stage.methods().await, ["initialize", "server/discover"]);
     }
 }

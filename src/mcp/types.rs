@@ -210,18 +210,23 @@ fn peek(result: &RawJson) -> Result<Peek<'_>, Unreadable> {
 /// servers, which say -32602 for an unknown tool and for bad arguments alike.
 pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
     let ErrorObject { code, message, data } = error;
-    let says = |words: &[&str]| {
-        let message = message.to_lowercase();
-        words.iter().any(|word| message.contains(word))
+    let lacks = |kind: &str, name: &str| {
+        let (message, name) = (message.to_lowercase(), name.to_lowercase());
+        let phrases = [
+            format!("unknown {kind}"),
+            format!("no such {kind}"),
+            format!("{kind} not found"),
+            // The TypeScript SDK.
+            format!("{kind} {name} not found"),
+        ];
+        phrases.iter().any(|phrase| message.contains(phrase))
     };
     match (code, ask) {
         (-32601, _) => CallError::NotOffered { what: method(ask).to_owned() },
-        (-32602, Ask::Tool { name, .. }) if says(&["unknown tool", "tool not found", "no such tool"]) => {
+        (-32602, Ask::Tool { name, .. }) if lacks("tool", name) => {
             CallError::UnknownTool { name: name.clone() }
         }
-        (-32602, Ask::Prompt { name, .. })
-            if says(&["unknown prompt", "prompt not found", "no such prompt"]) =>
-        {
+        (-32602, Ask::Prompt { name, .. }) if lacks("prompt", name) => {
             CallError::UnknownPrompt { name: name.clone() }
         }
         (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
@@ -345,6 +350,8 @@ mod tests {
         };
         let resource = Ask::Resource { uri: "u".to_owned(), extra: Vec::new() };
         assert!(matches!(error(&tool(), -32602, "Unknown tool: x"), CallError::UnknownTool { .. }));
+        let unknown = "MCP error -32602: Tool add not found";
+        assert!(matches!(error(&tool(), -32602, unknown), CallError::UnknownTool { .. }));
         assert!(matches!(error(&tool(), -32602, "bad"), CallError::InvalidArguments { .. }));
         assert!(matches!(error(&resource, -32002, "bad"), CallError::UnknownResource { .. }));
         assert!(matches!(error(&resource, -32602, "bad"), CallError::UnknownResource { .. }));

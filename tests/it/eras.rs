@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::support::ledger::Ledger;
-use crate::support::{Gateway, Response, Start, demo, server, until};
+use crate::support::{Gateway, Response, Start, demo, example, server, shown, until};
 
 const HANDSHAKE_AND_CALL: [&str; 3] = ["initialize", "notifications/initialized", "tools/call"];
 const HELLO: &str = r#"{"message":"hello"}"#;
@@ -32,7 +32,7 @@ fn learned(gateway: &Gateway, expected: &str) {
 /// with the same environment.
 fn gateway_with_memory(ledger: &Ledger, more: &str) -> Gateway {
     let cache = ledger.file("cache");
-    let cache = cache.to_str().expect("a path in UTF-8");
+    let cache = shown(&cache);
     let start = Start { env: &[("SPAWNLING_CACHE_DIR", cache)], mark: Some(cache), ..Start::default() };
     Gateway::start_by(&(ledger.config() + more), start)
 }
@@ -236,7 +236,7 @@ fn another_version_of_the_program_is_a_stranger() {
 
     let ledger = Ledger::new(&[]);
     let program = ledger.file("server");
-    let script = format!("#!/bin/sh\nexec {:?} \"$@\"\n", crate::support::example("ledger"));
+    let script = format!("#!/bin/sh\nexec {:?} \"$@\"\n", shown(&example("ledger")));
     std::fs::write(&program, script).expect("a program");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it may be run");
     let gateway = Gateway::start(&ledger.config_with(&program));

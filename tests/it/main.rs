@@ -1,10 +1,13 @@
 //! The real binary over the wire: one file per promise.
 #![expect(clippy::unwrap_used, reason = "in a test, and in what helps it, an unwrap is an assertion")]
 
+mod browser;
 mod eras;
 mod isolation;
+mod legacy;
 mod life;
 mod limits;
+mod peers;
 mod rest;
 mod support;
 mod tidy;

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 pub(crate) mod http;
 pub(crate) mod ledger;
+pub(crate) mod peers;
 pub(crate) mod processes;
 
 pub(crate) use http::{Connection, Event, JSON, Pending, Response, events};
@@ -30,6 +31,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The variable that marks the processes of one gateway's servers.
 const MARK: &str = "SPAWNLING_TEST_MARK";
 
+/// Where there is no file to put it into: every server may see the variables of this kind.
+const PASSED_MARK: &str = "LC_SPAWNLING_TEST_MARK";
+
+/// No configuration at all: what a newcomer gets.
+pub(crate) const EMBEDDED: &str = "";
+
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
 
@@ -39,6 +46,12 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let path = Path::new(PROGRAM).with_file_name("examples").join(name);
     assert!(path.is_file(), "{} is missing: cargo build --examples", path.display());
     path
+}
+
+/// A path as a configuration or a command line writes it.
+#[track_caller]
+pub(crate) fn shown(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
 }
 
 /// Waits until `cond` holds; fails the test if it does not in time.
@@ -110,8 +123,14 @@ impl Gateway {
         for inner in ["tmp", "cache"] {
             std::fs::create_dir(dir.path().join(inner)).expect("a directory in it");
         }
-        std::fs::write(dir.path().join("it.toml"), marked(config, &mark)).expect("a configuration");
-        let mut process = command(dir.path(), start).spawn().expect("the gateway can be started");
+        let mut command = command(dir.path(), start);
+        if config == EMBEDDED {
+            command.env(PASSED_MARK, &mark);
+        } else {
+            std::fs::write(dir.path().join("it.toml"), marked(config, &mark)).expect("a configuration");
+            command.args(["--config", "it.toml"]);
+        }
+        let mut process = command.args(start.args).spawn().expect("the gateway can be started");
         let (log, reader) = collect(process.stderr.take().expect("its stderr is piped"));
         let mut ready = String::new();
         let stdout = process.stdout.take().expect("its stdout is piped");
@@ -149,7 +168,10 @@ impl Gateway {
 
     /// The living processes of its servers.
     pub(crate) fn servers(&self) -> Vec<u32> {
-        processes::with(&format!("{MARK}={}", self.mark))
+        let mut servers = processes::with(&format!("{MARK}={}", self.mark));
+        servers.extend(processes::with(&format!("{PASSED_MARK}={}", self.mark)));
+        servers.retain(|pid| *pid != self.pid());
+        servers
     }
 
     /// Waits until exactly so many processes of its servers live, and returns them.
@@ -286,8 +308,7 @@ fn command(dir: &Path, start: Start<'_>) -> Command {
         command.args(["-c", script, PROGRAM]);
     }
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--config", "it.toml"])
-        .args(start.args)
+        .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
         .current_dir(dir)
         .env_remove("MCP_BROWSER_USE_DIR")
         .env_remove("SPAWNLING_CONFIG")

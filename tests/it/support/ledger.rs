@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{PROGRAM, example};
+use super::{PROGRAM, example, shown};
 
 /// The server, seen from outside.
 pub(crate) struct Ledger {
@@ -29,10 +29,10 @@ impl Ledger {
     /// Likewise, and these methods are answered with these members of a reply; with "": not at all.
     pub(crate) fn behave_and_answer(&self, flags: &[&str], answers: &[(&str, &str)]) {
         let command = [&[PROGRAM, "demo"], flags].concat().join("\n");
-        let answers: String =
-            answers.iter().map(|(method, members)| format!("{method}\t{members}\n")).collect();
+        let answers: Vec<String> =
+            answers.iter().map(|(method, members)| format!("{method}\t{members}")).collect();
         fs::write(self.file("command"), command).expect("its command");
-        fs::write(self.file("answers"), answers).expect("its answers");
+        fs::write(self.file("answers"), answers.join("\n")).expect("its answers");
     }
 
     /// It as `[servers.demo]`; arguments go to the tool as they are. Further keys may be written behind it.
@@ -42,7 +42,7 @@ impl Ledger {
 
     /// Likewise, started by another program.
     pub(crate) fn config_with(&self, program: &Path) -> String {
-        let dir = self.dir.path();
+        let (program, dir) = (shown(program), shown(self.dir.path()));
         format!("\n[servers.demo]\ncommand = {program:?}\nargs = [{dir:?}]\nvalidate = \"off\"\n")
     }
 

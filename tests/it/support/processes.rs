@@ -13,6 +13,11 @@ pub(crate) fn with(variable: &str) -> Vec<u32> {
     all().into_iter().filter(has).filter(|pid| alive(*pid)).collect()
 }
 
+/// The living processes that were started with words that contain this text.
+pub(crate) fn mentioning(text: &str) -> Vec<u32> {
+    all().into_iter().filter(|pid| command_line(*pid).contains(text) && alive(*pid)).collect()
+}
+
 /// The zombies whose parent this is.
 pub(crate) fn zombies_of(parent: u32) -> Vec<u32> {
     let is_zombie = |pid: &u32| state(*pid).is_some_and(|(state, ppid)| state == 'Z' && ppid == parent);
