@@ -254,7 +254,7 @@ fn many(
     let told = Pieces::array(told);
     match (fatal, failed) {
         (Some(fatal), _) => {
-            // What was refused before anything was asked names its step in its own words.
+            // Before the first step is asked the call as a whole is looked at; its words say which step was meant.
             let refused = matches!(fatal, CallError::InvalidArguments { .. } | CallError::UnknownTool { .. });
             let mut problem = Problem::of(fatal, sees);
             if !refused {

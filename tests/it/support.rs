@@ -241,7 +241,7 @@ impl Gateway {
         // Of that level are only defects of ours: a tree that lost its owner, a directory that could not be swept.
         assert!(!log.contains("\"level\":\"ERROR\"") && !log.contains("panicked"), "{log}");
         assert_eq!(self.servers(), [0; 0], "processes outlived the gateway\n{log}");
-        assert_eq!(entries(&self.tmp()), [PathBuf::new(); 0], "files outlived the gateway\n{log}");
+        assert_eq!(entries(&self.tmp()), Vec::<PathBuf>::new(), "files outlived the gateway\n{log}");
         log
     }
 
