@@ -12,10 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::ChildStdout;
 
 use crate::child::spec::Spec;
-use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains};
+use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, Stdin};
 use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, RawJson, Receipt, Seat, Times,
@@ -100,9 +100,11 @@ struct Body {
     server: Arc<Server>,
     child: Child,
     peer: Peer,
-    wire: Wire<ChildStdout, ChildStdin>,
+    wire: Wire<ChildStdout, Stdin>,
     ears: Ears,
     lesson: Lesson,
+    /// What a verdict on this very program goes by.
+    key: VerdictKey,
 }
 
 /// A process together with its opened conversation.
@@ -110,6 +112,7 @@ struct Body {
 pub(crate) struct Instance {
     body: Body,
     session: Session,
+    began: Instant,
     times: Times,
     /// The era is a guess that nobody has tested against the alternative.
     untested: bool,
@@ -159,7 +162,7 @@ impl Instance {
         let opened = body.open(&end.within(server.open_deadline)).await;
         times.open = Some(spawned.elapsed());
         match opened {
-            Ok((session, untested)) => Ok(Self { body, session, times, untested }),
+            Ok((session, untested)) => Ok(Self { body, session, began, times, untested }),
             Err(error) => Err(Box::new(HalfBorn { body: Some(body), times, error })),
         }
     }
@@ -186,17 +189,14 @@ impl Instance {
         let limit = self.body.wire.limit();
         let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
-        if self.session.doubtful() {
-            self.body.server.verdicts.forget(self.body.server.verdict_key());
+        let left = matches!(asked, Ok(Err(AskError::HungUp)));
+        if self.session.doubtful() || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
+            self.forget_era();
         }
         match asked {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(AskError::Answered(error))) => Err(error),
             Ok(Err(AskError::HungUp)) | Err(BrokenOff::Exited) => {
-                if self.session.era() == Era::Modern && self.introduction().server_info.is_none() {
-                    // Some older servers leave at any first request but `initialize`.
-                    self.body.server.verdicts.forget(self.body.server.verdict_key());
-                }
                 Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
             }
             Ok(Err(AskError::Unreadable(what))) => {
@@ -213,7 +213,28 @@ impl Instance {
     /// Has the server say what it is, if it has not when it was opened.
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
         let introduced = self.body.converse(self.session.introduce(), end).await;
+        let refused = matches!(introduced, Ok(Err(_)));
+        if self.session.unproven() && (refused || self.gave_nothing(&introduced)) {
+            self.forget_era();
+        }
         self.body.open_outcome(introduced, end).await
+    }
+
+    /// Whether a server that is believed to be modern gave nothing at all, as some older ones do at a first request
+    /// that is not `initialize`. A call may run out of time for many a reason: only a silence longer than a whole start
+    /// may take says anything.
+    fn gave_nothing<T>(&self, asked: &Result<T, BrokenOff>) -> bool {
+        match asked {
+            Err(BrokenOff::Exited) => true,
+            Err(BrokenOff::Early(Reason::DeadlineExceeded)) => {
+                self.began.elapsed() >= self.body.server.open_deadline
+            }
+            Ok(_) | Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => false,
+        }
+    }
+
+    fn forget_era(&self) {
+        self.body.server.verdicts.forget(self.body.key);
     }
 
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
@@ -248,7 +269,7 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
         Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => None,
     };
     if let Some(era) = era {
-        server.verdicts.record(server.verdict_key(), era);
+        server.verdicts.record(body.key, era);
     }
     body.lesson = Lesson::Ignore;
     body.end().await;
@@ -257,20 +278,19 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
 impl Body {
     fn new(server: &Arc<Server>, born: Born) -> Self {
         let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
-        let (server, child) = (Arc::clone(server), born.child);
-        Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn }
+        let (server, child, key) = (Arc::clone(server), born.child, server.verdict_key());
+        Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn, key }
     }
 
     /// Shakes hands, and keeps what was learned by it. The flag: the era was guessed and may be tested.
     async fn open(&mut self, end: &EarlyEnd) -> Result<(Session, bool), CallError> {
-        let key = self.server.verdict_key();
-        let remembered = self.server.verdicts.get(key);
+        let remembered = self.server.verdicts.get(self.key);
         let (peer, protocol) = (self.peer.clone(), self.server.protocol);
         let opened = self.converse(mcp::open(&peer, protocol, remembered), end).await;
         let session = self.open_outcome(opened, end).await?;
         let guessed = protocol == Protocol::Auto && remembered.is_none();
         if protocol == Protocol::Auto && session.era() == Era::Modern && remembered != Some(Era::Modern) {
-            self.server.verdicts.record(key, Era::Modern);
+            self.server.verdicts.record(self.key, Era::Modern);
         }
         let untested = guessed && session.era() == Era::Legacy;
         Ok((session, untested))
@@ -358,7 +378,7 @@ impl Body {
     }
 
     async fn end(self) -> Remains {
-        let Self { server, child, peer, mut wire, mut ears, lesson } = self;
+        let Self { server, child, peer, mut wire, mut ears, lesson, .. } = self;
         let goodbye = async {
             peer.hang_up();
             wire.run(&mut ears).await;

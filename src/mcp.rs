@@ -82,6 +82,11 @@ impl Session {
         self.doubt == Some(true)
     }
 
+    /// Whether the era was assumed, and nothing that the server said has confirmed or contradicted it so far.
+    pub(crate) fn unproven(&self) -> bool {
+        self.era == Era::Modern && self.doubt.is_none() && self.introduction.capabilities.is_none()
+    }
+
     /// Asks, and waits for the outcome.
     ///
     /// # Cancel safety

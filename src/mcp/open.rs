@@ -10,9 +10,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Session;
 use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy};
 use super::types::{CLIENT, meta, server_info};
+use super::{InFlight, Session};
 use crate::exchange::{Introduction, Members, RawJson};
 use crate::rpc::{ErrorObject, HungUp, Peer, Reply};
 
@@ -69,19 +69,24 @@ pub(crate) async fn open(
 }
 
 /// Asks `server/discover`: what a modern server says of itself.
+///
+/// # Cancel safety
+///
+/// Dropping it tells the server that the request was cancelled.
 pub(crate) async fn discover(peer: &Peer) -> Result<Introduction, OpenError> {
     let params: Members =
         meta(Era::Modern, None, None).map(|meta| ("_meta".to_owned(), meta)).into_iter().collect();
-    match peer.ask("server/discover", &params).answer().await? {
+    match InFlight::new(peer, "server/discover", &params).answer().await? {
         Reply::Result(result) => read_discovery(&result),
         Reply::Error(error) => Err(OpenError::Refused { code: error.code, message: error.message }),
         Reply::Malformed => Err(malformed("server/discover", "neither a result nor an error")),
     }
 }
 
-/// Whether an error proves that its author is a modern server.
+/// Whether a refusal of `server/discover` proves that its author can be asked in the modern revision that we speak:
+/// it wants something else, but does not mind the version. One that does is left with its handshake.
 pub(crate) fn proves_modern(error: &OpenError) -> bool {
-    matches!(error, OpenError::Refused { code, .. } if MODERN_ERRORS.contains(code))
+    matches!(error, OpenError::Refused { code: -32021 | -32020, .. })
 }
 
 /// `initialize`, then `notifications/initialized`, which waits in the outbox to leave together with the first request.
@@ -133,8 +138,8 @@ struct Initialization<'a> {
     server_info: Option<&'a RawValue>,
     #[serde(borrow, default)]
     capabilities: Option<&'a RawValue>,
-    #[serde(default)]
-    instructions: Option<String>,
+    #[serde(borrow, default)]
+    instructions: Option<&'a RawValue>,
 }
 
 fn read_initialization(result: &RawJson) -> Result<Introduction, OpenError> {
@@ -146,7 +151,7 @@ fn read_initialization(result: &RawJson) -> Result<Introduction, OpenError> {
         protocol_version: said.protocol_version,
         server_info: said.server_info.map(RawJson::of),
         capabilities: said.capabilities.map(RawJson::of),
-        instructions: said.instructions,
+        instructions: said.instructions.and_then(readable),
     })
 }
 
@@ -156,8 +161,8 @@ struct Discovery<'a> {
     supported_versions: Vec<String>,
     #[serde(borrow, default)]
     capabilities: Option<&'a RawValue>,
-    #[serde(default)]
-    instructions: Option<String>,
+    #[serde(borrow, default)]
+    instructions: Option<&'a RawValue>,
 }
 
 fn read_discovery(result: &RawJson) -> Result<Introduction, OpenError> {
@@ -169,8 +174,13 @@ fn read_discovery(result: &RawJson) -> Result<Introduction, OpenError> {
         protocol_version: NEWEST_MODERN.to_owned(),
         server_info: server_info(result),
         capabilities: said.capabilities.map(RawJson::of),
-        instructions: said.instructions,
+        instructions: said.instructions.and_then(readable),
     })
+}
+
+/// A text that decides nothing: one that cannot be read, for half a surrogate pair for example, is only left out.
+fn readable(text: &RawValue) -> Option<String> {
+    serde_json::from_str(text.get()).ok()
 }
 
 fn malformed(method: &'static str, why: impl std::fmt::Display) -> OpenError {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_MODERN};
@@ -17,7 +17,7 @@ use crate::rpc::ErrorObject;
 const RESERVED: &str = "io.modelcontextprotocol/";
 
 /// Whom we say we are.
-#[derive(serde::Serialize)]
+#[derive(Serialize)]
 pub(super) struct ClientInfo {
     name: &'static str,
     version: &'static str,
@@ -94,8 +94,9 @@ pub(super) fn meta(era: Era, token: Option<u64>, theirs: Option<&RawJson>) -> Op
     if era == Era::Modern {
         put("io.modelcontextprotocol/protocolVersion", RawJson::of(NEWEST_MODERN));
         put("io.modelcontextprotocol/clientInfo", RawJson::of(&CLIENT));
-        // Nothing is declared that a caller over plain HTTP could not answer.
-        put("io.modelcontextprotocol/clientCapabilities", RawJson::empty_object());
+        // What a caller over plain HTTP can answer: a form, by a further call that carries its answers. A server must
+        // not ask for what is not declared, so without this nobody could ever be asked.
+        put("io.modelcontextprotocol/clientCapabilities", RawJson::of(&Capabilities::default()));
     }
     if let Some(token) = token {
         put("progressToken", RawJson::of(&token));
@@ -107,6 +108,15 @@ pub(super) fn meta(era: Era, token: Option<u64>, theirs: Option<&RawJson>) -> Op
     (!meta.is_empty()).then(|| RawJson::object(&meta))
 }
 
+#[derive(Default, Serialize)]
+struct Capabilities {
+    elicitation: Elicitation,
+}
+
+/// Without members it means forms.
+#[derive(Default, Serialize)]
+struct Elicitation {}
+
 /// What of a result decides anything. A member that occurs twice makes it unreadable, on purpose.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,8 +127,8 @@ struct Peek<'a> {
     is_error: Option<bool>,
     #[serde(borrow, default)]
     next_cursor: Option<&'a RawValue>,
-    #[serde(default)]
-    ttl_ms: Option<i64>,
+    #[serde(borrow, default)]
+    ttl_ms: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "_meta")]
     meta: Option<&'a RawValue>,
 }
@@ -145,13 +155,16 @@ pub(super) fn outcome(ask: &Ask, result: RawJson) -> Result<Result<Outcome, Call
         None | Some("complete") if failed => Ok(Err(CallError::ToolError { result })),
         None | Some("complete") => Ok(Ok(Outcome::Result(result))),
         Some("input_required") => Ok(Err(CallError::InputRequired { result })),
-        Some(other) => Err(Unreadable(format!("unknown resultType {other:?}"))),
+        Some(other) => Err(unknown_type(other)),
     }
 }
 
 /// A page of a list.
 pub(super) fn page(kind: ListKind, result: &RawJson) -> Result<Page, Unreadable> {
     let peek = peek(result)?;
+    if let Some(other) = peek.result_type.filter(|kind| kind != "complete") {
+        return Err(unknown_type(&other));
+    }
     let members = result.members().map_err(|error| Unreadable(error.to_string()))?;
     let items =
         members.iter().find(|(name, _)| name == kind.member()).and_then(|(_, items)| items.elements());
@@ -160,7 +173,17 @@ pub(super) fn page(kind: ListKind, result: &RawJson) -> Result<Page, Unreadable>
     };
     // An empty string is a cursor too; only its absence, or null, ends the list.
     let next = peek.next_cursor.map(RawJson::of);
-    Ok(Page { items, next, ttl: peek.ttl_ms.map(|ms| Duration::from_millis(ms.try_into().unwrap_or(0))) })
+    Ok(Page { items, next, ttl: peek.ttl_ms.map(ttl) })
+}
+
+fn unknown_type(name: &str) -> Unreadable {
+    Unreadable(format!("unknown resultType {name:?}"))
+}
+
+/// A hint only: one that is negative, or no number, means "stale at once" and spoils nothing.
+fn ttl(milliseconds: &RawValue) -> Duration {
+    let seconds = serde_json::from_str::<f64>(milliseconds.get()).map_or(0.0, |ms| ms / 1000.0);
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// Whether a result is one that only a modern server gives.
@@ -187,18 +210,23 @@ fn peek(result: &RawJson) -> Result<Peek<'_>, Unreadable> {
 /// servers, which say -32602 for an unknown tool and for bad arguments alike.
 pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
     let ErrorObject { code, message, data } = error;
-    let says = |words: &[&str]| {
-        let message = message.to_lowercase();
-        words.iter().any(|word| message.contains(word))
+    let lacks = |kind: &str, name: &str| {
+        let (message, name) = (message.to_lowercase(), name.to_lowercase());
+        let phrases = [
+            format!("unknown {kind}"),
+            format!("no such {kind}"),
+            format!("{kind} not found"),
+            // The TypeScript SDK.
+            format!("{kind} {name} not found"),
+        ];
+        phrases.iter().any(|phrase| message.contains(phrase))
     };
     match (code, ask) {
         (-32601, _) => CallError::NotOffered { what: method(ask).to_owned() },
-        (-32602, Ask::Tool { name, .. }) if says(&["unknown tool", "tool not found", "no such tool"]) => {
+        (-32602, Ask::Tool { name, .. }) if lacks("tool", name) => {
             CallError::UnknownTool { name: name.clone() }
         }
-        (-32602, Ask::Prompt { name, .. })
-            if says(&["unknown prompt", "prompt not found", "no such prompt"]) =>
-        {
+        (-32602, Ask::Prompt { name, .. }) if lacks("prompt", name) => {
             CallError::UnknownPrompt { name: name.clone() }
         }
         (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
@@ -254,7 +282,11 @@ mod tests {
     fn a_modern_request_says_who_asks_each_time() {
         let params = params(&tool(), Era::Modern, Extras { token: Some(7), cursor: None });
         let text = shown(&params);
-        for part in ["protocolVersion\":\"2026-07-28\"", "clientCapabilities\":{}", "\"progressToken\":7"] {
+        for part in [
+            "protocolVersion\":\"2026-07-28\"",
+            "clientCapabilities\":{\"elicitation\":{}}",
+            "\"progressToken\":7",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
@@ -318,6 +350,8 @@ mod tests {
         };
         let resource = Ask::Resource { uri: "u".to_owned(), extra: Vec::new() };
         assert!(matches!(error(&tool(), -32602, "Unknown tool: x"), CallError::UnknownTool { .. }));
+        let unknown = "MCP error -32602: Tool add not found";
+        assert!(matches!(error(&tool(), -32602, unknown), CallError::UnknownTool { .. }));
         assert!(matches!(error(&tool(), -32602, "bad"), CallError::InvalidArguments { .. }));
         assert!(matches!(error(&resource, -32002, "bad"), CallError::UnknownResource { .. }));
         assert!(matches!(error(&resource, -32602, "bad"), CallError::UnknownResource { .. }));

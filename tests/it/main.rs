@@ -1,5 +1,15 @@
-//! Every integration test, in one binary: one file per promise.
+//! The real binary over the wire: one file per promise.
+#![expect(clippy::unwrap_used, reason = "in a test, and in what helps it, an unwrap is an assertion")]
 
+mod browser;
 mod cli;
 mod docs;
+mod eras;
+mod isolation;
+mod legacy;
+mod life;
+mod limits;
+mod peers;
+mod rest;
+mod support;
 mod tidy;

@@ -1,0 +1,72 @@
+//! What `/proc` tells, as the machine's owner would look.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The living processes that have this `NAME=value` in their environment.
+pub(crate) fn with(variable: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    all().into_iter().filter(has).filter(|pid| alive(*pid)).collect()
+}
+
+/// The living processes that were started with words that contain this text.
+pub(crate) fn mentioning(text: &str) -> Vec<u32> {
+    all().into_iter().filter(|pid| command_line(*pid).contains(text) && alive(*pid)).collect()
+}
+
+/// The zombies whose parent this is.
+pub(crate) fn zombies_of(parent: u32) -> Vec<u32> {
+    let is_zombie = |pid: &u32| state(*pid).is_some_and(|(state, ppid)| state == 'Z' && ppid == parent);
+    all().into_iter().filter(is_zombie).collect()
+}
+
+/// Whether there is such a process, and it is no zombie.
+pub(crate) fn alive(pid: u32) -> bool {
+    state(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X' | 'x'))
+}
+
+/// Whether each thread of a process sleeps, and keeps sleeping.
+pub(crate) fn is_at_rest(pid: u32) -> bool {
+    let threads = || {
+        let entries = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        let switches = |entry: fs::DirEntry| {
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            let field = |name: &str| Some(status.lines().find(|line| line.starts_with(name))?.to_owned());
+            field("State:\tS")?;
+            field("voluntary_ctxt_switches:")
+        };
+        entries.flatten().map(switches).collect::<Option<Vec<_>>>()
+    };
+    let before = threads();
+    before.is_some() && before == threads()
+}
+
+/// Kills a process that a test has left behind on purpose.
+pub(crate) fn kill(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have gone by itself.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// What a process was started with.
+pub(crate) fn command_line(pid: u32) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
+}
+
+fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("there is a /proc");
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// State and parent, from `/proc/PID/stat`.
+fn state(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
