@@ -1,6 +1,6 @@
 //! Session: an opened conversation in a known era.
 //!
-//! A `Session` comes only from [`open`], so that nothing is asked before the handshake. It turns a question into a
+//! A `Session` comes only from [`open()`], so that nothing is asked before the handshake. It turns a question into a
 //! request and an answer into an outcome; whoever owns the wire must run it meanwhile.
 
 use std::collections::HashSet;
