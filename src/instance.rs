@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio_util::sync::CancellationToken;
 
 use crate::child::spec::Spec;
 use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains};
-use crate::deadline::{EarlyEnd, Reason};
+use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, RawJson, Receipt, Seat, Times,
 };
@@ -29,6 +30,8 @@ use crate::rpc::{self, Closed, FrameError, Listener, Peer, Wire};
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long a sibling may take to show whether it knows `server/discover`.
 const PROBE: Duration = Duration::from_secs(5);
+/// How long a server that runs, and has just refused something, may take to say whether it is modern.
+const RECONSIDER: Duration = Duration::from_millis(500);
 /// How many stray lines are remembered, and how much of each.
 const NOISE: (usize, usize) = (5, 200);
 
@@ -185,10 +188,12 @@ impl Instance {
         let telling = if events.is_some() { Telling::Wanted } else { Telling::Unwanted };
         self.body.ears.events = events.cloned();
         let limit = self.body.wire.limit();
+        let contradicted = self.session.contradicted();
         let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
         let left = matches!(asked, Ok(Err(AskError::HungUp)));
-        if self.session.doubtful() || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
+        let contradicted = self.session.contradicted() && !contradicted;
+        if contradicted || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
             self.forget_era();
         }
         match asked {
@@ -231,13 +236,27 @@ impl Instance {
         }
     }
 
+    /// A server that is believed to be modern has only refused what it was asked. Its caller has that answer; whether
+    /// it speaks for the server's era as well is found out on the way to its end.
+    async fn answer_for_its_era(&mut self) {
+        let end =
+            EarlyEnd::new(CancellationToken::new(), CancellationToken::new(), Deadline::within(RECONSIDER));
+        let confirmed = self.body.converse(self.session.is_modern_after_all(), &end).await;
+        if !confirmed.is_ok_and(|confirmed| confirmed) {
+            self.forget_era();
+        }
+    }
+
     fn forget_era(&self) {
         self.body.server.verdicts.forget(self.body.server.verdict_key());
     }
 
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
     /// wants to know can use the seat for a [`probe`].
-    pub(crate) async fn end(self) -> (Receipt, Option<Seat>) {
+    pub(crate) async fn end(mut self) -> (Receipt, Option<Seat>) {
+        if self.session.questioned() && self.body.server.protocol == Protocol::Auto {
+            self.answer_for_its_era().await;
+        }
         let untested = self.untested;
         let Remains { receipt, seat } = self.body.end().await;
         (receipt, untested.then_some(seat))

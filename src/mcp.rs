@@ -61,8 +61,20 @@ pub(crate) struct Session {
     era: Era,
     introduction: Arc<Introduction>,
     tokens: u64,
-    /// Set by the first answer: whether it speaks against the era.
-    doubt: Option<bool>,
+    standing: Standing,
+}
+
+/// How sure the era is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nothing was said yet that would tell.
+    Assumed,
+    /// The server refused, in words that servers of either era have.
+    Questioned,
+    /// It was told by the handshake, or by an answer that only a server of this era gives.
+    Confirmed,
+    /// An answer came that a server of this era does not give.
+    Contradicted,
 }
 
 impl Session {
@@ -76,15 +88,33 @@ impl Session {
         &self.introduction
     }
 
-    /// Whether the first answer contradicts the era that was assumed: a server that is believed to be modern refused
-    /// its first request, or answered it as only an older one does.
-    pub(crate) fn doubtful(&self) -> bool {
-        self.doubt == Some(true)
+    /// Whether an answer contradicts the era that was assumed: a server that is believed to be modern answered as only
+    /// an older one does.
+    pub(crate) fn contradicted(&self) -> bool {
+        self.standing == Standing::Contradicted
+    }
+
+    /// Whether nothing was answered but what may be a modern server's refusal of this request, or an older server's
+    /// refusal of any.
+    pub(crate) fn questioned(&self) -> bool {
+        self.standing == Standing::Questioned
     }
 
     /// Whether the era was assumed, and nothing that the server said has confirmed or contradicted it so far.
     pub(crate) fn unproven(&self) -> bool {
-        self.era == Era::Modern && self.doubt.is_none() && self.introduction.capabilities.is_none()
+        self.standing == Standing::Assumed
+    }
+
+    /// Asks a server whose answers leave its era open for what only a modern one can tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it tells the server that the request was cancelled.
+    pub(crate) async fn is_modern_after_all(&self) -> bool {
+        match discover(&self.peer).await {
+            Ok(_) => true,
+            Err(error) => proves_modern(&error),
+        }
     }
 
     /// Asks, and waits for the outcome.
@@ -110,6 +140,7 @@ impl Session {
     pub(crate) async fn introduce(&mut self) -> Result<(), OpenError> {
         if self.era == Era::Modern && self.introduction.capabilities.is_none() {
             self.introduction = Arc::new(discover(&self.peer).await?);
+            self.standing = Standing::Confirmed;
         }
         Ok(())
     }
@@ -152,21 +183,24 @@ impl Session {
         }
     }
 
-    /// Looks at the first answer of a modern session for signs that the server is none.
+    /// Looks at an answer for what it tells of the era, until one has told.
     fn judge(&mut self, reply: &Reply) {
-        if self.era == Era::Legacy || self.doubt.is_some() {
+        if matches!(self.standing, Standing::Confirmed | Standing::Contradicted) {
             return;
         }
-        self.doubt = Some(match reply {
+        self.standing = match reply {
             Reply::Result(result) => {
                 if let Some(info) = types::server_info(result) {
                     Arc::make_mut(&mut self.introduction).server_info = Some(info);
                 }
-                !types::is_modern(result)
+                if types::is_modern(result) { Standing::Confirmed } else { Standing::Contradicted }
             }
-            Reply::Error(error) => matches!(error.code, -32022 | -32602..=-32600),
-            Reply::Malformed => true,
-        });
+            // The codes that the modern revision has brought; but one that does not speak it is as good as legacy.
+            Reply::Error(error) if matches!(error.code, -32021 | -32020) => Standing::Confirmed,
+            Reply::Error(error) if error.code == -32022 => Standing::Contradicted,
+            Reply::Error(_) => Standing::Questioned,
+            Reply::Malformed => Standing::Contradicted,
+        };
     }
 
     fn next_token(&mut self) -> u64 {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy};
 use super::types::{CLIENT, meta, server_info};
-use super::{InFlight, Session};
+use super::{InFlight, Session, Standing};
 use crate::exchange::{Introduction, Members, RawJson};
 use crate::rpc::{ErrorObject, HungUp, Peer, Reply};
 
@@ -189,16 +189,17 @@ fn malformed(method: &'static str, why: impl std::fmt::Display) -> OpenError {
 
 impl Session {
     fn legacy(peer: &Peer, introduction: Introduction) -> Self {
-        Self::new(peer, Era::Legacy, introduction)
+        Self::new(peer, Era::Legacy, introduction, Standing::Confirmed)
     }
 
     fn modern(peer: &Peer, introduction: Option<Introduction>) -> Self {
+        let standing = if introduction.is_some() { Standing::Confirmed } else { Standing::Assumed };
         let unknown =
             || Introduction { protocol_version: NEWEST_MODERN.to_owned(), ..Introduction::default() };
-        Self::new(peer, Era::Modern, introduction.unwrap_or_else(unknown))
+        Self::new(peer, Era::Modern, introduction.unwrap_or_else(unknown), standing)
     }
 
-    fn new(peer: &Peer, era: Era, introduction: Introduction) -> Self {
-        Self { peer: peer.clone(), era, introduction: Arc::new(introduction), tokens: 0, doubt: None }
+    fn new(peer: &Peer, era: Era, introduction: Introduction, standing: Standing) -> Self {
+        Self { peer: peer.clone(), era, introduction: Arc::new(introduction), tokens: 0, standing }
     }
 }

@@ -176,21 +176,36 @@ fn a_server_that_turns_modern_is_followed_within_the_call() {
 
 #[test]
 fn a_verdict_that_proves_wrong_is_dropped_and_no_tool_is_called_twice() {
-    for (flags, status) in [
-        (&["--era", "legacy"][..], 422),
-        (&["--era", "legacy", "--exit-on-probe"], 502),
-        (&["--fault", "refuse-first-modern"], 404),
-    ] {
+    for (flags, status) in [(&["--era", "legacy"][..], 422), (&["--era", "legacy", "--exit-on-probe"], 502)] {
         let (ledger, gateway) = acquainted(&[], "modern", "");
         ledger.behave(flags);
         assert_eq!(greet(&gateway).status, status, "{flags:?}");
-        assert_eq!(era(&gateway), Value::Null, "{flags:?}");
         gateway.settle();
-        assert_eq!(ledger.told(), [["tools/call"]], "what was refused is not sent again: {flags:?}");
+        assert_eq!(era(&gateway), Value::Null, "{flags:?}");
+        let told = &ledger.told()[0];
+        let calls = told.iter().filter(|method| *method == "tools/call").count();
+        assert_eq!(calls, 1, "what was refused is not sent again: {flags:?} {told:?}");
         assert_eq!(greet(&gateway).said(), "hello", "{flags:?}");
         gateway.stop();
         assert_eq!(ledger.told()[1], HANDSHAKE_AND_CALL, "{flags:?}");
     }
+}
+
+#[test]
+fn a_modern_servers_refusals_are_no_reason_to_doubt_it() {
+    let (ledger, gateway) = acquainted(&[], "modern", "");
+    gateway.tool("nonesuch", "{}").problem(404, "unknown-tool");
+    gateway.post("/v1/servers/demo/prompts/nonesuch", "{}").problem(404, "unknown-prompt");
+    gateway
+        .post("/v1/servers/demo/resources/read", r#"{"uri":"none:such"}"#)
+        .problem(404, "unknown-resource");
+    gateway.settle();
+    assert_eq!(era(&gateway), "modern");
+    assert_eq!(greet(&gateway).said(), "hello");
+    gateway.stop();
+    let asked = |method| vec![method, "server/discover"];
+    let expected = [asked("tools/call"), asked("prompts/get"), asked("resources/read"), vec!["tools/call"]];
+    assert_eq!(ledger.told(), expected, "asked for its era on the way out, by no process of its own");
 }
 
 #[test]

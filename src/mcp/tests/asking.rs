@@ -124,29 +124,53 @@ async fn a_hint_that_cannot_be_read_spoils_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_answer_that_no_modern_server_gives_raises_doubt() {
-    for (answer, doubtful) in [
-        (DONE, false),
-        (r#""result":{"resultType":"input_required","requestState":"s"}"#, false),
-        (r#""error":{"code":-32000,"message":"busy"}"#, false),
-        (r#""error":{"code":-32603,"message":"oops"}"#, false),
-        (r#""error":{"code":-32021,"message":"elicitation"}"#, false),
-        (r#""result":{"content":[]}"#, true),
-        (NO_METHOD, true),
-        (r#""error":{"code":-32602,"message":"Invalid request parameters"}"#, true),
-        (r#""error":{"code":-32600,"message":"initialize first"}"#, true),
-        (r#""error":{"code":-32022,"message":"m","data":{"supported":["2027-01-01"]}}"#, true),
-        (r#""neither":1"#, true),
+async fn an_answer_tells_of_the_era_unless_servers_of_both_give_it() {
+    use Standing::{Confirmed, Contradicted, Questioned};
+    for (answer, standing) in [
+        (DONE, Confirmed),
+        (r#""result":{"resultType":"input_required","requestState":"s"}"#, Confirmed),
+        (r#""error":{"code":-32021,"message":"elicitation"}"#, Confirmed),
+        (NO_METHOD, Questioned),
+        (r#""error":{"code":-32602,"message":"Invalid request parameters"}"#, Questioned),
+        (r#""error":{"code":-32600,"message":"initialize first"}"#, Questioned),
+        (r#""error":{"code":-32000,"message":"Server not initialized"}"#, Questioned),
+        (r#""result":{"content":[]}"#, Contradicted),
+        (r#""error":{"code":-32022,"message":"m","data":{"supported":["2027-01-01"]}}"#, Contradicted),
+        (r#""neither":1"#, Contradicted),
     ] {
         let (mut stage, mut session) = Stage::modern().await;
+        assert!(session.unproven());
         ask_once(&mut stage, &mut session, answer).await;
-        assert_eq!(session.doubtful(), doubtful, "{answer}");
+        assert_eq!(session.standing, standing, "{answer}");
         ask_once(&mut stage, &mut session, DONE).await;
-        assert_eq!(session.doubtful(), doubtful, "only the first answer counts: {answer}");
-        assert_eq!(stage.methods().await, ["tools/call", "tools/call"], "and nothing is sent again");
+        let settled = if standing == Questioned { Confirmed } else { standing };
+        assert_eq!(session.standing, settled, "{answer}");
+        assert_eq!(stage.methods().await, ["tools/call", "tools/call"], "nothing is sent again");
         let (mut stage, mut session) = Stage::legacy().await;
         ask_once(&mut stage, &mut session, answer).await;
-        assert!(!session.doubtful(), "the handshake has proved the era: {answer}");
+        assert_eq!(session.standing, Confirmed, "the handshake has told: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_leaves_the_era_to_a_discovery() {
+    let found = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}"#;
+    let of_the_future = r#""error":{"code":-32022,"message":"m","data":{"supported":["2027-01-01"]}}"#;
+    let only_legacy = r#""result":{"supportedVersions":["2025-11-25"],"capabilities":{}}"#;
+    let wants_more = r#""error":{"code":-32021,"message":"roots"}"#;
+    for (answer, modern) in [
+        (found, true),
+        (wants_more, true),
+        (of_the_future, false),
+        (only_legacy, false),
+        (NO_METHOD, false),
+        ("bye", false),
+    ] {
+        let (mut stage, mut session) = Stage::modern().await;
+        ask_once(&mut stage, &mut session, NO_METHOD).await;
+        assert!(session.questioned());
+        let found = stage.play(session.is_modern_after_all(), &[("server/discover", answer)]).await;
+        assert_eq!(found, modern, "{answer}");
     }
 }
 
