@@ -207,6 +207,8 @@ async fn finish(tell: Tell, reply: Reply, mut answer: Answer, ended: impl Future
         Reply::WhenKnown => {
             let id = answer.id;
             tell.answer(answer);
+            // Whoever waits for the answer goes first: they may be next on this very thread.
+            tokio::task::yield_now().await;
             let receipt = ended.await;
             tracing::debug!(call = %id, ?receipt, "ended");
         }

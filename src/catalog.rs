@@ -275,7 +275,8 @@ fn invalid(place: usize, tool: &str, violations: Vec<Violation>) -> CallError {
     let message = match (place, &*violations) {
         (0, [only]) if only.pointer.is_empty() => only.message.clone(),
         (0, [first, ..]) => format!("{} at {}", first.message, first.pointer),
-        _ => format!("step {} ({tool})", place + 1),
+        // Numbered as `failed_step` and the messages about a body number them: from zero.
+        _ => format!("step {place} ({tool})"),
     };
     CallError::InvalidArguments { message, violations }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::ChildStdout;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
 mod ladder;
@@ -26,12 +26,14 @@ mod scratch;
 mod spawn;
 pub(crate) mod spec;
 mod stderr;
+mod stdin;
 mod tree;
 
 pub(crate) use ladder::{Ladder, Lesson};
 pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
 pub(crate) use spawn::SpawnError;
+pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
 use crate::exchange::{Exit, Receipt, Rung, Seat};
@@ -101,7 +103,7 @@ struct Living {
 #[derive(Debug)]
 pub(crate) struct Born {
     pub(crate) child: Child,
-    pub(crate) stdin: ChildStdin,
+    pub(crate) stdin: Stdin,
     pub(crate) stdout: ChildStdout,
 }
 
@@ -140,7 +142,7 @@ impl Child {
             seat,
         };
         let child = Self { living: Some(Box::new(living)), reaper: nursery.reaper.clone() };
-        Ok(Born { child, stdin: started.stdin, stdout: started.stdout })
+        Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })
     }
 
     /// Keeps what it writes to stderr, and returns when its leader has exited. Must be polled while the child lives.

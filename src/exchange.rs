@@ -1,7 +1,7 @@
 //! The words between the rooms: what is asked, what is answered, what is known afterwards.
 //!
-//! Pure: values in, values out. No file here starts anything, waits for anything or knows of HTTP, of bytes on a
-//! pipe or of a process beyond the facts about its end. A *call* is a list of [`Step`]s put to one server process;
+//! Pure: values in, values out. Nothing here starts anything or knows of HTTP, of bytes on a pipe or of a process
+//! beyond the facts about its end; only `events.rs` waits. A *call* is a list of [`Step`]s put to one server process;
 //! one step is the common case.
 //!
 //! ```text

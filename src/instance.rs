@@ -12,11 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
 use crate::child::spec::Spec;
-use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains};
+use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, Stdin};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, RawJson, Receipt, Seat, Times,
@@ -103,9 +103,11 @@ struct Body {
     server: Arc<Server>,
     child: Child,
     peer: Peer,
-    wire: Wire<ChildStdout, ChildStdin>,
+    wire: Wire<ChildStdout, Stdin>,
     ears: Ears,
     lesson: Lesson,
+    /// What a verdict on this very program goes by.
+    key: VerdictKey,
 }
 
 /// A process together with its opened conversation.
@@ -248,7 +250,7 @@ impl Instance {
     }
 
     fn forget_era(&self) {
-        self.body.server.verdicts.forget(self.body.server.verdict_key());
+        self.body.server.verdicts.forget(self.body.key);
     }
 
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
@@ -286,7 +288,7 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
         Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => None,
     };
     if let Some(era) = era {
-        server.verdicts.record(server.verdict_key(), era);
+        server.verdicts.record(body.key, era);
     }
     body.lesson = Lesson::Ignore;
     body.end().await;
@@ -295,20 +297,19 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
 impl Body {
     fn new(server: &Arc<Server>, born: Born) -> Self {
         let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
-        let (server, child) = (Arc::clone(server), born.child);
-        Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn }
+        let (server, child, key) = (Arc::clone(server), born.child, server.verdict_key());
+        Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn, key }
     }
 
     /// Shakes hands, and keeps what was learned by it. The flag: the era was guessed and may be tested.
     async fn open(&mut self, end: &EarlyEnd) -> Result<(Session, bool), CallError> {
-        let key = self.server.verdict_key();
-        let remembered = self.server.verdicts.get(key);
+        let remembered = self.server.verdicts.get(self.key);
         let (peer, protocol) = (self.peer.clone(), self.server.protocol);
         let opened = self.converse(mcp::open(&peer, protocol, remembered), end).await;
         let session = self.open_outcome(opened, end).await?;
         let guessed = protocol == Protocol::Auto && remembered.is_none();
         if protocol == Protocol::Auto && session.era() == Era::Modern && remembered != Some(Era::Modern) {
-            self.server.verdicts.record(key, Era::Modern);
+            self.server.verdicts.record(self.key, Era::Modern);
         }
         let untested = guessed && session.era() == Era::Legacy;
         Ok((session, untested))
@@ -396,7 +397,7 @@ impl Body {
     }
 
     async fn end(self) -> Remains {
-        let Self { server, child, peer, mut wire, mut ears, lesson } = self;
+        let Self { server, child, peer, mut wire, mut ears, lesson, .. } = self;
         let goodbye = async {
             peer.hang_up();
             wire.run(&mut ears).await;

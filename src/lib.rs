@@ -1,4 +1,103 @@
 //! Spawnling: a fresh MCP server process for every HTTP request.
+//!
+//! The map of `src/`. A *(pure)* file has no I/O, no clock and no task: values in, values out.
+//!
+//! ```text
+//! main.rs                arguments in, exit code out
+//! lib.rs                 this map, and the list of rooms
+//! cli.rs                 every flag and subcommand, as data
+//! cli/run.rs             from the words to the room that does it, and to an exit code
+//! cli/words.rs           the words behind `call`, put together into arguments                      (pure)
+//! config.rs              the whole configuration: read in layers, checked once, handed out in pieces
+//! config/layers.rs       flags, variables, file, defaults: whoever speaks first counts
+//! config/file.rs         one file, of either format
+//! config/tree.rs         what a file says, each value with its place: one tree for TOML and JSON
+//! config/table.rs        one table, read key by key; what nobody asked for is unknown
+//! config/value.rs        what a single value may be                                                (pure)
+//! config/server.rs       one server's settings
+//! config/browser.rs      what stands behind the original API
+//! config/env.rs          the small part of our environment that a server gets to see
+//! config/complaint.rs    everything that is wrong, each with its line and column
+//! serve.rs               composition root: builds each room once, runs them, drains them in order
+//! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
+//! http.rs                one request to one response: the order of the steps
+//! http/listen.rs         sockets, connections, graceful stop
+//! http/listen/shared.rs  one socket, served and watched for a hang-up at once
+//! http/listen/stall.rs   a stream whose reader may be slow, but not for ever
+//! http/edge.rs           Host, Origin, Sec-Fetch-Site: what protects every route alike             (pure)
+//! http/route.rs          method and path -> Route, a closed enum                                   (pure)
+//! http/accept.rs         what kind of answer a caller takes                                        (pure)
+//! http/terms.rs          how long a call may take, and when its answer leaves                      (pure)
+//! http/body.rs           bodies: bounded and timed on the way in, typed on the way out
+//! http/json.rs           JSON written around relayed JSON, which is not copied                     (pure)
+//! http/text.rs           the text alone of a result                                                (pure)
+//! http/stamp.rs          call id, timing, receipt: what every answer to a call carries             (pure)
+//! http/rest.rs           the REST dialect <-> exchange::{Request, Answer}
+//! http/rest/steps.rs     what a path and a body ask                                                (pure)
+//! http/sse.rs            events -> bytes; dropping the stream hangs up the call
+//! http/legacy.rs         the original API
+//! http/admin.rs          front page, liveness, readiness, the pages of problems
+//! http/problem.rs        the one place where a fault becomes a status
+//! http/problem/kind.rs   every kind of problem: name, status, and what its page says               (pure)
+//! http/problem/refusal.rs  what HTTP refuses by itself                                             (pure)
+//! http/problem/words.rs  what a problem says                                                       (pure)
+//! catalog.rs             what each server offers: lists and schemas; checks arguments
+//! catalog/schema.rs      an input schema, and whether arguments fit it                             (pure)
+//! catalog/shelf.rs       one list, kept while it is fresh
+//! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended
+//! call/admission.rs      how many lives at once, who waits, who is turned away
+//! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
+//! strategy/fresh.rs      a new server for every call
+//! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
+//! mcp.rs                 Session: an opened conversation in a known era
+//! mcp/era.rs             the protocol revisions and what each allows                               (pure)
+//! mcp/open.rs            initialize or discover; returns a Session or an error, never half of one
+//! mcp/types.rs           the few payloads we look into; all others pass through untouched          (pure)
+//! mcp/verdicts.rs        which era a server was found to speak, in memory and on disk
+//! rpc.rs                 JSON-RPC 2.0 over any reader and any writer
+//! rpc/message.rs         requests, replies, notifications, ids                                     (pure)
+//! rpc/frame.rs           one message per line; bounded, safe to cancel
+//! rpc/pending.rs         questions awaiting answers; one dropped unanswered says so
+//! child.rs               Child: a process tree we own, from spawn to proof of death
+//! child/spec.rs          what to run, and how patiently it is ended                                (pure)
+//! child/program.rs       from a program's name to the file that will be run
+//! child/spawn.rs         the only place that starts a process
+//! child/tree.rs          signal, kill, reap and count the whole tree; yields Gone
+//! child/proc.rs          what /proc tells of processes
+//! child/ladder.rs        how a tree is asked to leave, and where to begin next time
+//! child/stderr.rs        the last few kilobytes of what it complained about                        (pure)
+//! child/scratch.rs       its private directory; swept only in exchange for a Gone
+//! child/reaper.rs        where a tree goes when its owner was dropped; counted, for it should be none
+//! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
+//! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
+//! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
+//! exchange/events.rs     progress and log messages on their way to a caller who listens
+//! deadline.rs            one time budget per call, and the reasons for which a call ends early
+//! telemetry.rs           logging, set up once
+//! demo.rs                the demo MCP server; shares no code with the rooms above
+//! demo/server.rs         one process's worth of server: takes a line, answers it
+//! demo/wire.rs           lines in, lines out: JSON-RPC as this server speaks it
+//! demo/eras.rs           its protocol revisions                                                    (pure)
+//! demo/offers.rs         its lists, schemas and texts                                              (pure)
+//! demo/tools.rs          its tools
+//! demo/browse.rs         `run_browser_agent`, the text-mode stand-in
+//! demo/target.rs         which page a task names                                                   (pure)
+//! demo/address.rs        which addresses it refuses to connect to                                  (pure)
+//! demo/page.rs           what a fetched page says                                                  (pure)
+//! demo/faults.rs         faults that a flag switches on
+//! demo/fault_tool.rs     faults that one call orders
+//! ```
+//!
+//! A room (a file here, with the folder of its name) uses only the rooms behind its arrows, and may name the *(pure)*
+//! files of any room further on. `tests/it/tidy.rs` holds the code to this map and to these arrows.
+//!
+//! ```text
+//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo
+//! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
+//!                                                  +-> rpc
+//!                                                  '-> child
+//! open to all: exchange, deadline, telemetry                              demo uses no room
+//! ```
 
 mod call;
 mod catalog;

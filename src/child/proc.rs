@@ -1,6 +1,7 @@
 //! What `/proc` tells of processes (`proc_pid_stat(5)`).
 
 use std::fs;
+use std::io::Read as _;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -18,7 +19,10 @@ pub(super) struct Stat {
 
 /// Reads about one process; `None`: there is none.
 pub(super) fn stat(pid: Pid) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
+    // The kernel writes the line anew for each read, so one read must take it whole; it has some 300 bytes.
+    let mut text = [0; 1024];
+    let length = fs::File::open(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?.read(&mut text).ok()?;
+    parse(&String::from_utf8_lossy(&text[..length]))
 }
 
 /// How many processes of a group are alive.

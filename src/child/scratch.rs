@@ -2,20 +2,28 @@
 //!
 //! All of a gateway's scratch directories lie in one directory of its own, readable by its user alone. Paths are kept
 //! short: a socket's path may have 107 bytes (`unix(7)`), and servers make sockets in `TMPDIR`.
+//!
+//! Making a directory on a disk's file system costs a good part of what starting a small server costs. So whoever
+//! sweeps one leaves a new, empty one ready for a call to come, at a time when nobody waits for it.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::tree::Gone;
+
+/// How many empty directories wait at most.
+const MOST_READY: usize = 16;
 
 /// The directory of one gateway, removed with it.
 #[derive(Debug)]
 pub(crate) struct ScratchRoot {
     path: PathBuf,
     next: AtomicU64,
+    ready: Mutex<Vec<PathBuf>>,
 }
 
 impl ScratchRoot {
@@ -24,27 +32,54 @@ impl ScratchRoot {
         let mut builder = tempfile::Builder::new();
         builder.prefix("spawnling-").rand_bytes(8).permissions(fs::Permissions::from_mode(0o700));
         let path = builder.tempdir_in(base)?.keep();
-        Ok(Self { path: path.canonicalize()?, next: AtomicU64::new(0) })
+        Ok(Self { path: path.canonicalize()?, next: AtomicU64::new(0), ready: Mutex::default() })
     }
 
     /// A new, empty directory for one tree.
-    pub(crate) fn allot(&self) -> io::Result<Scratch> {
+    pub(super) fn allot(self: &Arc<Self>) -> io::Result<Scratch> {
+        let root = Arc::clone(self);
+        let ready = self.ready().pop();
+        // A cleaner of old files may have taken it while the gateway idled.
+        match ready.filter(|path| path.is_dir()) {
+            Some(path) => Ok(Scratch { path, root }),
+            None => Ok(Scratch { path: self.make()?, root }),
+        }
+    }
+
+    /// Leaves a directory ready, unless enough of them are.
+    fn replenish(&self) {
+        if self.ready().len() < MOST_READY
+            && let Ok(path) = self.make()
+        {
+            self.ready().push(path);
+        }
+    }
+
+    fn make(&self) -> io::Result<PathBuf> {
         let path = self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
         match builder.create(&path) {
-            // A cleaner of old files may have taken the root while the gateway idled.
+            // The same cleaner may have taken the root.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 builder.recursive(true).create(&path)?;
             }
             other => other?,
         }
-        Ok(Scratch { path })
+        Ok(path)
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        // Nothing panics while holding it; even then the list would be whole.
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for ScratchRoot {
     fn drop(&mut self) {
+        for path in self.ready().drain(..) {
+            let _ = fs::remove_dir(path);
+        }
         // Empty unless a tree's files could not be removed; then what is left stays for whoever looks for it.
         let _ = fs::remove_dir(&self.path);
     }
@@ -52,33 +87,38 @@ impl Drop for ScratchRoot {
 
 /// The directory of one tree: its working directory and its `TMPDIR`.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub(super) struct Scratch {
     path: PathBuf,
+    root: Arc<ScratchRoot>,
 }
 
 impl Scratch {
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes it and all that is in it. Most trees leave it empty, which costs one system call; the rest is done
     /// away from the runtime's threads.
-    pub(crate) async fn sweep(self, _proof: &Gone) {
-        if fs::remove_dir(&self.path).is_ok() {
-            return;
+    pub(super) async fn sweep(self, _proof: &Gone) {
+        if fs::remove_dir(&self.path).is_err() {
+            remove_away(self.path).await;
         }
-        let path = self.path;
-        let shown = path.clone();
-        let swept = tokio::task::spawn_blocking(move || remove_whatever_it_takes(&path)).await;
-        match swept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory");
-            }
-            Err(error) => {
-                tracing::error!(path = %shown.display(), %error, "sweeping a scratch directory failed");
-            }
+        self.root.replenish();
+    }
+}
+
+/// Removes what is not empty on a thread that may block.
+async fn remove_away(path: PathBuf) {
+    let shown = path.clone();
+    let swept = tokio::task::spawn_blocking(move || remove_whatever_it_takes(&path)).await;
+    match swept {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory");
+        }
+        Err(error) => {
+            tracing::error!(path = %shown.display(), %error, "sweeping a scratch directory failed");
         }
     }
 }
@@ -129,12 +169,29 @@ mod tests {
         assert!(!top.exists());
     }
 
+    #[tokio::test]
+    async fn no_tree_gets_the_directory_of_another_and_nothing_is_left() {
+        let base = tempfile::tempdir().unwrap();
+        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        let first = root.allot().unwrap();
+        let path = first.path().to_owned();
+        fs::write(path.join("file"), "").unwrap();
+        first.sweep(&Gone::never_born()).await;
+        let second = root.allot().unwrap();
+        assert!(!path.exists() && second.path() != path);
+        assert_eq!(fs::read_dir(second.path()).unwrap().count(), 0);
+        second.sweep(&Gone::never_born()).await;
+        drop(root);
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
     #[test]
     fn a_root_that_was_taken_away_is_made_anew() {
         let base = tempfile::tempdir().unwrap();
-        let root = ScratchRoot::create(base.path()).unwrap();
+        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
         assert_eq!(fs::metadata(&root.path).unwrap().permissions().mode() & 0o777, 0o700);
-        fs::remove_dir(&root.path).unwrap();
+        root.replenish();
+        fs::remove_dir_all(&root.path).unwrap();
         let scratch = root.allot().unwrap();
         assert_eq!(fs::metadata(scratch.path()).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(&root.path).unwrap().permissions().mode() & 0o777, 0o700);

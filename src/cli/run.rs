@@ -10,7 +10,8 @@ use clap::Parser as _;
 
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
 use crate::config::{self, Config, Sources, Surroundings};
-use crate::serve::{self, once};
+use crate::serve;
+use crate::serve::once::{self, OnceError};
 use crate::telemetry::{self, Format};
 use crate::{demo, exchange::RawJson};
 
@@ -26,6 +27,13 @@ struct Failure {
 impl Failure {
     fn failed(error: &dyn Error) -> Self {
         Self { code: FAILED, text: chain(error) }
+    }
+
+    fn once(error: &OnceError) -> Self {
+        match error {
+            OnceError::UnknownServer { .. } => Self::unusable(chain(error)),
+            error => Self::failed(error),
+        }
     }
 
     fn unusable(text: impl Into<String>) -> Self {
@@ -74,12 +82,12 @@ fn run_call(call: Call) -> Result<(), Failure> {
     let timeout = timeout.map_err(|why| Failure::unusable(format!("--timeout: {why}")))?;
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
     let one = once::OneCall { server, tool, arguments, timeout, receipt };
-    once::call(&config, &one).map_err(|error| Failure::failed(&error))
+    once::call(&config, &one).map_err(|error| Failure::once(&error))
 }
 
 fn run_tools(tools: &Tools) -> Result<(), Failure> {
     let config = quiet(&tools.setup.sources(surroundings()?))?;
-    once::tools(&config, &tools.server, tools.json).map_err(|error| Failure::failed(&error))
+    once::tools(&config, &tools.server, tools.json).map_err(|error| Failure::once(&error))
 }
 
 fn run_check(check: &Check) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use super::{Rooms, ServeError, Signals, runtime};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
+use crate::exchange::fault::Violation;
 use crate::exchange::{
     Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, RawJson, Receipt, Reply,
     Request,
@@ -109,7 +110,8 @@ pub(crate) fn check(config: &Config) -> Result<(), OnceError> {
         if failed.is_empty() {
             return Ok(());
         }
-        Err(OnceError::Failed(format!("{} of {} did not start", failed.join(", "), rooms.catalogs.len())))
+        let (some, all) = (failed.len(), rooms.catalogs.len());
+        Err(OnceError::Failed(format!("{some} of {all} did not start: {}", failed.join(", "))))
     })
 }
 
@@ -155,8 +157,10 @@ fn explain(error: &CallError) -> String {
             let _ = write!(text, ":\n{}", show_result(result));
         }
         CallError::InvalidArguments { violations, .. } => {
-            for violation in violations {
-                let _ = write!(text, "\n  {}: {}", violation.pointer, violation.message);
+            // One alone is the message already.
+            for Violation { pointer, message } in violations.iter().filter(|_| violations.len() > 1) {
+                let place = if pointer.is_empty() { "the arguments" } else { pointer };
+                let _ = write!(text, "\n  {place}: {message}");
             }
         }
         CallError::DeadlineExceeded { words, .. }

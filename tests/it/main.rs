@@ -1,4 +1,5 @@
-//! The real binary over the wire, against the demo server: one file per promise.
+//! The real binary over the wire: one file per promise.
+#![expect(clippy::unwrap_used, reason = "in a test, and in what helps it, an unwrap is an assertion")]
 
 mod browser;
 mod eras;
@@ -9,3 +10,4 @@ mod limits;
 mod peers;
 mod rest;
 mod support;
+mod tidy;

@@ -26,8 +26,15 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
         | CallError::ProtocolViolation { words, .. }
         | CallError::OutputTooLarge { words, .. } => with_exit(chain(error), words),
         CallError::InvalidArguments { violations, .. } => {
-            let places = violations.iter().map(|v| format!("; at {:?}: {}", v.pointer, v.message));
-            chain(error) + &places.take(3).collect::<String>()
+            let text = chain(error);
+            // The first may be quoted in the message already.
+            let untold = violations.iter().filter(|violation| !text.contains(&violation.message));
+            let places = untold.map(|violation| match &*violation.pointer {
+                "" => format!("; {}", violation.message),
+                pointer => format!("; {} at {pointer}", violation.message),
+            });
+            let places: String = places.take(3).collect();
+            text + &places
         }
         CallError::ToolError { result } => match text::of_tool(result) {
             Some(words) if !words.trim().is_empty() => format!("{error}: {}", shortened(words.trim())),

@@ -177,10 +177,10 @@ impl Connection {
             text.push_str("Host: localhost\r\n");
         }
         if method == "POST" || !body.is_empty() {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
         }
         for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.extend([name, ": ", value, "\r\n"]);
         }
         self.write(format!("{text}\r\n{body}").as_bytes());
     }
