@@ -66,6 +66,7 @@
 //! child/proc.rs          what /proc tells of processes
 //! child/ladder.rs        how a tree is asked to leave, and where to begin next time
 //! child/stderr.rs        the last few kilobytes of what it complained about                        (pure)
+//! child/stdin.rs         the pipe to it, written to at once where there is room
 //! child/scratch.rs       its private directory; swept only in exchange for a Gone
 //! child/reaper.rs        where a tree goes when its owner was dropped; counted, for it should be none
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)

@@ -254,8 +254,12 @@ fn many(
     let told = Pieces::array(told);
     match (fatal, failed) {
         (Some(fatal), _) => {
+            // Before the first step is asked the call as a whole is looked at; its words say which step was meant.
+            let refused = matches!(fatal, CallError::InvalidArguments { .. } | CallError::UnknownTool { .. });
             let mut problem = Problem::of(fatal, sees);
-            problem.member("failed_step", Pieces::of(&asked));
+            if !refused {
+                problem.member("failed_step", Pieces::of(&asked));
+            }
             problem.member("steps", told);
             Err(problem)
         }

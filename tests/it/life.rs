@@ -31,14 +31,15 @@ fn fault(kind: &str, more: &str) -> String {
     format!(r#"{{"kind":"{kind}"{more}}}"#)
 }
 
-/// A call of the server `demo` that is at its second step, which takes as long as it says.
+/// A call of the server `demo` whose first step is answered, and whose last takes as long as it says.
 fn begin_work(gateway: &Gateway, seconds: f64) -> Pending {
     let steps = json!({"steps": [
+        {"tool": "counter"},
         {"tool": "fault", "arguments": {"kind": "scratch-file"}},
         {"tool": "sleep", "arguments": {"seconds": seconds}},
     ]});
     let pending = gateway.begin("POST", "/v1/servers/demo/calls", &[JSON], &steps.to_string());
-    until("the first step has left its file", || {
+    until("the second step has left its file", || {
         gateway
             .scratch()
             .iter()

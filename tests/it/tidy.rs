@@ -89,7 +89,7 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        self.name.ends_with("/tests.rs")
+        self.name.ends_with("/tests.rs") || self.name.contains("/tests/")
     }
 
     fn header(&self) -> String {

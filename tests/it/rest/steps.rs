@@ -106,7 +106,12 @@ fn the_arguments_of_all_steps_are_checked_before_the_first_is_asked() {
     for _ in ["cold", "warm"] {
         let problem = calls(&gateway, &body).problem(422, "invalid-arguments");
         assert_eq!(problem["errors"][0]["pointer"], "/b");
-        assert!(problem["detail"].as_str().unwrap().contains("step 2 (add)"), "{problem}");
+        assert_eq!(
+            (&problem["steps"], &problem["failed_step"]),
+            (&json!([]), &Value::Null),
+            "none was asked"
+        );
+        assert!(problem["detail"].as_str().unwrap().contains("step 1 (add)"), "{problem}");
     }
     gateway.stop();
 }
