@@ -10,6 +10,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::process::ChildStdout;
@@ -28,8 +29,9 @@ use crate::rpc::{self, Closed, FrameError, Listener, Peer, Wire};
 /// How long what a dead server had still written is read, and how long the exit of one that went silent is waited
 /// for. A grandchild may hold the pipes open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(250);
-/// How long a sibling may take to show whether it knows `server/discover`.
-const PROBE: Duration = Duration::from_secs(5);
+/// How long a sibling may take to show whether it knows `server/discover`; and how many times as long as the server
+/// took to open, if that is longer: on a busy machine a slow starter must not be taken for a silent one.
+const PROBE: (Duration, u32) = (Duration::from_secs(5), 4);
 /// How long a server that runs, and has just refused something, may take to say whether it is modern.
 const RECONSIDER: Duration = Duration::from_millis(500);
 /// How many stray lines are remembered, and how much of each.
@@ -43,6 +45,8 @@ pub(crate) struct Server {
     open_deadline: Duration,
     output: usize,
     ladder: Ladder,
+    /// How long the last handshake took, in milliseconds.
+    opening: AtomicU64,
     nursery: Nursery,
     verdicts: Arc<Verdicts>,
 }
@@ -65,7 +69,7 @@ impl Server {
     pub(crate) fn new(making: Making, nursery: Nursery, verdicts: Arc<Verdicts>) -> Self {
         let Making { spec, protocol, open_deadline, output } = making;
         let ladder = Ladder::new(spec.teardown);
-        Self { spec, protocol, open_deadline, output, ladder, nursery, verdicts }
+        Self { spec, protocol, open_deadline, output, ladder, opening: AtomicU64::new(0), nursery, verdicts }
     }
 
     /// The era that is known by now.
@@ -163,9 +167,13 @@ impl Instance {
         };
         let mut body = Body::new(server, born);
         let opened = body.open(&end.within(server.open_deadline)).await;
-        times.open = Some(spawned.elapsed());
+        let took = spawned.elapsed();
+        times.open = Some(took);
         match opened {
-            Ok((session, untested)) => Ok(Self { body, session, began, times, untested }),
+            Ok((session, untested)) => {
+                server.opening.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                Ok(Self { body, session, began, times, untested })
+            }
             Err(error) => Err(Box::new(HalfBorn { body: Some(body), times, error })),
         }
     }
@@ -278,7 +286,10 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
     let Ok(born) = Child::spawn(&server.spec, &server.nursery, seat).await else { return };
     let mut body = Body::new(server, born);
     let peer = body.peer.clone();
-    let found = body.converse(mcp::discover(&peer), &end.within(PROBE)).await;
+    let (least, times) = PROBE;
+    let patience =
+        least.max(Duration::from_millis(server.opening.load(Ordering::Relaxed)).saturating_mul(times));
+    let found = body.converse(mcp::discover(&peer), &end.within(patience)).await;
     let era = match found {
         Ok(Ok(_)) => Some(Era::Modern),
         Ok(Err(error)) if mcp::proves_modern(&error) => Some(Era::Modern),
