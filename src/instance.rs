@@ -32,8 +32,6 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long a sibling may take to show whether it knows `server/discover`; and how many times as long as the server
 /// took to open, if that is longer: on a busy machine a slow starter must not be taken for a silent one.
 const PROBE: (Duration, u32) = (Duration::from_secs(5), 4);
-/// How long a server that runs, and has just refused something, may take to say whether it is modern.
-const RECONSIDER: Duration = Duration::from_millis(500);
 /// How many stray lines are remembered, and how much of each.
 const NOISE: (usize, usize) = (5, 200);
 
@@ -198,11 +196,13 @@ impl Instance {
         let telling = if events.is_some() { Telling::Wanted } else { Telling::Unwanted };
         self.body.ears.events = events.cloned();
         let limit = self.body.wire.limit();
-        let contradicted = self.session.contradicted();
+        let (era, contradicted) = (self.session.era(), self.session.contradicted());
         let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
         let left = matches!(asked, Ok(Err(AskError::HungUp)));
-        let contradicted = self.session.contradicted() && !contradicted;
+        let turned = self.session.era() != era;
+        self.untested |= turned;
+        let contradicted = turned || (self.session.contradicted() && !contradicted);
         if contradicted || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
             self.forget_era();
         }
@@ -225,9 +225,12 @@ impl Instance {
 
     /// Has the server say what it is, if it has not when it was opened.
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
+        let era = self.session.era();
         let introduced = self.body.converse(self.session.introduce(), end).await;
         let refused = matches!(introduced, Ok(Err(_)));
-        if self.session.unproven() && (refused || self.gave_nothing(&introduced)) {
+        let turned = self.session.era() != era;
+        self.untested |= turned;
+        if turned || (self.session.unproven() && (refused || self.gave_nothing(&introduced))) {
             self.forget_era();
         }
         self.body.open_outcome(introduced, end).await
@@ -249,8 +252,11 @@ impl Instance {
     /// A server that is believed to be modern has only refused what it was asked. Its caller has that answer; whether
     /// it speaks for the server's era as well is found out on the way to its end.
     async fn answer_for_its_era(&mut self) {
-        let end =
-            EarlyEnd::new(CancellationToken::new(), CancellationToken::new(), Deadline::within(RECONSIDER));
+        let end = EarlyEnd::new(
+            CancellationToken::new(),
+            CancellationToken::new(),
+            Deadline::within(mcp::RECONSIDER),
+        );
         let confirmed = self.body.converse(self.session.is_modern_after_all(), &end).await;
         if !confirmed.is_ok_and(|confirmed| confirmed) {
             self.forget_era();
@@ -264,7 +270,7 @@ impl Instance {
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
     /// wants to know can use the seat for a [`probe`].
     pub(crate) async fn end(mut self) -> (Receipt, Option<Seat>) {
-        if self.session.questioned() && self.body.server.protocol == Protocol::Auto {
+        if self.session.questioned() {
             self.answer_for_its_era().await;
         }
         let untested = self.untested;

@@ -235,14 +235,21 @@ fn a_silence_longer_than_any_start_speaks_against_the_verdict_and_a_shorter_one_
 }
 
 #[test]
-fn asking_what_a_server_is_drops_a_wrong_verdict_too() {
+fn asking_what_a_server_is_sets_a_wrong_verdict_right() {
     let (ledger, gateway) = acquainted(&[], "modern", "");
     ledger.behave(&["--era", "legacy"]);
+    assert_eq!(gateway.get("/v1/servers/demo").good()["protocolVersion"], "2025-11-25");
+    learned(&gateway, "legacy");
+    gateway.stop();
+    let told = ledger.told();
+    assert_eq!(told[0], ["server/discover", "initialize", "notifications/initialized"]);
+
+    let (ledger, gateway) = acquainted(&[], "modern", "");
+    ledger.behave(&["--era", "legacy", "--exit-on-probe"]);
     gateway.get("/v1/servers/demo").problem(502, "open-failed");
     assert_eq!(era(&gateway), Value::Null);
     assert_eq!(gateway.get("/v1/servers/demo").good()["protocolVersion"], "2025-11-25");
     gateway.stop();
-    assert_eq!(ledger.told()[..2], [&["server/discover"][..], &["initialize", "notifications/initialized"]]);
 }
 
 #[test]
@@ -287,4 +294,34 @@ fn a_server_that_asks_back_gets_its_answers() {
     assert_eq!(heard.lines().next(), Some("ping: {}"));
     assert!(heard.contains("roots/list: {") && heard.contains("-32601"), "{heard}");
     gateway.stop();
+}
+
+#[test]
+fn a_wrong_verdict_is_no_fault_of_the_caller() {
+    let ledger = Ledger::new(&[]);
+    let config = ledger.config().replace("validate = \"off\"\n", "");
+    let cache = ledger.file("cache");
+    let start = Start {
+        env: &[("SPAWNLING_CACHE_DIR", shown(&cache))],
+        mark: Some(shown(&cache)),
+        ..Start::default()
+    };
+    let gateway = Gateway::start_by(&config, start);
+    assert_eq!(greet(&gateway).said(), "hello");
+    learned(&gateway, "modern");
+    gateway.stop();
+    ledger.behave(&["--era", "legacy"]);
+    let gateway = Gateway::start_by(&config, start);
+    assert_eq!(greet(&gateway).said(), "hello");
+    learned(&gateway, "legacy");
+    gateway.stop();
+    let late = [
+        "tools/list",
+        "server/discover",
+        "initialize",
+        "notifications/initialized",
+        "tools/list",
+        "tools/call",
+    ];
+    assert_eq!(ledger.told()[2..], [&late[..], &["server/discover"]]);
 }

@@ -253,3 +253,36 @@ async fn a_modern_server_introduces_itself_once_and_a_legacy_one_has_done_so() {
     stage.play(session.introduce(), &[]).await.unwrap();
     assert_eq!(stage.methods().await, ["initialize", "notifications/initialized"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_an_older_server_refused_is_asked_again_after_a_handshake() {
+    let page = r#""result":{"tools":[1]}"#;
+    for found in [NO_METHOD, ""] {
+        let (mut stage, mut session) = Stage::modern().await;
+        let script = [
+            ("tools/list", NO_METHOD),
+            ("server/discover", found),
+            ("initialize", INITIALIZED),
+            ("tools/list", page),
+        ];
+        let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+        assert_eq!(shown(asked), "[1] None");
+        assert_eq!((session.era(), session.standing), (Era::Legacy, Standing::Confirmed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_a_modern_server_refused_is_refused() {
+    let found = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}"#;
+    let (mut stage, mut session) = Stage::modern().await;
+    let script = [("tools/list", NO_METHOD), ("server/discover", found)];
+    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+    assert!(matches!(asked, Err(AskError::Answered(CallError::NotOffered { .. }))), "{asked:?}");
+    assert_eq!((session.era(), session.standing), (Era::Modern, Standing::Confirmed));
+
+    let mut stage = Stage::new();
+    let mut session = stage.open(Protocol::Modern, None, &[]).await.unwrap();
+    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &[("tools/list", NO_METHOD)]).await;
+    assert!(matches!(asked, Err(AskError::Answered(CallError::NotOffered { .. }))), "{asked:?}");
+    assert_eq!(stage.methods().await, ["tools/list"], "what is configured is not doubted");
+}
