@@ -170,12 +170,15 @@ fn a_server_that_closes_its_stdout_is_gone_to_us_though_it_lives() {
 #[test]
 fn a_server_that_never_answers_costs_its_caller_the_deadline_and_no_more() {
     let gateway = with_limit("concurrent = 8");
-    for kind in ["hang", "hang-ignoring-all", "wrong-id", "null-id"] {
-        let hurry = [JSON, ("Spawnling-Timeout", "300ms")];
-        let answer = gateway.request("POST", "/v1/servers/demo/tools/fault", &hurry, &fault(kind, ""));
-        let problem = answer.problem(504, "deadline-exceeded");
+    // Long enough for a busy machine to come to the call itself.
+    let hurry = [JSON, ("Spawnling-Timeout", "1s")];
+    let calls = ["hang", "hang-ignoring-all", "wrong-id", "null-id"].map(|kind| {
+        let order = fault(kind, "");
+        (kind, gateway.begin("POST", "/v1/servers/demo/tools/fault", &hurry, &order))
+    });
+    for (kind, call) in calls {
+        let problem = call.response().problem(504, "deadline-exceeded");
         assert_eq!(problem["phase"], "call", "{kind}");
-        gateway.settle();
     }
     gateway.stop();
 }
@@ -274,7 +277,7 @@ fn a_grandchild_in_a_session_of_its_own_holds_up_neither_answer_nor_end() {
 
 #[test]
 fn an_answer_leaves_before_its_server_does_and_the_seat_returns_with_its_death() {
-    let limits = "limits = { concurrent = 1, queue = 0 }\neof_grace = \"400ms\"\nterm_grace = \"10s\"\n";
+    let limits = "limits = { concurrent = 1, queue = 0 }\neof_grace = \"1500ms\"\nterm_grace = \"20s\"\n";
     let gateway = Gateway::start(&(demo(&["--fault", "ignore-eof"]) + limits));
     assert_eq!(gateway.tool("echo", ECHO).said(), "hello");
     let alive = gateway.servers();

@@ -1,6 +1,7 @@
 //! A server is asked to leave before it is made to, and is remembered by what it took.
 
 use super::ECHO;
+use crate::support::processes::command_line;
 use crate::support::{Gateway, demo, until};
 
 /// The rungs of two ends, one after the other.
@@ -27,28 +28,27 @@ fn a_server_that_behaves_leaves_when_its_stdin_is_closed() {
 
 #[test]
 fn a_server_that_ignores_the_end_of_its_stdin_is_terminated_at_once_the_second_time() {
-    // A grace that the second end cannot have waited for, or the test would run out of patience.
-    let graces = "eof_grace = \"300ms\"\nterm_grace = \"20s\"\n";
+    let graces = "eof_grace = \"1s\"\nterm_grace = \"20s\"\n";
     let gateway = Gateway::start(&(demo(&["--fault", "ignore-eof"]) + graces));
     let ends = [(); 2].map(|()| {
         let answer = gateway.tool_to_its_end("echo", ECHO);
         assert_eq!((answer.receipt("rung"), answer.receipt("exit-signal")), ("term", "15"));
         answer.receipt("end-ms").parse::<f64>().unwrap()
     });
-    assert!(ends[0] >= 300.0 && ends[1] < 300.0, "{ends:?}");
+    assert!(ends[0] >= 1000.0 && ends[1] < 1000.0, "{ends:?}");
     gateway.stop();
 }
 
 #[test]
 fn a_server_that_ignores_everything_is_killed_at_once_the_second_time() {
-    let graces = "eof_grace = \"200ms\"\nterm_grace = \"200ms\"\n";
+    let graces = "eof_grace = \"400ms\"\nterm_grace = \"400ms\"\n";
     let gateway = Gateway::start(&(demo(&["--fault", "ignore-term"]) + graces));
     let ends = [(); 2].map(|()| {
         let answer = gateway.tool_to_its_end("echo", ECHO);
         assert_eq!((answer.receipt("rung"), answer.receipt("exit-signal")), ("kill", "9"));
         answer.receipt("end-ms").parse::<f64>().unwrap()
     });
-    assert!(ends[0] >= 400.0 && ends[1] < 200.0, "{ends:?}");
+    assert!(ends[0] >= 800.0 && ends[1] < 400.0, "{ends:?}");
     gateway.stop();
 }
 
@@ -70,13 +70,14 @@ fn a_server_that_left_by_itself_needs_no_rung() {
 
 #[test]
 fn a_call_that_was_interrupted_teaches_the_ladder_nothing() {
-    let graces = "eof_grace = \"200ms\"\nterm_grace = \"200ms\"\nopen_deadline = \"20s\"\n";
+    let graces = "eof_grace = \"200ms\"\nterm_grace = \"200ms\"\n";
     let gateway = Gateway::start(&(demo(&[]) + graces));
-    let hang = [crate::support::JSON, ("Spawnling-Wait", "end"), ("Spawnling-Timeout", "200ms")];
-    let order = r#"{"kind":"hang-ignoring-all"}"#;
-    let answer = gateway.request("POST", "/v1/servers/demo/tools/fault", &hang, order);
-    answer.problem(504, "deadline-exceeded");
-    assert_eq!(answer.receipt("rung"), "kill");
+    let hangs = gateway.begin_tool("fault", r#"{"kind":"hang-ignoring-all"}"#);
+    let server = gateway.until_servers(1)[0];
+    // It becomes a program that has to be killed.
+    until("it hangs", || command_line(server).starts_with("sleep "));
+    hangs.hang_up();
+    gateway.settle();
     assert_eq!(gateway.tool_to_its_end("echo", ECHO).receipt("rung"), "eof");
     gateway.stop();
 }

@@ -48,13 +48,13 @@ fn an_idle_connection_is_closed_by_the_stop() {
 fn a_request_behind_the_one_that_is_finished_is_not_lost_without_a_word() {
     let gateway = Gateway::start(&demo(&[]));
     let mut busy = Connection::to(&gateway);
-    busy.send("POST", "/v1/servers/demo/tools/sleep", &[JSON], r#"{"seconds":0.5}"#);
+    busy.send("POST", "/v1/servers/demo/tools/sleep", &[JSON], r#"{"seconds":1.5}"#);
     gateway.until_servers(1);
     gateway.signal(Signal::TERM);
     until_stopping(&gateway);
     busy.send("POST", "/v1/servers/demo/tools/echo", &[JSON], ECHO);
     let first = busy.receive();
-    assert_eq!(first.said(), "slept 0.5 s");
+    assert_eq!(first.said(), "slept 1.5 s");
     match busy.try_receive() {
         Ok(second) => drop(second.problem(503, "shutting-down")),
         // It was told that nothing more would be answered here, so that it can be asked elsewhere.
