@@ -294,3 +294,6 @@ async fn goodbye_then_silence(goodbye: impl Future<Output = ()>) {
     goodbye.await;
     std::future::pending::<()>().await;
 }
+
+#[cfg(test)]
+mod tests;

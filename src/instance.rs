@@ -10,13 +10,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::process::ChildStdout;
+use tokio_util::sync::CancellationToken;
 
 use crate::child::spec::Spec;
 use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, Stdin};
-use crate::deadline::{EarlyEnd, Reason};
+use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, RawJson, Receipt, Seat, Times,
 };
@@ -27,8 +29,9 @@ use crate::rpc::{self, Closed, FrameError, Listener, Peer, Wire};
 /// How long what a dead server had still written is read, and how long the exit of one that went silent is waited
 /// for. A grandchild may hold the pipes open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(250);
-/// How long a sibling may take to show whether it knows `server/discover`.
-const PROBE: Duration = Duration::from_secs(5);
+/// How long a sibling may take to show whether it knows `server/discover`; and how many times as long as the server
+/// took to open, if that is longer: on a busy machine a slow starter must not be taken for a silent one.
+const PROBE: (Duration, u32) = (Duration::from_secs(5), 4);
 /// How many stray lines are remembered, and how much of each.
 const NOISE: (usize, usize) = (5, 200);
 
@@ -40,6 +43,8 @@ pub(crate) struct Server {
     open_deadline: Duration,
     output: usize,
     ladder: Ladder,
+    /// How long the last handshake took, in milliseconds.
+    opening: AtomicU64,
     nursery: Nursery,
     verdicts: Arc<Verdicts>,
 }
@@ -62,7 +67,7 @@ impl Server {
     pub(crate) fn new(making: Making, nursery: Nursery, verdicts: Arc<Verdicts>) -> Self {
         let Making { spec, protocol, open_deadline, output } = making;
         let ladder = Ladder::new(spec.teardown);
-        Self { spec, protocol, open_deadline, output, ladder, nursery, verdicts }
+        Self { spec, protocol, open_deadline, output, ladder, opening: AtomicU64::new(0), nursery, verdicts }
     }
 
     /// The era that is known by now.
@@ -160,9 +165,13 @@ impl Instance {
         };
         let mut body = Body::new(server, born);
         let opened = body.open(&end.within(server.open_deadline)).await;
-        times.open = Some(spawned.elapsed());
+        let took = spawned.elapsed();
+        times.open = Some(took);
         match opened {
-            Ok((session, untested)) => Ok(Self { body, session, began, times, untested }),
+            Ok((session, untested)) => {
+                server.opening.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                Ok(Self { body, session, began, times, untested })
+            }
             Err(error) => Err(Box::new(HalfBorn { body: Some(body), times, error })),
         }
     }
@@ -187,10 +196,14 @@ impl Instance {
         let telling = if events.is_some() { Telling::Wanted } else { Telling::Unwanted };
         self.body.ears.events = events.cloned();
         let limit = self.body.wire.limit();
+        let (era, contradicted) = (self.session.era(), self.session.contradicted());
         let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
         let left = matches!(asked, Ok(Err(AskError::HungUp)));
-        if self.session.doubtful() || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
+        let turned = self.session.era() != era;
+        self.untested |= turned;
+        let contradicted = turned || (self.session.contradicted() && !contradicted);
+        if contradicted || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
             self.forget_era();
         }
         match asked {
@@ -212,9 +225,12 @@ impl Instance {
 
     /// Has the server say what it is, if it has not when it was opened.
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
+        let era = self.session.era();
         let introduced = self.body.converse(self.session.introduce(), end).await;
         let refused = matches!(introduced, Ok(Err(_)));
-        if self.session.unproven() && (refused || self.gave_nothing(&introduced)) {
+        let turned = self.session.era() != era;
+        self.untested |= turned;
+        if turned || (self.session.unproven() && (refused || self.gave_nothing(&introduced))) {
             self.forget_era();
         }
         self.body.open_outcome(introduced, end).await
@@ -233,13 +249,30 @@ impl Instance {
         }
     }
 
+    /// A server that is believed to be modern has only refused what it was asked. Its caller has that answer; whether
+    /// it speaks for the server's era as well is found out on the way to its end.
+    async fn answer_for_its_era(&mut self) {
+        let end = EarlyEnd::new(
+            CancellationToken::new(),
+            CancellationToken::new(),
+            Deadline::within(mcp::RECONSIDER),
+        );
+        let confirmed = self.body.converse(self.session.is_modern_after_all(), &end).await;
+        if !confirmed.is_ok_and(|confirmed| confirmed) {
+            self.forget_era();
+        }
+    }
+
     fn forget_era(&self) {
         self.body.server.verdicts.forget(self.body.key);
     }
 
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
     /// wants to know can use the seat for a [`probe`].
-    pub(crate) async fn end(self) -> (Receipt, Option<Seat>) {
+    pub(crate) async fn end(mut self) -> (Receipt, Option<Seat>) {
+        if self.session.questioned() {
+            self.answer_for_its_era().await;
+        }
         let untested = self.untested;
         let Remains { receipt, seat } = self.body.end().await;
         (receipt, untested.then_some(seat))
@@ -259,7 +292,10 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
     let Ok(born) = Child::spawn(&server.spec, &server.nursery, seat).await else { return };
     let mut body = Body::new(server, born);
     let peer = body.peer.clone();
-    let found = body.converse(mcp::discover(&peer), &end.within(PROBE)).await;
+    let (least, times) = PROBE;
+    let patience =
+        least.max(Duration::from_millis(server.opening.load(Ordering::Relaxed)).saturating_mul(times));
+    let found = body.converse(mcp::discover(&peer), &end.within(patience)).await;
     let era = match found {
         Ok(Ok(_)) => Some(Era::Modern),
         Ok(Err(error)) if mcp::proves_modern(&error) => Some(Era::Modern),

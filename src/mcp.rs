@@ -1,10 +1,11 @@
 //! Session: an opened conversation in a known era.
 //!
-//! A `Session` comes only from [`open`], so that nothing is asked before the handshake. It turns a question into a
+//! A `Session` comes only from [`open()`], so that nothing is asked before the handshake. It turns a question into a
 //! request and an answer into an outcome; whoever owns the wire must run it meanwhile.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) mod era;
 mod open;
@@ -19,6 +20,8 @@ use crate::rpc::{HungUp, Peer, Question, Reply};
 use era::Era;
 use types::{Extras, Unreadable};
 
+/// How long a server that runs, and has just refused something, may take to say whether it is modern.
+pub(crate) const RECONSIDER: Duration = Duration::from_millis(500);
 /// The most pages of one list.
 const MOST_PAGES: usize = 1_000;
 
@@ -61,8 +64,20 @@ pub(crate) struct Session {
     era: Era,
     introduction: Arc<Introduction>,
     tokens: u64,
-    /// Set by the first answer: whether it speaks against the era.
-    doubt: Option<bool>,
+    standing: Standing,
+}
+
+/// How sure the era is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nothing was said yet that would tell.
+    Assumed,
+    /// The server refused, in words that servers of either era have.
+    Questioned,
+    /// It was told by the configuration, by the handshake, or by an answer that only a server of this era gives.
+    Confirmed,
+    /// An answer came that a server of this era does not give.
+    Contradicted,
 }
 
 impl Session {
@@ -76,15 +91,33 @@ impl Session {
         &self.introduction
     }
 
-    /// Whether the first answer contradicts the era that was assumed: a server that is believed to be modern refused
-    /// its first request, or answered it as only an older one does.
-    pub(crate) fn doubtful(&self) -> bool {
-        self.doubt == Some(true)
+    /// Whether an answer contradicts the era that was assumed: a server that is believed to be modern answered as only
+    /// an older one does.
+    pub(crate) fn contradicted(&self) -> bool {
+        self.standing == Standing::Contradicted
+    }
+
+    /// Whether nothing was answered but what may be a modern server's refusal of this request, or an older server's
+    /// refusal of any.
+    pub(crate) fn questioned(&self) -> bool {
+        self.standing == Standing::Questioned
     }
 
     /// Whether the era was assumed, and nothing that the server said has confirmed or contradicted it so far.
     pub(crate) fn unproven(&self) -> bool {
-        self.era == Era::Modern && self.doubt.is_none() && self.introduction.capabilities.is_none()
+        self.standing == Standing::Assumed
+    }
+
+    /// Asks a server whose answers leave its era open for what only a modern one can tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it tells the server that the request was cancelled.
+    pub(crate) async fn is_modern_after_all(&self) -> bool {
+        match discover(&self.peer).await {
+            Ok(_) => true,
+            Err(error) => proves_modern(&error),
+        }
     }
 
     /// Asks, and waits for the outcome.
@@ -99,7 +132,10 @@ impl Session {
         limit: usize,
     ) -> Result<Outcome, AskError> {
         if let Ask::List(kind) = ask {
-            return self.list(ask, *kind, limit).await;
+            let listed = self.list(ask, *kind, limit).await;
+            // A list does nothing, so it may be asked twice; anything else is not.
+            let again = listed.is_err() && self.questioned() && self.turn_legacy().await;
+            return if again { self.list(ask, *kind, limit).await } else { listed };
         }
         let token = (telling == Telling::Wanted).then(|| self.next_token());
         let result = self.request(ask, Extras { cursor: None, token }).await?;
@@ -108,10 +144,41 @@ impl Session {
 
     /// Learns what a modern server says of itself; a legacy one has said it when it was opened.
     pub(crate) async fn introduce(&mut self) -> Result<(), OpenError> {
-        if self.era == Era::Modern && self.introduction.capabilities.is_none() {
-            self.introduction = Arc::new(discover(&self.peer).await?);
+        if self.era == Era::Legacy || self.introduction.capabilities.is_some() {
+            return Ok(());
         }
-        Ok(())
+        match discover(&self.peer).await {
+            Ok(introduction) => {
+                self.introduction = Arc::new(introduction);
+                self.standing = Standing::Confirmed;
+                Ok(())
+            }
+            Err(OpenError::Refused { .. }) if self.unproven() && self.shake_hands().await => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a server that was believed to be modern, and is not, as the legacy one that it may be: on the same pipe,
+    /// for most servers take a late `initialize`. True: the session is a legacy one now.
+    async fn turn_legacy(&mut self) -> bool {
+        match tokio::time::timeout(RECONSIDER, self.is_modern_after_all()).await {
+            Ok(true) => {
+                self.standing = Standing::Confirmed;
+                false
+            }
+            Ok(false) | Err(_) => self.shake_hands().await,
+        }
+    }
+
+    /// True: the session is a legacy one now.
+    async fn shake_hands(&mut self) -> bool {
+        match open::initialize(&self.peer).await {
+            Ok(Ok(session)) => {
+                *self = session;
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     async fn list(&mut self, ask: &Ask, kind: ListKind, limit: usize) -> Result<Outcome, AskError> {
@@ -152,21 +219,25 @@ impl Session {
         }
     }
 
-    /// Looks at the first answer of a modern session for signs that the server is none.
+    /// Looks at an answer for what it tells of the era, until one has told.
     fn judge(&mut self, reply: &Reply) {
-        if self.era == Era::Legacy || self.doubt.is_some() {
+        if let Reply::Result(result) = reply
+            && self.introduction.server_info.is_none()
+            && let Some(info) = types::server_info(result)
+        {
+            Arc::make_mut(&mut self.introduction).server_info = Some(info);
+        }
+        if matches!(self.standing, Standing::Confirmed | Standing::Contradicted) {
             return;
         }
-        self.doubt = Some(match reply {
-            Reply::Result(result) => {
-                if let Some(info) = types::server_info(result) {
-                    Arc::make_mut(&mut self.introduction).server_info = Some(info);
-                }
-                !types::is_modern(result)
-            }
-            Reply::Error(error) => matches!(error.code, -32022 | -32602..=-32600),
-            Reply::Malformed => true,
-        });
+        self.standing = match reply {
+            Reply::Result(result) if types::is_modern(result) => Standing::Confirmed,
+            // The codes that the modern revision has brought; but one that does not speak it is as good as legacy.
+            Reply::Error(error) if matches!(error.code, -32021 | -32020) => Standing::Confirmed,
+            Reply::Error(error) if error.code == -32022 => Standing::Contradicted,
+            Reply::Error(_) => Standing::Questioned,
+            Reply::Result(_) | Reply::Malformed => Standing::Contradicted,
+        };
     }
 
     fn next_token(&mut self) -> u64 {

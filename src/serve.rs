@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) mod once;
@@ -30,6 +31,9 @@ use crate::strategy::{Fresh, Strategy};
 /// How long connections may take to hand over answers that are known.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long the end of what was told to end is waited for. Ladders are configured, so it is long.
+const LAST_RESORT: Duration = Duration::from_mins(1);
+
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
@@ -42,6 +46,9 @@ pub(crate) enum ServeError {
     /// The runtime or the signal handlers could not be set up.
     #[error("cannot set up the runtime")]
     Runtime(#[source] io::Error),
+    /// A server is of another user by now, or hangs in the kernel.
+    #[error("stopped, but processes of a server could not be killed and live on")]
+    StillAlive,
     /// Nobody can be told the address.
     #[error("cannot write to stdout")]
     Stdout(#[source] io::Error),
@@ -75,8 +82,9 @@ impl Rooms {
         self.catalogs.iter().find(|catalog| &**catalog.name() == name)
     }
 
-    /// Lets no call in any more; gives those that are in `grace`, unless `hurry` comes first; then ends them.
-    async fn drain(&self, grace: Duration, hurry: impl Future<Output = ()>) {
+    /// Lets no call in any more; gives those that are in `grace`, unless `hurry` comes first; then ends them. `Err`: not
+    /// everything could be killed.
+    async fn drain(&self, grace: Duration, hurry: impl Future<Output = ()>) -> Result<(), Elapsed> {
         self.catalogs.iter().for_each(|catalog| catalog.calls().close());
         let all = async {
             for catalog in &self.catalogs {
@@ -85,12 +93,13 @@ impl Rooms {
         };
         let mut all = std::pin::pin!(all);
         tokio::select! {
-            () = all.as_mut() => return,
+            () = all.as_mut() => return Ok(()),
             () = hurry => tracing::warn!("told to hurry: ending every call that is left"),
             () = tokio::time::sleep(grace) => tracing::warn!(?grace, "ending every call that is left"),
         }
         self.catalogs.iter().for_each(|catalog| catalog.calls().stop());
-        all.await;
+        // Every rung of every ladder has a bound; only what cannot be killed has none.
+        tokio::time::timeout(LAST_RESORT, all).await
     }
 
     /// Gives up everything. Returns when the trees that lost their owner, of which there should be none, are dead too.
@@ -101,7 +110,9 @@ impl Rooms {
             tracing::error!(rescued, "process trees lost their owner; this is a defect");
         }
         drop((catalogs, nursery));
-        while rescue.join_next().await.is_some() {}
+        if tokio::time::timeout(LAST_RESORT, rescue.join_next()).await.is_err() {
+            tracing::error!("leaving although not everything that lost its owner could be killed");
+        }
     }
 }
 
@@ -173,12 +184,13 @@ async fn run(mut config: Config) -> Result<(), ServeError> {
     tracing::info!("stopping: running calls may end");
     draining.cancel();
     stop.gently.cancel();
-    rooms.drain(config.drain, signals.next()).await;
+    let drained = rooms.drain(config.drain, signals.next()).await;
     if tokio::time::timeout(FAREWELL, serving.join_next()).await.is_err() {
         stop.hard.cancel();
     }
     while serving.join_next().await.is_some() {}
     rooms.leave().await;
+    drained.map_err(|_| ServeError::StillAlive)?;
     tracing::info!("stopped: no process is left");
     Ok(())
 }

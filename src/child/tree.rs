@@ -10,8 +10,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
     waitid,
@@ -21,6 +22,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::proc;
 use crate::exchange::Exit;
+
+/// How long a killed process may take to be gone before that is worth a line.
+const DYING: Duration = Duration::from_secs(2);
 
 /// The proof that nothing of a tree is alive.
 #[derive(Debug)]
@@ -124,14 +128,16 @@ impl Tree {
     }
 
     /// Waits until nobody is left, after the kill and after the leader was reaped, and says how many were seen that
-    /// had outlived the leader. Does not return while anybody lives.
+    /// had outlived the leader. Does not return while anybody lives: not even when it is nobody whom we may signal
+    /// (a set-user-ID program), which is said once.
     pub(super) async fn gone(self) -> (Gone, u32) {
-        let mut pause = Duration::from_micros(50);
-        let mut seen = 0;
+        let began = Instant::now();
+        let (mut pause, mut seen, mut silent) = (Duration::from_micros(50), 0, true);
         loop {
             // While the group has members its id cannot be given to another process (`setpgid(2)`), so this asks
             // about nobody else; if the id is free and reused at once, the answer merely comes a little later.
-            if test_kill_process_group(self.leader).is_err() {
+            // EPERM would mean that there is somebody.
+            if test_kill_process_group(self.leader) == Err(Errno::SRCH) {
                 return (Gone(()), seen);
             }
             let alive = proc::living_members(self.leader);
@@ -140,6 +146,14 @@ impl Tree {
                 return (Gone(()), seen);
             }
             seen = seen.max(alive);
+            if silent && began.elapsed() > DYING {
+                tracing::error!(
+                    pid = self.pid(),
+                    alive,
+                    "processes of a tree outlive their kill; its seat stays taken"
+                );
+                silent = false;
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(50));
         }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy};
 use super::types::{CLIENT, meta, server_info};
-use super::{InFlight, Session};
+use super::{InFlight, Session, Standing};
 use crate::exchange::{Introduction, Members, RawJson};
 use crate::rpc::{ErrorObject, HungUp, Peer, Reply};
 
@@ -56,7 +56,8 @@ pub(crate) async fn open(
     remembered: Option<Era>,
 ) -> Result<Session, OpenError> {
     match (protocol, remembered) {
-        (Protocol::Modern, _) | (Protocol::Auto, Some(Era::Modern)) => Ok(Session::modern(peer, None)),
+        (Protocol::Modern, _) => Ok(Session::modern(peer, None, Standing::Confirmed)),
+        (Protocol::Auto, Some(Era::Modern)) => Ok(Session::modern(peer, None, Standing::Assumed)),
         (Protocol::Legacy, _) => match initialize(peer).await? {
             Ok(session) => Ok(session),
             Err(error) => Err(OpenError::Refused { code: error.code, message: error.message }),
@@ -90,7 +91,7 @@ pub(crate) fn proves_modern(error: &OpenError) -> bool {
 }
 
 /// `initialize`, then `notifications/initialized`, which waits in the outbox to leave together with the first request.
-async fn initialize(peer: &Peer) -> Result<Result<Session, ErrorObject>, OpenError> {
+pub(super) async fn initialize(peer: &Peer) -> Result<Result<Session, ErrorObject>, OpenError> {
     let params = vec![
         ("protocolVersion".to_owned(), RawJson::of(NEWEST_LEGACY)),
         ("capabilities".to_owned(), RawJson::empty_object()),
@@ -119,12 +120,12 @@ async fn turn_modern(peer: &Peer, refusal: ErrorObject) -> Result<Session, OpenE
             Some(Supported { supported }) if !supported.iter().any(|version| version == NEWEST_MODERN) => {
                 Err(OpenError::NoCommonVersion { supported: supported.join(", ") })
             }
-            _ => Ok(Session::modern(peer, None)),
+            _ => Ok(Session::modern(peer, None, Standing::Assumed)),
         };
     }
     // No single code decides: a modern-only server should name its versions, but may say anything.
     match discover(peer).await {
-        Ok(introduction) => Ok(Session::modern(peer, Some(introduction))),
+        Ok(introduction) => Ok(Session::modern(peer, Some(introduction), Standing::Confirmed)),
         Err(error @ (OpenError::HungUp | OpenError::NoCommonVersion { .. })) => Err(error),
         Err(_) => Err(OpenError::Refused { code: refusal.code, message: refusal.message }),
     }
@@ -189,16 +190,16 @@ fn malformed(method: &'static str, why: impl std::fmt::Display) -> OpenError {
 
 impl Session {
     fn legacy(peer: &Peer, introduction: Introduction) -> Self {
-        Self::new(peer, Era::Legacy, introduction)
+        Self::new(peer, Era::Legacy, introduction, Standing::Confirmed)
     }
 
-    fn modern(peer: &Peer, introduction: Option<Introduction>) -> Self {
+    fn modern(peer: &Peer, introduction: Option<Introduction>, standing: Standing) -> Self {
         let unknown =
             || Introduction { protocol_version: NEWEST_MODERN.to_owned(), ..Introduction::default() };
-        Self::new(peer, Era::Modern, introduction.unwrap_or_else(unknown))
+        Self::new(peer, Era::Modern, introduction.unwrap_or_else(unknown), standing)
     }
 
-    fn new(peer: &Peer, era: Era, introduction: Introduction) -> Self {
-        Self { peer: peer.clone(), era, introduction: Arc::new(introduction), tokens: 0, doubt: None }
+    fn new(peer: &Peer, era: Era, introduction: Introduction, standing: Standing) -> Self {
+        Self { peer: peer.clone(), era, introduction: Arc::new(introduction), tokens: 0, standing }
     }
 }

@@ -346,7 +346,7 @@ async fn a_server_known_to_be_modern_costs_one_round_trip() {
         let ask = tool();
         let asked = stage.play(session.ask(&ask, Telling::Unwanted, 1000), &[("tools/call", answer)]).await;
         assert!(matches!(asked, Ok(Outcome::Result(_))), "{asked:?}");
-        assert!(!session.doubtful());
+        assert_eq!(session.standing, Standing::Confirmed);
         assert_eq!(session.introduction().server_info.as_ref().unwrap().as_str(), r#"{"name":"m"}"#);
         let heard = stage.heard().await;
         assert_eq!(heard.len(), 1);

@@ -128,9 +128,9 @@ fn with_rooms(
             () = signals.next() => Err(OnceError::Failed("interrupted".to_owned())),
         };
         // What is still alive has nobody waiting for it: its ladder is all the grace that it needs.
-        rooms.drain(config.drain, signals.next()).await;
+        let drained = rooms.drain(config.drain, signals.next()).await;
         rooms.leave().await;
-        done
+        done.and(drained.map_err(|_| ServeError::StillAlive.into()))
     })
 }
 

@@ -82,7 +82,8 @@ fn browser(more: &str) -> Option<(Gateway, TempDir)> {
     let config = dir.path().join("playwright.json");
     std::fs::write(&config, settings(&chromium).to_string()).expect("its settings");
     let (playwright, args) = (shown(&playwright), ["--config", shown(&config), "--codegen", "none"]);
-    let config = format!("[servers.browser]\ncommand = {playwright:?}\nargs = {args:?}\n{more}");
+    let config =
+        format!("[servers.browser]\ncommand = {playwright:?}\nargs = {args:?}\neof_grace = \"20s\"\n{more}");
     Some((Gateway::start(&config), dir))
 }
 
@@ -112,7 +113,7 @@ fn workflow(site: &Site) -> String {
     json!({"steps": steps}).to_string()
 }
 
-/// Waits for what Chromium does in its own time, and ends what it has not done; it is no part of what `group` promises.
+/// With all servers gone, waits for what Chromium does in its own time, and ends what it has not done; it is no part of what `group` promises.
 fn see_off(gateway: &Gateway) {
     // The words of its command line name its profile, below the scratch directory; its environment carries the mark.
     let tmp = gateway.tmp();
@@ -157,7 +158,8 @@ fn a_browser_workflow_is_one_call_and_leaves_nothing() {
 fn two_browsers_at_once_do_not_meet() {
     let Some((gateway, _dir)) = browser("protocol = \"legacy\"\n") else { return };
     let site = Site::open();
-    let begin = || gateway.begin("POST", "/v1/servers/browser/calls", &[JSON], &workflow(&site));
+    let headers = [JSON, ("Spawnling-Wait", "end")];
+    let begin = || gateway.begin("POST", "/v1/servers/browser/calls", &headers, &workflow(&site));
     for answer in [begin(), begin()] {
         let answer = answer.response();
         let last = answer.good()["steps"][3]["result"]["content"][0]["text"].clone();

@@ -176,21 +176,36 @@ fn a_server_that_turns_modern_is_followed_within_the_call() {
 
 #[test]
 fn a_verdict_that_proves_wrong_is_dropped_and_no_tool_is_called_twice() {
-    for (flags, status) in [
-        (&["--era", "legacy"][..], 422),
-        (&["--era", "legacy", "--exit-on-probe"], 502),
-        (&["--fault", "refuse-first-modern"], 404),
-    ] {
+    for (flags, status) in [(&["--era", "legacy"][..], 422), (&["--era", "legacy", "--exit-on-probe"], 502)] {
         let (ledger, gateway) = acquainted(&[], "modern", "");
         ledger.behave(flags);
         assert_eq!(greet(&gateway).status, status, "{flags:?}");
-        assert_eq!(era(&gateway), Value::Null, "{flags:?}");
         gateway.settle();
-        assert_eq!(ledger.told(), [["tools/call"]], "what was refused is not sent again: {flags:?}");
+        assert_eq!(era(&gateway), Value::Null, "{flags:?}");
+        let told = &ledger.told()[0];
+        let calls = told.iter().filter(|method| *method == "tools/call").count();
+        assert_eq!(calls, 1, "what was refused is not sent again: {flags:?} {told:?}");
         assert_eq!(greet(&gateway).said(), "hello", "{flags:?}");
         gateway.stop();
         assert_eq!(ledger.told()[1], HANDSHAKE_AND_CALL, "{flags:?}");
     }
+}
+
+#[test]
+fn a_modern_servers_refusals_are_no_reason_to_doubt_it() {
+    let (ledger, gateway) = acquainted(&[], "modern", "");
+    gateway.tool("nonesuch", "{}").problem(404, "unknown-tool");
+    gateway.post("/v1/servers/demo/prompts/nonesuch", "{}").problem(404, "unknown-prompt");
+    gateway
+        .post("/v1/servers/demo/resources/read", r#"{"uri":"none:such"}"#)
+        .problem(404, "unknown-resource");
+    gateway.settle();
+    assert_eq!(era(&gateway), "modern");
+    assert_eq!(greet(&gateway).said(), "hello");
+    gateway.stop();
+    let asked = |method| vec![method, "server/discover"];
+    let expected = [asked("tools/call"), asked("prompts/get"), asked("resources/read"), vec!["tools/call"]];
+    assert_eq!(ledger.told(), expected, "asked for its era on the way out, by no process of its own");
 }
 
 #[test]
@@ -220,14 +235,21 @@ fn a_silence_longer_than_any_start_speaks_against_the_verdict_and_a_shorter_one_
 }
 
 #[test]
-fn asking_what_a_server_is_drops_a_wrong_verdict_too() {
+fn asking_what_a_server_is_sets_a_wrong_verdict_right() {
     let (ledger, gateway) = acquainted(&[], "modern", "");
     ledger.behave(&["--era", "legacy"]);
+    assert_eq!(gateway.get("/v1/servers/demo").good()["protocolVersion"], "2025-11-25");
+    learned(&gateway, "legacy");
+    gateway.stop();
+    let told = ledger.told();
+    assert_eq!(told[0], ["server/discover", "initialize", "notifications/initialized"]);
+
+    let (ledger, gateway) = acquainted(&[], "modern", "");
+    ledger.behave(&["--era", "legacy", "--exit-on-probe"]);
     gateway.get("/v1/servers/demo").problem(502, "open-failed");
     assert_eq!(era(&gateway), Value::Null);
     assert_eq!(gateway.get("/v1/servers/demo").good()["protocolVersion"], "2025-11-25");
     gateway.stop();
-    assert_eq!(ledger.told()[..2], [&["server/discover"][..], &["initialize", "notifications/initialized"]]);
 }
 
 #[test]
@@ -272,4 +294,34 @@ fn a_server_that_asks_back_gets_its_answers() {
     assert_eq!(heard.lines().next(), Some("ping: {}"));
     assert!(heard.contains("roots/list: {") && heard.contains("-32601"), "{heard}");
     gateway.stop();
+}
+
+#[test]
+fn a_wrong_verdict_is_no_fault_of_the_caller() {
+    let ledger = Ledger::new(&[]);
+    let config = ledger.config().replace("validate = \"off\"\n", "");
+    let cache = ledger.file("cache");
+    let start = Start {
+        env: &[("SPAWNLING_CACHE_DIR", shown(&cache))],
+        mark: Some(shown(&cache)),
+        ..Start::default()
+    };
+    let gateway = Gateway::start_by(&config, start);
+    assert_eq!(greet(&gateway).said(), "hello");
+    learned(&gateway, "modern");
+    gateway.stop();
+    ledger.behave(&["--era", "legacy"]);
+    let gateway = Gateway::start_by(&config, start);
+    assert_eq!(greet(&gateway).said(), "hello");
+    learned(&gateway, "legacy");
+    gateway.stop();
+    let late = [
+        "tools/list",
+        "server/discover",
+        "initialize",
+        "notifications/initialized",
+        "tools/list",
+        "tools/call",
+    ];
+    assert_eq!(ledger.told()[2..], [&late[..], &["server/discover"]]);
 }

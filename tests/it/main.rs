@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test, and in what helps it, an unwrap is an assertion")]
 
 mod browser;
+mod cli;
+mod docs;
 mod eras;
 mod isolation;
 mod legacy;

@@ -23,8 +23,9 @@ struct Real<'a> {
 
 impl Real<'_> {
     fn gateway(&self) -> Gateway {
-        let config =
-            format!("[servers.real]\ncommand = {:?}\nargs = {:?}\n", shown(&self.program), self.args);
+        let (program, args) = (shown(&self.program), self.args);
+        // On a busy machine an interpreter may need long to leave, too.
+        let config = format!("[servers.real]\ncommand = {program:?}\nargs = {args:?}\neof_grace = \"20s\"\n");
         let offline = offline();
         let env: Vec<(&str, &str)> =
             offline.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

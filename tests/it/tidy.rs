@@ -166,8 +166,8 @@ fn blank_length(rest: &str, before: Option<u8>) -> usize {
             return until(rest, opened + 1, &format!("\"{}", "#".repeat(hashes)));
         }
     }
-    if rest.starts_with('"') {
-        return 1 + escaped_until(&rest[1..], '"');
+    if let Some(string) = rest.strip_prefix('"') {
+        return 1 + escaped_until(string, '"');
     }
     // A lifetime has no second quote after one character.
     let mut letters = rest.chars();
@@ -343,7 +343,8 @@ fn untidiness(source: &Source) -> Vec<String> {
 /// The files in the map of `lib.rs`, and those of them that it calls pure.
 fn mapped(text: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let lines = text.lines().map(|line| line.trim_start_matches("//!").trim());
-    let is_file = |line: &&str| line.split(' ').next().is_some_and(|name| name.ends_with(".rs"));
+    let is_source = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "rs");
+    let is_file = |line: &&str| line.split(' ').next().is_some_and(is_source);
     let (mut all, mut pure) = (BTreeSet::new(), BTreeSet::new());
     for line in lines.filter(is_file) {
         let name = line.split(' ').next().unwrap_or_default().to_owned();

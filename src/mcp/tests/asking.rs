@@ -124,29 +124,53 @@ async fn a_hint_that_cannot_be_read_spoils_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_answer_that_no_modern_server_gives_raises_doubt() {
-    for (answer, doubtful) in [
-        (DONE, false),
-        (r#""result":{"resultType":"input_required","requestState":"s"}"#, false),
-        (r#""error":{"code":-32000,"message":"busy"}"#, false),
-        (r#""error":{"code":-32603,"message":"oops"}"#, false),
-        (r#""error":{"code":-32021,"message":"elicitation"}"#, false),
-        (r#""result":{"content":[]}"#, true),
-        (NO_METHOD, true),
-        (r#""error":{"code":-32602,"message":"Invalid request parameters"}"#, true),
-        (r#""error":{"code":-32600,"message":"initialize first"}"#, true),
-        (r#""error":{"code":-32022,"message":"m","data":{"supported":["2027-01-01"]}}"#, true),
-        (r#""neither":1"#, true),
+async fn an_answer_tells_of_the_era_unless_servers_of_both_give_it() {
+    use Standing::{Confirmed, Contradicted, Questioned};
+    for (answer, standing) in [
+        (DONE, Confirmed),
+        (r#""result":{"resultType":"input_required","requestState":"s"}"#, Confirmed),
+        (r#""error":{"code":-32021,"message":"elicitation"}"#, Confirmed),
+        (NO_METHOD, Questioned),
+        (r#""error":{"code":-32602,"message":"Invalid request parameters"}"#, Questioned),
+        (r#""error":{"code":-32600,"message":"initialize first"}"#, Questioned),
+        (r#""error":{"code":-32000,"message":"Server not initialized"}"#, Questioned),
+        (r#""result":{"content":[]}"#, Contradicted),
+        (r#""error":{"code":-32022,"message":"m","data":{"supported":["2027-01-01"]}}"#, Contradicted),
+        (r#""neither":1"#, Contradicted),
     ] {
         let (mut stage, mut session) = Stage::modern().await;
+        assert!(session.unproven());
         ask_once(&mut stage, &mut session, answer).await;
-        assert_eq!(session.doubtful(), doubtful, "{answer}");
+        assert_eq!(session.standing, standing, "{answer}");
         ask_once(&mut stage, &mut session, DONE).await;
-        assert_eq!(session.doubtful(), doubtful, "only the first answer counts: {answer}");
-        assert_eq!(stage.methods().await, ["tools/call", "tools/call"], "and nothing is sent again");
+        let settled = if standing == Questioned { Confirmed } else { standing };
+        assert_eq!(session.standing, settled, "{answer}");
+        assert_eq!(stage.methods().await, ["tools/call", "tools/call"], "nothing is sent again");
         let (mut stage, mut session) = Stage::legacy().await;
         ask_once(&mut stage, &mut session, answer).await;
-        assert!(!session.doubtful(), "the handshake has proved the era: {answer}");
+        assert_eq!(session.standing, Confirmed, "the handshake has told: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_leaves_the_era_to_a_discovery() {
+    let found = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}"#;
+    let of_the_future = r#""error":{"code":-32022,"message":"m","data":{"supported":["2027-01-01"]}}"#;
+    let only_legacy = r#""result":{"supportedVersions":["2025-11-25"],"capabilities":{}}"#;
+    let wants_more = r#""error":{"code":-32021,"message":"roots"}"#;
+    for (answer, modern) in [
+        (found, true),
+        (wants_more, true),
+        (of_the_future, false),
+        (only_legacy, false),
+        (NO_METHOD, false),
+        ("bye", false),
+    ] {
+        let (mut stage, mut session) = Stage::modern().await;
+        ask_once(&mut stage, &mut session, NO_METHOD).await;
+        assert!(session.questioned());
+        let found = stage.play(session.is_modern_after_all(), &[("server/discover", answer)]).await;
+        assert_eq!(found, modern, "{answer}");
     }
 }
 
@@ -228,4 +252,37 @@ async fn a_modern_server_introduces_itself_once_and_a_legacy_one_has_done_so() {
     let (mut stage, mut session) = Stage::legacy().await;
     stage.play(session.introduce(), &[]).await.unwrap();
     assert_eq!(stage.methods().await, ["initialize", "notifications/initialized"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_an_older_server_refused_is_asked_again_after_a_handshake() {
+    let page = r#""result":{"tools":[1]}"#;
+    for found in [NO_METHOD, ""] {
+        let (mut stage, mut session) = Stage::modern().await;
+        let script = [
+            ("tools/list", NO_METHOD),
+            ("server/discover", found),
+            ("initialize", INITIALIZED),
+            ("tools/list", page),
+        ];
+        let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+        assert_eq!(shown(asked), "[1] None");
+        assert_eq!((session.era(), session.standing), (Era::Legacy, Standing::Confirmed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_a_modern_server_refused_is_refused() {
+    let found = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}"#;
+    let (mut stage, mut session) = Stage::modern().await;
+    let script = [("tools/list", NO_METHOD), ("server/discover", found)];
+    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+    assert!(matches!(asked, Err(AskError::Answered(CallError::NotOffered { .. }))), "{asked:?}");
+    assert_eq!((session.era(), session.standing), (Era::Modern, Standing::Confirmed));
+
+    let mut stage = Stage::new();
+    let mut session = stage.open(Protocol::Modern, None, &[]).await.unwrap();
+    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &[("tools/list", NO_METHOD)]).await;
+    assert!(matches!(asked, Err(AskError::Answered(CallError::NotOffered { .. }))), "{asked:?}");
+    assert_eq!(stage.methods().await, ["tools/list"], "what is configured is not doubted");
 }
