@@ -5,7 +5,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use super::modern;
-use crate::support::{Gateway, demo};
+use crate::support::{Gateway, JSON, demo};
 
 /// What a text becomes on its way: white space between tokens that would end a line is a space, nothing else changes.
 fn on_one_line(text: &str) -> String {
@@ -54,7 +54,8 @@ fn arrived(gateway: &Gateway, all: &[String]) -> Vec<String> {
     let steps: Vec<_> =
         all.iter().map(|text| format!("{{\"tool\":\"raw\",\n\r\"arguments\":{text}}}")).collect();
     let body = format!("{{\"steps\":\n[{}]}}", steps.join(",\n"));
-    let answer = gateway.post("/v1/servers/demo/calls", &body).good();
+    let hurry = [JSON, ("Spawnling-Timeout", "10s")];
+    let answer = gateway.request("POST", "/v1/servers/demo/calls", &hurry, &body).good();
     let steps = answer["steps"].as_array().unwrap();
     steps.iter().map(|step| step["result"]["content"][0]["text"].as_str().unwrap().to_owned()).collect()
 }
@@ -155,7 +156,7 @@ fn an_answer_arrives_as_its_server_wrote_it_but_for_the_line_breaks() {
         let unknown = r#""unknownField":{"z":1,"a":[ 1 , 2 ]},"isError":false}"#;
         let start = if kind.is_empty() { " " } else { kind };
         assert_eq!((answer.status, answer.body), (200, format!("{{{start}{content}{structured}{unknown}")));
-        let text = [crate::support::JSON, ("Accept", "text/plain")];
+        let text = [JSON, ("Accept", "text/plain")];
         let order = r#"{"kind":"surrogate"}"#;
         let answer = gateway.request("POST", "/v1/servers/demo/tools/fault", &text, order);
         assert_eq!(answer.body, "lone \u{fffd}\u{fffd}\u{fffd} surrogate");
