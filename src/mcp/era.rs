@@ -53,6 +53,11 @@ pub(crate) fn is_legacy(version: &str) -> bool {
     LEGACY.contains(&version)
 }
 
+/// The newest revision of those named that opens with `initialize` and is known here.
+pub(crate) fn newest_legacy_of(named: &[String]) -> Option<&'static str> {
+    LEGACY.into_iter().rev().find(|version| named.iter().any(|name| name == version))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +67,15 @@ mod tests {
         assert!(is_legacy(NEWEST_LEGACY));
         assert!(!is_legacy(NEWEST_MODERN));
         assert!(!is_legacy("2025-11-26"));
+    }
+
+    #[test]
+    fn the_newest_legacy_revision_that_both_know_is_found() {
+        let named = |versions: &[&str]| {
+            newest_legacy_of(&versions.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(named(&["2024-11-05", "2025-03-26", "2026-07-28"]), Some("2025-03-26"));
+        assert_eq!(named(&["2026-07-28", "1.0"]), None);
     }
 
     #[test]

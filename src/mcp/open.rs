@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy};
+use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy, newest_legacy_of};
 use super::types::{CLIENT, meta, server_info};
 use super::{InFlight, Session, Standing};
 use crate::exchange::{Introduction, Members, RawJson};
@@ -90,10 +90,32 @@ pub(crate) fn proves_modern(error: &OpenError) -> bool {
     matches!(error, OpenError::Refused { code: -32021 | -32020, .. })
 }
 
-/// `initialize`, then `notifications/initialized`, which waits in the outbox to leave together with the first request.
+/// `initialize`, in the newest legacy revision, or in the newest that a server names when it refuses that one. It
+/// should answer with one of its own instead of refusing, but both are seen.
 pub(super) async fn initialize(peer: &Peer) -> Result<Result<Session, ErrorObject>, OpenError> {
+    let refusal = match initialize_in(peer, NEWEST_LEGACY).await? {
+        Err(refusal) => refusal,
+        opened => return Ok(opened),
+    };
+    match supported(&refusal).and_then(|versions| newest_legacy_of(&versions)) {
+        Some(older) if older != NEWEST_LEGACY => initialize_in(peer, older).await,
+        _ => Ok(Err(refusal)),
+    }
+}
+
+/// The versions that a refusal names.
+fn supported(refusal: &ErrorObject) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Supported {
+        supported: Vec<String>,
+    }
+    Some(refusal.data.as_ref()?.read::<Supported>().ok()?.supported)
+}
+
+/// `initialize`, then `notifications/initialized`, which waits in the outbox to leave together with the first request.
+async fn initialize_in(peer: &Peer, version: &str) -> Result<Result<Session, ErrorObject>, OpenError> {
     let params = vec![
-        ("protocolVersion".to_owned(), RawJson::of(NEWEST_LEGACY)),
+        ("protocolVersion".to_owned(), RawJson::of(version)),
         ("capabilities".to_owned(), RawJson::empty_object()),
         ("clientInfo".to_owned(), RawJson::of(&CLIENT)),
     ];
@@ -110,14 +132,9 @@ pub(super) async fn initialize(peer: &Peer) -> Result<Result<Session, ErrorObjec
 
 /// `initialize` was refused: by a modern server, or by one that is simply broken.
 async fn turn_modern(peer: &Peer, refusal: ErrorObject) -> Result<Session, OpenError> {
-    #[derive(Deserialize)]
-    struct Supported {
-        supported: Vec<String>,
-    }
     if MODERN_ERRORS.contains(&refusal.code) {
-        let named = refusal.data.as_ref().and_then(|data| data.read::<Supported>().ok());
-        return match named {
-            Some(Supported { supported }) if !supported.iter().any(|version| version == NEWEST_MODERN) => {
+        return match supported(&refusal) {
+            Some(supported) if !supported.iter().any(|version| version == NEWEST_MODERN) => {
                 Err(OpenError::NoCommonVersion { supported: supported.join(", ") })
             }
             _ => Ok(Session::modern(peer, None, Standing::Assumed)),

@@ -222,13 +222,13 @@ pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
         phrases.iter().any(|phrase| message.contains(phrase))
     };
     match (code, ask) {
-        (-32601, _) => CallError::NotOffered { what: method(ask).to_owned() },
-        (-32602, Ask::Tool { name, .. }) if lacks("tool", name) => {
+        (-32601 | -32602, Ask::Tool { name, .. }) if lacks("tool", name) => {
             CallError::UnknownTool { name: name.clone() }
         }
         (-32602, Ask::Prompt { name, .. }) if lacks("prompt", name) => {
             CallError::UnknownPrompt { name: name.clone() }
         }
+        (-32601, _) => CallError::NotOffered { what: method(ask).to_owned() },
         (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
         (-32602, _) => CallError::InvalidArguments { message, violations: Vec::new() },
         (-32021, _) => CallError::CapabilityRequired { message, data },
