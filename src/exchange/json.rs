@@ -137,31 +137,69 @@ impl RawJson {
 
     /// Refuses an object that names a member twice, at any depth, and what nests too deep.
     pub(crate) fn check_unique(&self) -> Result<(), JsonError> {
-        check_unique(self.as_str(), 0)
+        check_unique(&self.0)
     }
 }
 
-/// Looks at one level only, and at each value in it by itself: so nothing but names is ever decoded, and a number or
-/// a string that no generic value can hold does no harm. A text is read at most `DEEPEST` times.
-fn check_unique(text: &str, depth: usize) -> Result<(), JsonError> {
-    if depth > DEEPEST {
-        return Err(JsonError::TooDeep);
-    }
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            for (_, value) in split_object(text)? {
-                check_unique(value.get(), depth + 1)?;
+/// One pass over a text that is known to be JSON. Only names are ever decoded, so that a number or a string that no
+/// generic value can hold does no harm.
+fn check_unique(text: &[u8]) -> Result<(), JsonError> {
+    /// The names so far in each open object; `None` for an open array.
+    type Open = Vec<Option<HashSet<Vec<u8>>>>;
+    let (mut open, mut at): (Open, usize) = (Vec::new(), 0);
+    let mut name_comes = false;
+    while let Some(found) = text[at..].iter().position(|byte| b"\"{}[],:".contains(byte)) {
+        at += found;
+        match text[at] {
+            b'"' => {
+                let end = string_end(text, at);
+                if let (true, Some(Some(names))) = (name_comes, open.last_mut()) {
+                    let name = decode_name(&text[at..end])?;
+                    if let Some(name) = names.replace(name) {
+                        let name = String::from_utf8_lossy(&name).into_owned();
+                        return Err(JsonError::DuplicateKey { name });
+                    }
+                }
+                at = end;
+                continue;
             }
-        }
-        Some(b'[') => {
-            let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(JsonError::Syntax)?;
-            for element in elements {
-                check_unique(element.get(), depth + 1)?;
+            opening @ (b'{' | b'[') => {
+                open.push((opening == b'{').then(HashSet::new));
+                if open.len() > DEEPEST {
+                    return Err(JsonError::TooDeep);
+                }
+                name_comes = opening == b'{';
             }
+            b'}' | b']' => {
+                open.pop();
+            }
+            b':' => name_comes = false,
+            _comma => name_comes = matches!(open.last(), Some(Some(_))),
         }
-        _ => {}
+        at += 1;
     }
     Ok(())
+}
+
+/// Where the string that begins at `from` has ended.
+fn string_end(text: &[u8], from: usize) -> usize {
+    let mut at = from + 1;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
+        at += found;
+        if text[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    text.len()
+}
+
+/// A name as its bytes, so that every way to write it is the same name.
+fn decode_name(quoted: &[u8]) -> Result<Vec<u8>, JsonError> {
+    if !quoted.contains(&b'\\') {
+        return Ok(quoted[1..quoted.len() - 1].to_vec());
+    }
+    NameBytes.deserialize(&mut serde_json::Deserializer::from_slice(quoted)).map_err(JsonError::Syntax)
 }
 
 /// The members of an object by name. A lone surrogate in a name is replaced, in the names only.
@@ -322,7 +360,24 @@ mod tests {
         (space, value, space).prop_map(|(a, v, b)| format!("{a}{v}{b}"))
     }
 
+    /// The same check level by level, each value parsed by itself: slow, and plainly right.
+    fn is_unique(text: &str) -> bool {
+        match text.as_bytes()[0] {
+            b'{' => split_object(text).is_ok_and(|all| all.iter().all(|(_, value)| is_unique(value.get()))),
+            b'[' => {
+                let all: Vec<&RawValue> = serde_json::from_str(text).unwrap();
+                all.iter().all(|value| is_unique(value.get()))
+            }
+            _ => true,
+        }
+    }
+
     proptest! {
+        #[test]
+        fn names_are_found_twice_exactly_where_they_are(text in spaced_json()) {
+            prop_assert_eq!(raw(&text).check_unique().is_ok(), is_unique(raw(&text).as_str()));
+        }
+
         #[test]
         fn whatever_its_white_space_a_value_is_one_line_and_means_the_same(text in spaced_json()) {
             let line = raw(&text);
