@@ -230,21 +230,25 @@ fn announce(origins: &[String]) -> io::Result<()> {
     stdout.flush()
 }
 
-/// What tells us to stop: SIGTERM from supervisors, SIGINT from terminals.
-struct Signals {
-    term: Signal,
-    int: Signal,
-}
+/// What tells us to stop: SIGTERM from supervisors, SIGINT and SIGQUIT from keyboards, SIGHUP from a terminal that is
+/// closed. By default each of them would end us on the spot, and our servers would be nobody's.
+struct Signals([Signal; 4]);
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+        let kinds =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()];
+        let [term, int, quit, hup] = kinds.map(signal);
+        Ok(Self([term?, int?, quit?, hup?]))
     }
 
     async fn next(&mut self) {
+        let [term, int, quit, hup] = &mut self.0;
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            _ = quit.recv() => {}
+            _ = hup.recv() => {}
         }
     }
 }

@@ -22,7 +22,7 @@ fn until_stopping(gateway: &Gateway) {
 
 #[test]
 fn a_gateway_told_to_stop_lets_calls_finish_and_takes_no_more() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let gateway = Gateway::start(&demo(&[]));
         let mut busy = Connection::to(&gateway);
         busy.send("POST", "/v1/servers/demo/tools/sleep", &[JSON], r#"{"seconds":1}"#);
