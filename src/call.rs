@@ -223,10 +223,10 @@ async fn finish(tell: Tell, reply: Reply, mut answer: Answer, ended: impl Future
 fn log(server: &str, id: CallId, error: Option<&CallError>) {
     let Some(error) = error else { return };
     match error.fault() {
-        Fault::Caller => tracing::debug!(server, call = %id, error = %error, "call failed"),
+        Fault::Caller => tracing::debug!(server, call = %id, error = error.story(), "call failed"),
         Fault::Overload | Fault::Deadline | Fault::Server => {
-            tracing::warn!(server, call = %id, error = %error, "call failed");
+            tracing::warn!(server, call = %id, error = error.story(), "call failed");
         }
-        Fault::Ours => tracing::error!(server, call = %id, error = %error, "call failed"),
+        Fault::Ours => tracing::error!(server, call = %id, error = error.story(), "call failed"),
     }
 }

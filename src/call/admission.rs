@@ -92,14 +92,14 @@ impl Admission {
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
         let place = Place(&self.waiting);
         if ahead >= self.limits.queue {
-            return Err(self.full());
+            return Err(self.full(None));
         }
         let wait = tokio::time::timeout(self.limits.queue_timeout, self.wait());
         let waited = end.before(wait).await;
         drop(place);
         match waited {
             Ok(Ok(seat)) => Ok(seat),
-            Ok(Err(_elapsed)) => Err(self.full()),
+            Ok(Err(_elapsed)) => Err(self.full(Some(self.limits.queue_timeout))),
             Err(reason) => Err(early(reason, end)),
         }
     }
@@ -123,19 +123,26 @@ impl Admission {
         Seat::new(Taken { since: Instant::now(), held, _own: own, _house: house })
     }
 
-    fn full(&self) -> CallError {
+    fn full(&self, waited: Option<Duration>) -> CallError {
         let average = Duration::from_micros(self.held.load(Ordering::Relaxed));
         let waiting = self.waiting.load(Ordering::Relaxed).min(self.limits.queue);
-        CallError::Overloaded { retry_after: retry_after(waiting, average, self.limits.concurrent) }
+        let retry_after = retry_after(waiting, average, self.limits.concurrent, jitter());
+        CallError::Overloaded { retry_after, waited }
     }
 }
 
+/// A quarter more or less, in percent, so that those who were turned away together do not come back together.
+fn jitter() -> u128 {
+    75 + u128::from(getrandom::u32().unwrap_or(25) % 51)
+}
+
 /// When there should be a seat: those who wait, and the one who asks, each for the average time of a seat, as many at
-/// once as there are seats; between 1 and 60 s, in whole seconds.
-fn retry_after(waiting: usize, average: Duration, seats: usize) -> Duration {
+/// once as there are seats, times `jitter` percent; between 1 and 60 s, in whole seconds.
+fn retry_after(waiting: usize, average: Duration, seats: usize, jitter: u128) -> Duration {
     let seats = u128::try_from(seats.max(1)).unwrap_or(1);
     let ahead = u128::try_from(waiting).unwrap_or(u128::MAX).saturating_add(1);
-    let seconds = ahead.saturating_mul(average.as_millis()).div_ceil(seats * 1000).clamp(1, 60);
+    let time = ahead.saturating_mul(average.as_millis()).saturating_mul(jitter) / 100;
+    let seconds = time.div_ceil(seats * 1000).clamp(1, 60);
     Duration::from_secs(u64::try_from(seconds).unwrap_or(60))
 }
 
@@ -204,10 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn those_who_are_turned_away_together_are_spread() {
+        let advice = |jitter| retry_after(9, Duration::from_secs(4), 1, jitter).as_secs();
+        assert_eq!((advice(75), advice(125)), (30, 50));
+        assert!((0..100).all(|_| (75..=125).contains(&jitter())));
+    }
+
+    #[test]
     fn the_advice_when_to_retry_is_whole_seconds_from_1_to_60() {
         let cases = [(0, 0, 1, 1), (0, 2500, 1, 3), (3, 1000, 2, 2), (100, 10_000, 1, 60), (1, 100, 0, 1)];
         for (waiting, average, seats, expected) in cases {
-            let advice = retry_after(waiting, Duration::from_millis(average), seats);
+            let advice = retry_after(waiting, Duration::from_millis(average), seats, 100);
             assert_eq!(advice.as_secs(), expected, "{waiting} {average} {seats}");
         }
     }

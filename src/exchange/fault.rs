@@ -9,6 +9,17 @@ use std::time::Duration;
 
 use super::{Exit, RawJson};
 
+/// An error and its causes in one line, each once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// How far a call had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -69,12 +80,16 @@ pub(crate) struct Violation {
     pub(crate) message: String,
 }
 
+fn full(waited: Option<Duration>) -> String {
+    waited.map_or("the queue is full".to_owned(), |waited| format!("none became free within {waited:?}"))
+}
+
 /// Why a call, or one step of it, failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// No seat, and no room left in the queue, or no seat in time.
-    #[error("every seat is taken and the queue is full")]
-    Overloaded { retry_after: Duration },
+    /// No seat, and no place left in the queue (`waited`: none), or no seat in time.
+    #[error("every seat is taken, and {}", full(*waited))]
+    Overloaded { retry_after: Duration, waited: Option<Duration> },
     /// The gateway is stopping.
     #[error("the gateway is shutting down")]
     ShuttingDown { phase: Phase },
@@ -156,6 +171,27 @@ impl CallError {
         }
     }
 
+    /// The whole story in one line, for the log: the error, its causes, how the server ended and what it said last.
+    pub(crate) fn story(&self) -> String {
+        let story = chain(self);
+        let (Self::DeadlineExceeded { words, .. }
+        | Self::OpenFailed { words, .. }
+        | Self::ServerCrashed { words, .. }
+        | Self::ProtocolViolation { words, .. }
+        | Self::OutputTooLarge { words, .. }) = self
+        else {
+            return story;
+        };
+        let exit = match words.exit {
+            Some(Exit::Code(code)) => format!("; it exited with code {code}"),
+            Some(Exit::Signal(signal)) => format!("; it was ended by signal {signal}"),
+            None => String::new(),
+        };
+        let last = words.stderr_tail.lines().rfind(|line| !line.trim().is_empty());
+        let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
+        story + &exit + &last
+    }
+
     /// Whether the conversation can go on after it: the server answered, and merely not as hoped.
     pub(crate) const fn is_an_answer(&self) -> bool {
         matches!(
@@ -170,5 +206,35 @@ impl CallError {
                 | Self::CapabilityRequired { .. }
                 | Self::ToolError { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_story_of_a_failure_has_its_cause_its_end_and_its_last_words() {
+        let words = LastWords {
+            exit: Some(Exit::Code(3)),
+            stderr_tail: "first\nno such table\n\n".to_owned(),
+            noise: Vec::new(),
+        };
+        let source = Box::new(std::io::Error::other("it ended"));
+        let error = CallError::OpenFailed { source, words: Box::new(words) };
+        let story = "the server did not open: it ended; it exited with code 3; its last words: no such table";
+        assert_eq!(error.story(), story);
+        assert_eq!(CallError::UnknownTool { name: "x".to_owned() }.story(), "there is no tool \"x\"");
+    }
+
+    #[test]
+    fn whoever_waited_in_vain_is_not_told_of_a_full_queue() {
+        let error =
+            |waited| CallError::Overloaded { retry_after: Duration::from_secs(1), waited }.to_string();
+        assert_eq!(error(None), "every seat is taken, and the queue is full");
+        assert_eq!(
+            error(Some(Duration::from_secs(1))),
+            "every seat is taken, and none became free within 1s"
+        );
     }
 }

@@ -123,7 +123,7 @@ impl Problem {
     /// What is known beyond the words.
     fn explain(&mut self, error: CallError, sees: Sees) {
         match error {
-            CallError::Overloaded { retry_after } => self.retry_after = Some(whole_seconds(retry_after)),
+            CallError::Overloaded { retry_after, .. } => self.retry_after = Some(whole_seconds(retry_after)),
             CallError::DeadlineExceeded { words, .. }
             | CallError::OpenFailed { words, .. }
             | CallError::ServerCrashed { words, .. }

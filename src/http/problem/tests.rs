@@ -26,7 +26,11 @@ fn every_fault() -> Vec<(CallError, u16, &'static str)> {
     let result = || raw(r#"{"content":[{"type":"text","text":"no"}],"isError":true}"#);
     let asks = raw(r#"{"resultType":"input_required","inputRequests":{"a":{}},"requestState":"s"}"#);
     vec![
-        (CallError::Overloaded { retry_after: Duration::from_millis(1_200) }, 503, "overloaded"),
+        (
+            CallError::Overloaded { retry_after: Duration::from_millis(1_200), waited: None },
+            503,
+            "overloaded",
+        ),
         (CallError::ShuttingDown { phase }, 503, "shutting-down"),
         (
             CallError::DeadlineExceeded { phase, after: Duration::from_secs(5), words: words().into() },
@@ -153,8 +157,9 @@ fn server_errors_keep_code_and_data() {
 
 #[test]
 fn an_overloaded_gateway_says_when_to_come_back() {
-    let response =
-        |time| Problem::of(CallError::Overloaded { retry_after: time }, Sees::Little).into_response();
+    let response = |time| {
+        Problem::of(CallError::Overloaded { retry_after: time, waited: None }, Sees::Little).into_response()
+    };
     assert_eq!(response(Duration::from_millis(1_200)).headers()["retry-after"], "2");
     assert_eq!(response(Duration::ZERO).headers()["retry-after"], "1");
 }
