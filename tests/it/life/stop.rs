@@ -106,6 +106,8 @@ fn a_stop_in_every_phase_leaves_nothing() {
         let gateway = Gateway::start(&config);
         let calls = [(); 3].map(|()| gateway.begin_tool("sleep", LONG));
         until("one of them has begun", || !gateway.servers().is_empty());
+        // A connection that waits to be accepted when the listener is closed is reset by the kernel.
+        gateway.until_at_rest();
         gateway.signal(Signal::TERM);
         for call in calls {
             call.response().problem(503, "shutting-down");
