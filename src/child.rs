@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::process::ChildStdout;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
@@ -128,8 +128,7 @@ impl Child {
         let tree = match Tree::watch(started.pid, nursery.containment) {
             Ok(tree) => tree,
             Err(error) => {
-                drop(started); // killed by that
-                scratch.sweep(&Gone::never_born()).await;
+                scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
                 return Err(SpawnError::Watch(error));
             }
         };
@@ -158,9 +157,13 @@ impl Child {
     /// the pipe at the exit; a moment without more means that this was all.
     pub(crate) async fn drain_stderr(&mut self) {
         let Living { rest, stderr, .. } = self.living_mut();
-        while let Ok(Some(Item::Stderr(chunk))) = tokio::time::timeout(QUIET, rest.next()).await {
-            stderr.push(&chunk);
-        }
+        let all = async {
+            while let Ok(Some(Item::Stderr(chunk))) = tokio::time::timeout(QUIET, rest.next()).await {
+                stderr.push(&chunk);
+            }
+        };
+        // Whoever is still there may go on complaining for ever.
+        let _ = tokio::time::timeout(DRAIN, all).await;
     }
 
     /// How its leader ended, if it has; with the end of its stderr, as read so far.
@@ -180,8 +183,9 @@ impl Child {
         goodbye: impl Future<Output = ()>,
     ) -> Remains {
         let began = Instant::now();
-        let mut living = self.living.take().expect("only stop takes it, and stop takes the child");
-        let rung = living.climb(ladder, goodbye).await;
+        // Until its first kill it stays where a dropped future leaves it to the safety net.
+        let rung = self.living_mut().climb(ladder, goodbye).await;
+        let living = self.living.take().expect("only stop takes it, and stop takes the child");
         ladder.remember(rung, lesson);
         let (mut receipt, seat) = living.finish().await;
         receipt.rung = rung;
@@ -228,19 +232,21 @@ impl Living {
         if self.tree.leader_exit().is_some() {
             return Rung::Already;
         }
-        let (first, Teardown::Ladder { eof, term }) = (ladder.first(), ladder.teardown()) else {
-            self.tree.kill();
-            return Rung::Kill;
-        };
+        let first = ladder.first();
         let mut goodbye = std::pin::pin!(goodbye_then_silence(goodbye));
-        // On every rung stdin is closed as well, since `goodbye` begins with that.
-        if first == Rung::Eof && self.leaves_within(eof, goodbye.as_mut()).await {
-            return Rung::Eof;
+        if first != Rung::Eof {
+            // What there is to say still fits into the pipe, most probably: it goes before any signal.
+            let _ = goodbye.as_mut().now_or_never();
         }
-        if first != Rung::Kill {
-            self.tree.terminate();
-            if self.leaves_within(term, goodbye.as_mut()).await {
-                return Rung::Term;
+        if let Teardown::Ladder { eof, term } = ladder.teardown() {
+            if first == Rung::Eof && self.leaves_within(eof, goodbye.as_mut()).await {
+                return Rung::Eof;
+            }
+            if first != Rung::Kill {
+                self.tree.terminate();
+                if self.leaves_within(term, goodbye.as_mut()).await {
+                    return Rung::Term;
+                }
             }
         }
         self.tree.kill();
@@ -248,12 +254,15 @@ impl Living {
     }
 
     async fn leaves_within(&mut self, grace: Duration, goodbye: impl Future<Output = ()>) -> bool {
-        tokio::select! {
-            biased;
-            () = self.attend() => true,
-            () = goodbye => false,
-            () = tokio::time::sleep(grace) => false,
-        }
+        // Neither of the two may come first always: each could use up what one turn may do (tokio's cooperative
+        // budget), and the other would never get on. `timeout` looks at its clock all the same.
+        let leaves = async {
+            tokio::select! {
+                () = self.attend() => {}
+                () = goodbye => {}
+            }
+        };
+        tokio::time::timeout(grace, leaves).await.is_ok()
     }
 
     /// Kills what is left, reaps, drains, waits for the proof, sweeps. The receipt's rung and duration are not known

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
@@ -133,6 +134,12 @@ pub(crate) struct HalfBorn {
     pub(crate) error: CallError,
 }
 
+/// What ends a conversation from the other side.
+enum Noticed {
+    Closed(Closed),
+    Exited,
+}
+
 /// Why a conversation was broken off.
 #[derive(Debug)]
 enum BrokenOff {
@@ -213,11 +220,11 @@ impl Instance {
                 Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
             }
             Ok(Err(AskError::Unreadable(what))) => {
-                let words = self.body.last_words().await;
+                let words = self.body.words_of_the_living().await;
                 Err(CallError::ProtocolViolation { phase: Phase::Call, what: what.to_string(), words })
             }
             Ok(Err(AskError::TooLarge { limit })) => {
-                Err(CallError::OutputTooLarge { limit, words: self.body.last_words().await })
+                Err(CallError::OutputTooLarge { limit, words: self.body.words_of_the_living().await })
             }
             Err(broken_off) => Err(self.body.broken_off(broken_off, Phase::Call, end).await),
         }
@@ -258,7 +265,8 @@ impl Instance {
             Deadline::within(mcp::RECONSIDER),
         );
         let confirmed = self.body.converse(self.session.is_modern_after_all(), &end).await;
-        if !confirmed.is_ok_and(|confirmed| confirmed) {
+        // Silence, on a busy machine for example, says nothing.
+        if matches!(confirmed, Ok(false)) {
             self.forget_era();
         }
     }
@@ -282,7 +290,8 @@ impl Instance {
 impl HalfBorn {
     /// Ends what there is of it. `None`: no process was started.
     pub(crate) async fn end(self) -> Option<Receipt> {
-        Some(self.body?.end().await.receipt)
+        // Boxed, for it is large and few calls come here.
+        Some(Box::pin(self.body?.end()).await.receipt)
     }
 }
 
@@ -299,8 +308,13 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
     let era = match found {
         Ok(Ok(_)) => Some(Era::Modern),
         Ok(Err(error)) if mcp::proves_modern(&error) => Some(Era::Modern),
-        // It refused, left, or kept silent, as legacy servers do.
-        Ok(Err(_)) | Err(BrokenOff::Exited | BrokenOff::Early(Reason::DeadlineExceeded)) => Some(Era::Legacy),
+        // It refused or left, as legacy servers do.
+        Ok(Err(_)) | Err(BrokenOff::Exited) => Some(Era::Legacy),
+        // It kept silent, as some do; but it may just have been slow.
+        Err(BrokenOff::Early(Reason::DeadlineExceeded)) => {
+            server.verdicts.assume(body.key, Era::Legacy);
+            None
+        }
         // Nothing was learned.
         Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => None,
     };
@@ -340,7 +354,11 @@ impl Body {
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => {
-                Err(CallError::OpenFailed { source: Box::new(source), words: self.last_words().await })
+                let words = match source {
+                    OpenError::HungUp => self.last_words().await,
+                    _ => self.words_of_the_living().await,
+                };
+                Err(CallError::OpenFailed { source: Box::new(source), words })
             }
             Err(BrokenOff::Exited) => {
                 let words = self.last_words().await;
@@ -352,31 +370,49 @@ impl Body {
 
     /// Does `work`, a conversation, and all that must go on meanwhile.
     async fn converse<T>(&mut self, work: impl Future<Output = T>, end: &EarlyEnd) -> Result<T, BrokenOff> {
-        let mut work = std::pin::pin!(work);
-        let Self { child, wire, ears, .. } = self;
-        let broken_off = tokio::select! {
-            biased;
-            done = work.as_mut() => return Ok(done),
-            reason = end.happened() => BrokenOff::Early(reason),
-            closed = wire.run(ears) => match closed {
-                // Whoever waits for an answer was told, or has it.
-                Closed::Eof => return Ok(work.await),
-                Closed::Broken(error) => BrokenOff::Unreadable(error),
-            },
-            // A server may answer and exit at once: what it wrote is still in the pipe.
-            () = child.attend() => tokio::select! {
-                biased;
-                done = work.as_mut() => return Ok(done),
-                reason = end.happened() => BrokenOff::Early(reason),
-                closed = wire.run(ears) => match closed {
-                    Closed::Eof => return Ok(work.await),
-                    Closed::Broken(error) => BrokenOff::Unreadable(error),
-                },
-                () = tokio::time::sleep(LAST_WORDS) => BrokenOff::Exited,
+        // Nothing is asked once the call is over: what is put into the outbox would still be written on the way out.
+        let over = end.happened().now_or_never().map(BrokenOff::Early);
+        let broken_off = match over {
+            Some(over) => over,
+            None => match self.attend_to(work, end).await {
+                Ok(done) => return Ok(done),
+                Err(broken_off) => broken_off,
             },
         };
         self.lesson = Lesson::Ignore;
         Err(broken_off)
+    }
+
+    async fn attend_to<T>(&mut self, work: impl Future<Output = T>, end: &EarlyEnd) -> Result<T, BrokenOff> {
+        let mut work = std::pin::pin!(work);
+        let Self { child, wire, ears, .. } = self;
+        let noticed = tokio::select! {
+            biased;
+            done = work.as_mut() => return Ok(done),
+            reason = end.happened() => return Err(BrokenOff::Early(reason)),
+            // Neither of the two comes first always: a flood on one pipe must not hide the other, nor the exit.
+            noticed = async {
+                tokio::select! {
+                    closed = wire.run(ears) => Noticed::Closed(closed),
+                    () = child.attend() => Noticed::Exited,
+                }
+            } => noticed,
+        };
+        let closed = match noticed {
+            Noticed::Closed(closed) => closed,
+            // A server may answer and exit at once: what it wrote is still in the pipe.
+            Noticed::Exited => tokio::select! {
+                biased;
+                done = work.as_mut() => return Ok(done),
+                reason = end.happened() => return Err(BrokenOff::Early(reason)),
+                closed = tokio::time::timeout(LAST_WORDS, wire.run(ears)) => closed.map_err(|_| BrokenOff::Exited)?,
+            },
+        };
+        match closed {
+            // Whoever waits for an answer was told, or has it.
+            Closed::Eof => Ok(work.await),
+            Closed::Broken(error) => Err(BrokenOff::Unreadable(error)),
+        }
     }
 
     /// The error of a conversation that was broken off.
@@ -390,10 +426,10 @@ impl Body {
                 CallError::DeadlineExceeded { phase, after, words: Box::new(self.words_so_far()) }
             }
             BrokenOff::Unreadable(FrameError::TooLong { limit }) => {
-                CallError::OutputTooLarge { limit, words: self.last_words().await }
+                CallError::OutputTooLarge { limit, words: self.words_of_the_living().await }
             }
             BrokenOff::Unreadable(error @ FrameError::Read(_)) => {
-                let words = self.last_words().await;
+                let words = self.words_of_the_living().await;
                 CallError::ProtocolViolation { phase, what: error.to_string(), words }
             }
             BrokenOff::Exited => CallError::ServerCrashed { phase, words: self.last_words().await },
@@ -408,22 +444,27 @@ impl Body {
         Box::new(self.words_so_far())
     }
 
+    /// What a server has left behind so far that went wrong but did not end: no exit is to be waited for.
+    async fn words_of_the_living(&mut self) -> Box<LastWords> {
+        self.lesson = Lesson::Ignore;
+        self.child.drain_stderr().await;
+        Box::new(self.words_so_far())
+    }
+
     fn words_so_far(&self) -> LastWords {
         let (exit, stderr_tail) = self.child.last_words();
         LastWords { exit, stderr_tail, noise: self.ears.noise.clone() }
     }
 
     async fn end(self) -> Remains {
-        let Self { server, child, peer, mut wire, mut ears, lesson, .. } = self;
+        let Self { server, child, wire, mut ears, lesson, .. } = self;
         let goodbye = async {
-            peer.hang_up();
-            wire.run(&mut ears).await;
+            let strays = wire.leave(&mut ears).await;
+            if strays > 0 {
+                tracing::debug!(strays, "a server answered what nobody had asked");
+            }
         };
-        let remains = child.stop(&server.ladder, lesson, goodbye).await;
-        if wire.strays() > 0 {
-            tracing::debug!(strays = wire.strays(), "a server answered what nobody had asked");
-        }
-        remains
+        child.stop(&server.ladder, lesson, goodbye).await
     }
 }
 

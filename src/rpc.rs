@@ -99,12 +99,6 @@ impl Peer {
         message::write_notification(&mut self.0.outbox().lines, method, params);
         self.0.written.notify_one();
     }
-
-    /// Closes our side once everything is written that was asked and told before.
-    pub(crate) fn hang_up(&self) {
-        self.0.outbox().closing = true;
-        self.0.written.notify_one();
-    }
 }
 
 /// A question that was asked. Dropped, it is forgotten: a late answer goes nowhere.
@@ -172,8 +166,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
     /// Nothing is lost when this is dropped: half a line stays, in either direction, for the next run.
     pub(crate) async fn run(&mut self, listener: &mut impl Listener) -> Closed {
         let closed = loop {
+            // Neither comes first always: a peer that never stops talking must not keep us from answering it.
             let read = tokio::select! {
-                biased;
                 read = self.lines.next() => read,
                 () = write(&mut self.writer, &mut self.writing, &self.shared) => continue,
             };
@@ -190,14 +184,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
         closed
     }
 
+    /// Says what waits to be said, closes our side, and hears the peer out; then stops listening, so that a peer that
+    /// never ends, or whose message is too long, writes to nobody. Returns how many messages concerned nobody.
+    pub(crate) async fn leave(mut self, listener: &mut impl Listener) -> u64 {
+        self.shared.outbox().closing = true;
+        self.shared.written.notify_one();
+        self.run(listener).await;
+        let Self { lines, mut writer, mut writing, shared, strays } = self;
+        drop(lines);
+        while writer.is_some() {
+            write(&mut writer, &mut writing, &shared).await;
+        }
+        strays
+    }
+
     /// The longest message that is taken.
     pub(crate) const fn limit(&self) -> usize {
         self.lines.limit()
-    }
-
-    /// How many messages concerned nobody so far.
-    pub(crate) const fn strays(&self) -> u64 {
-        self.strays
     }
 
     fn hear(&mut self, message: Incoming, listener: &mut impl Listener) {

@@ -1,9 +1,10 @@
 //! What `/proc` tells of processes (`proc_pid_stat(5)`).
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 /// The part of `/proc/PID/stat` that we look at.
@@ -17,23 +18,38 @@ pub(super) struct Stat {
     pub(super) cpu: Option<Duration>,
 }
 
-/// Reads about one process; `None`: there is none.
+/// Reads about one process; `None`: there is none, or it cannot be read.
 pub(super) fn stat(pid: Pid) -> Option<Stat> {
-    // The kernel writes the line anew for each read, so one read must take it whole; it has some 300 bytes.
-    let mut text = [0; 1024];
-    let length = fs::File::open(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?.read(&mut text).ok()?;
-    parse(&String::from_utf8_lossy(&text[..length]))
+    read(pid).ok()?
 }
 
-/// How many processes of a group are alive.
-pub(super) fn living_members(group: Pid) -> u32 {
+/// Reads about one process; `None`: there is none.
+fn read(pid: Pid) -> io::Result<Option<Stat>> {
+    // The kernel writes the line anew for each read, so one read must take it whole; it has some 300 bytes.
+    let mut text = [0; 1024];
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    match fs::File::open(path).and_then(|mut file| file.read(&mut text)) {
+        Ok(length) => Ok(parse(&String::from_utf8_lossy(&text[..length]))),
+        // It ended before it was opened, or between that and the read.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many processes of a group are alive. An error, for want of a descriptor for example, says nothing about them.
+pub(super) fn living_members(group: Pid) -> io::Result<u32> {
     let group = group.as_raw_nonzero().get();
-    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
-    let living = pids.filter_map(stat).filter(|stat| stat.group == group && stat.alive).count();
-    u32::try_from(living).unwrap_or(u32::MAX)
+    let mut living = 0;
+    for entry in fs::read_dir("/proc")? {
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid
+            && let Some(stat) = read(pid)?
+        {
+            living += u32::from(stat.alive && stat.group == group);
+        }
+    }
+    Ok(living)
 }
 
 fn parse(text: &str) -> Option<Stat> {
@@ -68,6 +84,6 @@ mod tests {
     #[test]
     fn we_are_alive_in_our_own_group() {
         let group = rustix::process::getpgrp();
-        assert!(living_members(group) >= 1);
+        assert!(living_members(group).unwrap() >= 1);
     }
 }

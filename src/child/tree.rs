@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
-    waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
+    test_kill_process_group, waitid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio_process_stream::ProcessChunkStream;
 
 use super::proc;
 use crate::exchange::Exit;
@@ -35,6 +36,18 @@ impl Gone {
     pub(super) const fn never_born() -> Self {
         Self(())
     }
+}
+
+/// Ends a tree that was just born and that cannot be watched, for want of a descriptor: its group is killed and its
+/// leader, a child of ours, waited for. So young, it has nobody else.
+pub(super) async fn end_unwatched(pid: u32, mut rest: ProcessChunkStream) -> Gone {
+    if let Some(leader) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+    if let Some(process) = rest.child_mut() {
+        let _ = process.wait().await;
+    }
+    Gone(())
 }
 
 /// What makes a tree killable as a whole.
@@ -121,9 +134,12 @@ impl Tree {
 
     fn signal(&self, signal: Signal) {
         match self.containment {
-            // ESRCH cannot be: the leader, dead or alive, is a member until it is reaped. EPERM can: a member that
-            // changed its user is out of our reach, and `gone` will say so by not returning.
-            Containment::Group => drop(kill_process_group(self.leader, signal)),
+            Containment::Group => {
+                // EPERM: a member that changed its user is out of our reach; `gone` will say so by not returning.
+                let _ = kill_process_group(self.leader, signal);
+                // The leader itself may have moved to another group of its session (`setpgid(2)`).
+                let _ = pidfd_send_signal(self.exit.get_ref(), signal);
+            }
         }
     }
 
@@ -141,15 +157,15 @@ impl Tree {
                 return (Gone(()), seen);
             }
             let alive = proc::living_members(self.leader);
-            if alive == 0 {
+            if matches!(alive, Ok(0)) {
                 // Dead, but not yet waited for by whoever adopted them: no process any more.
                 return (Gone(()), seen);
             }
-            seen = seen.max(alive);
+            seen = seen.max(alive.as_ref().map_or(0, |alive| *alive));
             if silent && began.elapsed() > DYING {
                 tracing::error!(
                     pid = self.pid(),
-                    alive,
+                    seen,
                     "processes of a tree outlive their kill; its seat stays taken"
                 );
                 silent = false;

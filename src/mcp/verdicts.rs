@@ -57,6 +57,11 @@ impl Verdicts {
         }
     }
 
+    /// Remembers it until the next start only: it is likely, and not known.
+    pub(crate) fn assume(&self, key: VerdictKey, era: Era) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Some(era));
+    }
+
     /// Forgets it: it was contradicted.
     pub(crate) fn forget(&self, key: VerdictKey) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, None);
