@@ -209,6 +209,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
                 let known = id.as_str().parse().is_ok_and(|id| self.shared.pending.settle(id, reply));
                 self.strays += u64::from(!known);
             }
+            Incoming::Noise(element) => listener.noise(element.as_str().as_bytes()),
             Incoming::Notification { method, params } => listener.notification(&method, params),
             Incoming::Request { id, method } => {
                 let answer = listener.request(&method);

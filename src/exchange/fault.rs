@@ -20,6 +20,9 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// The longest line about one failure, in bytes.
+const LONGEST_STORY: usize = 2048;
+
 /// How far a call had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -173,7 +176,8 @@ impl CallError {
 
     /// The whole story in one line, for the log: the error, its causes, how the server ended and what it said last.
     pub(crate) fn story(&self) -> String {
-        let story = chain(self);
+        let mut story = chain(self);
+        story.truncate(story.floor_char_boundary(LONGEST_STORY));
         let (Self::DeadlineExceeded { words, .. }
         | Self::OpenFailed { words, .. }
         | Self::ServerCrashed { words, .. }
@@ -189,7 +193,10 @@ impl CallError {
         };
         let last = words.stderr_tail.lines().rfind(|line| !line.trim().is_empty());
         let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
-        story + &exit + &last
+        let mut story = story + &exit + &last;
+        // A server's own sentence may be as long as its longest message.
+        story.truncate(story.floor_char_boundary(LONGEST_STORY));
+        story
     }
 
     /// Whether the conversation can go on after it: the server answered, and merely not as hoped.

@@ -18,6 +18,10 @@ use serde_json::value::RawValue;
 /// How deep what a caller sends may nest. `serde_json` parses no deeper into values either.
 const DEEPEST: usize = 128;
 
+/// How many members or elements a value may have that is taken apart.
+const MOST_PARTS: usize = 100_000;
+const TOO_MANY: &str = "more than 100,000 parts in one value";
+
 /// One JSON value in its author's own words, on one line: valid JSON, valid UTF-8, no LF, no CR.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RawJson(Bytes);
@@ -129,10 +133,15 @@ impl RawJson {
         Ok(members.into_iter().map(|(name, value)| (name, Self::part_of(&self.0, value))).collect())
     }
 
-    /// The elements of an array, none of them looked into; `None` if it is not an array.
+    /// The elements of an array, none of them looked into; `None` if it is not an array, or one of absurd length.
     pub(crate) fn elements(&self) -> Option<Vec<Self>> {
-        let elements: Vec<&RawValue> = self.read().ok()?;
+        let Elements(elements) = self.read().ok()?;
         Some(elements.into_iter().map(|element| Self::part_of(&self.0, element)).collect())
+    }
+
+    /// The same in memory of its own: what it was a part of need not be kept for its sake.
+    pub(crate) fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
     }
 
     /// Refuses an object that names a member twice, at any depth, and what nests too deep.
@@ -230,12 +239,41 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some(name) = map.next_key_seed(NameBytes)? {
+                    if members.len() == MOST_PARTS {
+                        return Err(A::Error::custom(TOO_MANY));
+                    }
                     members.push((name, map.next_value()?));
                 }
                 Ok(Object(members))
             }
         }
         deserializer.deserialize_map(Members)
+    }
+}
+
+/// The elements of an array. An element of two bytes takes sixteen here, so their number is bounded.
+pub(crate) struct Elements<'a>(pub(crate) Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl<'de> Visitor<'de> for Bounded {
+            type Value = Elements<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = array.next_element()? {
+                    if elements.len() == MOST_PARTS {
+                        return Err(A::Error::custom(TOO_MANY));
+                    }
+                    elements.push(element);
+                }
+                Ok(Elements(elements))
+            }
+        }
+        deserializer.deserialize_seq(Bounded)
     }
 }
 
@@ -331,6 +369,15 @@ mod tests {
             assert!(RawJson::parse(Bytes::copy_from_slice(text.as_bytes())).is_err(), "{text:?}");
         }
         assert!(RawJson::parse(Bytes::from_static(b"\"\xff\"")).is_err());
+    }
+
+    #[test]
+    fn what_has_absurdly_many_parts_is_not_taken_apart() {
+        let array = |count: usize| raw(&format!("[{}1]", "1,".repeat(count - 1)));
+        assert_eq!(array(MOST_PARTS).elements().map(|all| all.len()), Some(MOST_PARTS));
+        assert!(array(MOST_PARTS + 1).elements().is_none());
+        let members: Vec<String> = (0..=MOST_PARTS).map(|number| format!("\"{number}\":1")).collect();
+        assert!(matches!(raw(&format!("{{{}}}", members.join(","))).members(), Err(JsonError::Syntax(_))));
     }
 
     #[test]

@@ -169,8 +169,10 @@ pub(super) fn page(kind: ListKind, result: &RawJson) -> Result<Page, Unreadable>
     let items =
         members.iter().find(|(name, _)| name == kind.member()).and_then(|(_, items)| items.elements());
     let Some(items) = items else {
-        return Err(Unreadable(format!("a list without an array {:?}", kind.member())));
+        return Err(Unreadable(format!("a list without an array {:?} of reasonable length", kind.member())));
     };
+    // Kept for long, and the line that it came in need not be.
+    let items = items.iter().map(RawJson::detached).collect();
     // An empty string is a cursor too; only its absence, or null, ends the list.
     let next = peek.next_cursor.map(RawJson::of);
     Ok(Page { items, next, ttl: peek.ttl_ms.map(ttl) })
@@ -248,8 +250,9 @@ pub(crate) fn answer(method: &str) -> Result<RawJson, (i64, &'static str)> {
 /// What a notification tells a caller who listens.
 pub(crate) fn event(method: &str, params: Option<RawJson>) -> Option<Event> {
     match method {
-        "notifications/progress" => params.map(Event::Progress),
-        "notifications/message" => params.map(Event::Log),
+        // It may wait for a slow reader, and the buffer that it was read into need not.
+        "notifications/progress" => params.map(|params| Event::Progress(params.detached())),
+        "notifications/message" => params.map(|params| Event::Log(params.detached())),
         _ => None,
     }
 }

@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::exchange::json::Elements;
 use crate::exchange::{Members, RawJson};
 
 /// One message from the peer.
@@ -21,6 +22,8 @@ pub(crate) enum Incoming {
     Request { id: RawJson, method: String },
     /// Something that wants no answer.
     Notification { method: String, params: Option<RawJson> },
+    /// An element of a batch that is no message. It spoils no other.
+    Noise(RawJson),
 }
 
 /// What an answer says.
@@ -77,8 +80,12 @@ pub(crate) fn read(line: &Bytes) -> Option<Vec<Incoming>> {
     match text.first() {
         None => Some(Vec::new()),
         Some(b'[') => {
-            let elements: Vec<&RawValue> = serde_json::from_slice(text).ok()?;
-            elements.into_iter().map(|element| read_one(line, element.get().as_bytes())).collect()
+            let Elements(elements) = serde_json::from_slice(text).ok()?;
+            let read = |element: &RawValue| {
+                let noise = || Incoming::Noise(RawJson::part_of(line, element));
+                read_one(line, element.get().as_bytes()).unwrap_or_else(noise)
+            };
+            Some(elements.into_iter().map(read).collect())
         }
         Some(_) => Some(vec![read_one(line, text)?]),
     }
@@ -187,7 +194,7 @@ mod tests {
         for text in [
             "hello",
             "{}",
-            "[1]",
+            "[1",
             "{\"id\":1,\"result\":{}}",
             "{\"jsonrpc\":\"1.0\",\"method\":\"n\"}",
             "null",
@@ -203,6 +210,9 @@ mod tests {
         let messages =
             read_text(r#"[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","id":2,"result":{}}]"#).unwrap();
         assert_eq!(messages.len(), 2);
+        let mixed = r#"[7,{"jsonrpc":"2.0","id":null,"error":{}},{"jsonrpc":"2.0","id":2,"result":{}}]"#;
+        let messages = read_text(mixed).unwrap();
+        assert!(matches!(&*messages, [Incoming::Noise(_), Incoming::Noise(_), Incoming::Reply { .. }]));
     }
 
     #[test]

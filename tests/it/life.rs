@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Gateway, JSON, Pending, demo, kill, until};
 
+mod flood;
 mod hang_up;
 mod ladder;
 mod stop;
