@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedMutexGuard;
 
+mod cost;
 mod schema;
 mod shelf;
 

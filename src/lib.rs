@@ -42,6 +42,7 @@
 //! http/problem/refusal.rs  what HTTP refuses by itself                                             (pure)
 //! http/problem/words.rs  what a problem says                                                       (pure)
 //! catalog.rs             what each server offers: lists and schemas; checks arguments
+//! catalog/cost.rs         what checking against a schema can cost at most                             (pure)
 //! catalog/schema.rs      an input schema, and whether arguments fit it                             (pure)
 //! catalog/shelf.rs       one list, kept while it is fresh
 //! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended

@@ -7,6 +7,7 @@
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value;
 
+use super::cost::{Cost, Untold};
 use crate::exchange::RawJson;
 use crate::exchange::fault::Violation;
 
@@ -14,6 +15,8 @@ use crate::exchange::fault::Violation;
 const MOST_SCHEMA: usize = 256 * 1024;
 /// The largest arguments that are checked, in bytes.
 const MOST_ARGUMENTS: usize = 1024 * 1024;
+/// The most steps that a check may take; some seconds at the very worst, as it is counted, and as a rule far less.
+const MOST_STEPS: u64 = 50_000_000;
 /// The most violations that are told.
 const MOST_VIOLATIONS: usize = 20;
 /// The longest message of one violation, in bytes: it may quote what was sent.
@@ -21,17 +24,23 @@ const LONGEST: usize = 300;
 
 /// A compiled schema.
 #[derive(Debug)]
-pub(super) struct Schema(Validator);
+pub(super) struct Schema {
+    validator: Validator,
+    cost: Cost,
+}
 
 /// Why a schema cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SchemaError {
     /// Too large.
-    #[error("larger than {MOST_SCHEMA} bytes")]
+    #[error("larger than {MOST_SCHEMA} bytes, or with its references written out")]
     TooLarge,
     /// Not JSON that can be compiled.
     #[error("not readable")]
     Unreadable(#[source] serde_json::Error),
+    /// What a check would cost cannot be told.
+    #[error(transparent)]
+    Untold(#[from] Untold),
     /// Not a schema, or one that refers to somewhere else.
     #[error("not usable: {0}")]
     Unusable(String),
@@ -53,10 +62,17 @@ impl Schema {
             return Err(SchemaError::TooLarge);
         }
         let schema: Value = schema.read().map_err(SchemaError::Unreadable)?;
+        // Before it is compiled, which may write references out.
+        let cost = Cost::of(&schema)?;
+        if !cost.is_bearable() {
+            return Err(SchemaError::TooLarge);
+        }
         let options = jsonschema::options()
             .with_retriever(Nowhere)
             .with_pattern_options(PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20));
-        options.build(&schema).map(Self).map_err(|error| SchemaError::Unusable(shorten(&error.to_string())))
+        let validator =
+            options.build(&schema).map_err(|error| SchemaError::Unusable(shorten(&error.to_string())))?;
+        Ok(Self { validator, cost })
     }
 
     /// Where the arguments break the schema; empty: nowhere, or nobody but the server can tell. What is checked is a
@@ -67,11 +83,15 @@ impl Schema {
         }
         // A lone surrogate or 1e400 has no place in a generic value.
         let Ok(copy) = arguments.read::<Value>() else { return Vec::new() };
+        if self.cost.steps(&copy) > MOST_STEPS {
+            tracing::warn!(cost = ?self.cost, "checking these arguments would cost too much; the server has to");
+            return Vec::new();
+        }
         let violation = |error: jsonschema::ValidationError<'_>| Violation {
             pointer: error.instance_path().to_string(),
             message: shorten(&error.to_string()),
         };
-        self.0.iter_errors(&copy).take(MOST_VIOLATIONS).map(violation).collect()
+        self.validator.iter_errors(&copy).take(MOST_VIOLATIONS).map(violation).collect()
     }
 }
 
@@ -116,7 +136,7 @@ mod tests {
     fn a_reference_to_elsewhere_is_an_error_and_no_request() {
         for reference in ["http://127.0.0.1:9/schema", "file:///etc/passwd", "https://json-schema.org/x"] {
             let error = Schema::compile(&raw(&format!(r#"{{"$ref":"{reference}"}}"#))).unwrap_err();
-            assert!(error.to_string().contains("not fetched"), "{error}");
+            assert!(error.to_string().contains("cannot be followed"), "{error}");
         }
     }
 
