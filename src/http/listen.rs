@@ -30,7 +30,7 @@ use super::{Body, Ends, Service};
 mod shared;
 mod stall;
 
-use shared::left;
+use shared::{left, linger};
 use stall::Stalling;
 
 /// How many connections the kernel keeps for us until we accept them.
@@ -204,14 +204,19 @@ where
         }
         connection.await
     };
-    tokio::select! {
+    let over = tokio::select! {
+        biased;
         ended = served => {
             if let Err(error) = ended {
                 tracing::debug!(%peer, error, "connection ended");
             }
+            true
         }
-        () = left(&stream) => {}
-        () = shared.stop.hard.cancelled() => {}
+        () = left(&stream) => false,
+        () = shared.stop.hard.cancelled() => false,
+    };
+    if over && let Some(stream) = Arc::into_inner(stream) {
+        shared.stop.hard.run_until_cancelled(linger(stream)).await;
     }
 }
 

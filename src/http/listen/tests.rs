@@ -150,6 +150,29 @@ async fn a_large_answer_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_caller_who_writes_everything_before_it_reads_gets_an_early_answer() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.connect().await;
+    let body = vec![b'x'; 8 << 20];
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The whole answer is there before the body begins.
+    stream.readable().await.unwrap();
+    stream.write_all(&body).await.expect("all of it is taken");
+    assert!(everything_from(stream).await.ends_with("done"));
+}
+
+#[tokio::test]
+async fn a_caller_who_writes_without_end_is_closed() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", u64::MAX >> 1);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let endless = async { while stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(5), endless).await.expect("it is closed");
+}
+
+#[tokio::test]
 async fn a_caller_who_leaves_drops_its_request_under_http2_too() {
     let served = Served::with(LIMITS);
     let mut stream = served.connect().await;
