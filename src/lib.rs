@@ -24,6 +24,7 @@
 //! http/listen.rs         sockets, connections, graceful stop
 //! http/listen/shared.rs  one socket, served and watched for a hang-up at once
 //! http/listen/stall.rs   a stream whose reader may be slow, but not for ever
+//! http/listen/streams.rs  what is open on a connection, and whether its answers are taken
 //! http/edge.rs           Host, Origin, Sec-Fetch-Site: what protects every route alike             (pure)
 //! http/route.rs          method and path -> Route, a closed enum                                   (pure)
 //! http/accept.rs         what kind of answer a caller takes                                        (pure)
