@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -139,8 +139,7 @@ impl Service {
         B: http_body::Body<Data = Bytes> + Send,
     {
         self.edge.check(head, ends.local.ip())?;
-        // A remote caller is not the machine's owner.
-        let sees = if ends.peer.ip().to_canonical().is_loopback() { Sees::Everything } else { Sees::Little };
+        let sees = sees(ends, &head.headers);
         let route = route::find(&head.method, head.uri.path(), self.config.browser.is_some())?;
         match route {
             Route::Post { server, post } => self.post(head, body, (&server, post), sees).await,
@@ -235,6 +234,16 @@ impl Service {
     fn limits(&self) -> body::Limits {
         body::Limits { bytes: self.config.body_limit, time: self.config.body_timeout }
     }
+}
+
+/// What proxies add to a request that they pass on.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "x-real-ip"];
+
+/// A remote caller is not the machine's owner, nor is one for whom a proxy of this machine asks. Whoever adds such a
+/// header by himself only sees less.
+fn sees(ends: Ends, headers: &HeaderMap) -> Sees {
+    let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    if ends.peer.ip().to_canonical().is_loopback() && !passed_on { Sees::Everything } else { Sees::Little }
 }
 
 fn unknown(head: &Parts) -> Refusal {

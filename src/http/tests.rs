@@ -107,3 +107,19 @@ async fn what_a_caller_sent_never_comes_back_as_html() {
     let (head, _) = answer(&service(false), request(line).header("accept", "text/html"), "").await;
     assert_eq!(head.headers["content-type"], "application/problem+json");
 }
+
+#[test]
+fn only_a_caller_of_this_machine_for_whom_no_proxy_asks_sees_everything() {
+    let from = |peer: &str, name: &'static str| {
+        let ends =
+            Ends { local: "127.0.0.1:5001".parse().unwrap(), peer: format!("{peer}:4000").parse().unwrap() };
+        sees(ends, &HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]))
+    };
+    for peer in ["127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
+        assert_eq!(from(peer, "user-agent"), Sees::Everything, "{peer}");
+        for header in FORWARDED {
+            assert_eq!(from(peer, header), Sees::Little, "{peer} {header}");
+        }
+    }
+    assert_eq!(from("192.168.1.5", "user-agent"), Sees::Little);
+}
