@@ -16,12 +16,21 @@ use super::problem::Refusal;
 #[derive(Debug, Default)]
 pub(super) struct Edge {
     names: Vec<String>,
+    addresses: Vec<IpAddr>,
 }
 
 impl Edge {
-    /// Beside the loopback names and the address that was connected to, these.
-    pub(super) fn new(names: &[String]) -> Self {
-        Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+    /// Beside the loopback names and the address that was connected to, these: names, and addresses with or without
+    /// the brackets of IPv6.
+    pub(super) fn new(hosts: &[String]) -> Self {
+        let mut edge = Self::default();
+        for host in hosts {
+            match address(host) {
+                Some(ip) => edge.addresses.push(ip),
+                None => edge.names.push(host.to_ascii_lowercase()),
+            }
+        }
+        edge
     }
 
     /// Refuses what a foreign web page may have sent. `local` is the address that was connected to.
@@ -59,15 +68,17 @@ impl Edge {
             return false;
         }
         let host = authority.host().to_ascii_lowercase();
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
-        if let Ok(ip) = bare.parse::<IpAddr>() {
-            let ip = ip.to_canonical();
-            return ip.is_loopback()
-                || ip == local.to_canonical()
-                || self.names.iter().any(|name| name == bare);
+        match address(&host) {
+            Some(ip) => ip.is_loopback() || ip == local.to_canonical() || self.addresses.contains(&ip),
+            None => host == "localhost" || self.names.contains(&host),
         }
-        host == "localhost" || self.names.contains(&host)
     }
+}
+
+/// The address that a host is, if it is one.
+fn address(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, Refusal> {
@@ -92,7 +103,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let head = request.body(()).unwrap().into_parts().0;
-        Edge::new(&["Tools.Example".to_owned()]).check(&head, "192.168.1.5".parse().unwrap())
+        let hosts = ["Tools.Example", "[2001:db8::5]", "192.0.2.7"].map(ToOwned::to_owned);
+        Edge::new(&hosts).check(&head, "192.168.1.5".parse().unwrap())
     }
 
     #[test]
@@ -107,6 +119,10 @@ mod tests {
             "192.168.1.5:80",
             "tools.example",
             "TOOLS.example:443",
+            "[2001:db8::5]:5001",
+            "[2001:DB8:0::5]",
+            "192.0.2.7",
+            "[::ffff:192.0.2.7]:1",
         ] {
             assert!(check("/", &[("host", host)]).is_ok(), "{host}");
         }

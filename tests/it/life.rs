@@ -68,7 +68,10 @@ fn a_server_that_does_not_come_up_is_an_open_failed_with_its_last_words() {
     let proxied = [JSON, ("X-Forwarded-For", "192.0.2.1")];
     let little = gateway.request("POST", "/v1/servers/demo/tools/echo", &proxied, ECHO);
     let little = little.problem(502, "open-failed");
-    assert_eq!((&little["exit"], little.get("stderr_tail"), little.get("noise")), (&problem["exit"], None, None));
+    assert_eq!(
+        (&little["exit"], little.get("stderr_tail"), little.get("noise")),
+        (&problem["exit"], None, None)
+    );
     gateway.stop();
 }
 
