@@ -84,9 +84,11 @@ impl Default for Config {
     }
 }
 
-/// The two ends of a connection.
+/// The two ends of a connection, and the listener that it came to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ends {
+    /// The address that is listened on; it may stand for every one of the machine.
+    pub(crate) bound: SocketAddr,
     /// The address that was connected to.
     pub(crate) local: SocketAddr,
     /// The caller's.
@@ -138,7 +140,7 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        self.edge.check(head, ends.local.ip())?;
+        self.edge.check(head, &[ends.local.ip(), ends.bound.ip()])?;
         let sees = sees(ends, &head.headers);
         let route = route::find(&head.method, head.uri.path(), self.config.browser.is_some())?;
         match route {

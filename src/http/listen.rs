@@ -144,7 +144,7 @@ where
             match listener.tcp.accept().await {
                 Ok((stream, peer)) => {
                     pause = PAUSE.0;
-                    let connection = connection(stream, peer, Arc::clone(&shared));
+                    let connection = connection(stream, (listener.local, peer), Arc::clone(&shared));
                     shared.tasks.spawn(async move {
                         connection.await;
                         drop(room);
@@ -175,13 +175,13 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end.
-async fn connection<A, F>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<A>>)
+async fn connection<A, F>(stream: TcpStream, (bound, peer): (SocketAddr, SocketAddr), shared: Arc<Shared<A>>)
 where
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
-    let ends = Ends { local, peer };
+    let ends = Ends { bound, local, peer };
     let requests = Requests::default();
     let service = {
         let (answer, requests) = (shared.answer.clone(), requests.clone());

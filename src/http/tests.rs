@@ -15,8 +15,13 @@ fn request(line: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "localhost:5001")
 }
 
+fn ends(peer: &str) -> Ends {
+    let local = "127.0.0.1:5001".parse().unwrap();
+    Ends { bound: local, local, peer: format!("{peer}:4000").parse().unwrap() }
+}
+
 async fn answer(service: &Service, builder: http::request::Builder, body: &'static str) -> (Head, String) {
-    let ends = Ends { local: "127.0.0.1:5001".parse().unwrap(), peer: "127.0.0.1:4000".parse().unwrap() };
+    let ends = ends("127.0.0.1");
     let request = builder.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
     let (head, body) = service.answer(ends, request).await.into_parts();
     (head, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
@@ -111,9 +116,7 @@ async fn what_a_caller_sent_never_comes_back_as_html() {
 #[test]
 fn only_a_caller_of_this_machine_for_whom_no_proxy_asks_sees_everything() {
     let from = |peer: &str, name: &'static str| {
-        let ends =
-            Ends { local: "127.0.0.1:5001".parse().unwrap(), peer: format!("{peer}:4000").parse().unwrap() };
-        sees(ends, &HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]))
+        sees(ends(peer), &HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]))
     };
     for peer in ["127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
         assert_eq!(from(peer, "user-agent"), Sees::Everything, "{peer}");
