@@ -41,6 +41,7 @@
 //! http/problem.rs        the one place where a fault becomes a status
 //! http/problem/kind.rs   every kind of problem: name, status, and what its page says               (pure)
 //! http/problem/refusal.rs  what HTTP refuses by itself                                             (pure)
+//! http/problem/remedy.rs  what to do about one failed call                                         (pure)
 //! http/problem/words.rs  what a problem says                                                       (pure)
 //! catalog.rs             what each server offers: lists and schemas; checks arguments
 //! catalog/schema.rs      an input schema, and whether arguments fit it                             (pure)

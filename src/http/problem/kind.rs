@@ -135,7 +135,7 @@ kinds! {
         "Try again once it has been started anew"
     DeadlineExceeded: 504 "deadline-exceeded" "Time ran out"
         "The call was not done within its time. `phase` says where it was; its process was ended."
-        "Allow it more time (`deadline` of the server caps what `Spawnling-Timeout` may ask for), or ask for less at once"
+        "In phase `call`, allow it more time (`deadline` of the server caps what `Spawnling-Timeout` may ask for), or ask for less at once; in `open`, raise `open_deadline`, or check that the command is an MCP server on stdio; in `queue`, raise `limits.concurrent`"
 }
 
 impl Kind {

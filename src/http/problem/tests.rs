@@ -80,9 +80,10 @@ fn every_fault_has_the_status_of_the_table_and_a_page() {
 #[test]
 fn every_detail_says_what_happened_and_what_to_do() {
     for (error, _, name) in every_fault() {
+        let remedy = remedy(&error);
         let problem = Problem::of(error, Sees::Everything);
         let detail = problem.detail();
-        assert!(detail.contains(problem.kind().facts().remedy), "{name}: {detail}");
+        assert!(detail.contains(remedy) && !remedy.ends_with('.'), "{name}: {detail}");
         assert!(detail.starts_with(char::is_uppercase) && detail.ends_with('.'), "{name}: {detail}");
         assert!(!detail.contains(".."), "{name}: {detail}");
     }
@@ -178,4 +179,19 @@ fn an_unknown_server_is_told_which_ones_there_are() {
     let known = vec!["time".into(), "browser".into()];
     let problem = Problem::from(Refusal::UnknownServer { name: "tiem".into(), known });
     assert!(problem.detail().contains("time, browser"), "{}", problem.detail());
+}
+
+#[test]
+fn what_to_do_when_time_ran_out_depends_on_the_phase() {
+    for (phase, advice, not) in [
+        (Phase::Queue, "`limits.concurrent`", "`open_deadline`"),
+        (Phase::Open, "`open_deadline`", "`limits.concurrent`"),
+        (Phase::Call, "`Spawnling-Timeout`", "`open_deadline`"),
+    ] {
+        let error =
+            CallError::DeadlineExceeded { phase, after: Duration::from_secs(5), words: words().into() };
+        let problem = Problem::of(error, Sees::Everything);
+        assert!(problem.detail().contains(advice), "{}", problem.detail());
+        assert!(!problem.detail().contains(not), "{}", problem.detail());
+    }
 }
