@@ -61,7 +61,7 @@ impl Problem {
     /// What became of a failed call, or of one failed step.
     pub(super) fn of(error: CallError, sees: Sees) -> Self {
         let kind = kind_of(&error);
-        let mut problem = Self::with_remedy(kind, &describe(&error, sees), remedy(&error));
+        let mut problem = Self::with_remedy(kind, &describe(&error, sees), remedy(&error, sees));
         problem.member("fault", Pieces::of(fault_name(error.fault())));
         if let Some(phase) = phase_of(&error) {
             problem.member("phase", Pieces::of(phase.name()));
