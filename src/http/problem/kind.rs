@@ -54,7 +54,7 @@ kinds! {
         "Correct the request as the detail says"
     Forbidden: 403 "forbidden" "Not allowed from there"
         "The `Host`, `Origin` or `Sec-Fetch-Site` header says that the request was sent by a foreign web page, or to a name that this gateway does not go by."
-        "Address the gateway as localhost or 127.0.0.1, or add the name that you use to its configuration"
+        "Address the gateway as localhost or 127.0.0.1, or let it go by the name that you use: `hosts = [\"name\"]` in spawnling.toml"
     UnknownRoute: 404 "unknown-route" "There is no such route"
         "Nothing is served under this path."
         "`GET /` lists what there is"

@@ -175,6 +175,12 @@ fn a_missing_content_type_is_told_which_header_to_add() {
 }
 
 #[test]
+fn a_refused_name_is_told_which_setting_lets_it_in() {
+    let problem = Problem::from(Refusal::ForeignHost { host: "tools.example".into() });
+    assert!(problem.detail().contains("`hosts = [\"name\"]` in spawnling.toml"), "{}", problem.detail());
+}
+
+#[test]
 fn an_unknown_server_is_told_which_ones_there_are() {
     let known = vec!["time".into(), "browser".into()];
     let problem = Problem::from(Refusal::UnknownServer { name: "tiem".into(), known });
