@@ -212,7 +212,7 @@ impl Service {
 
     fn admin(&self, head: &Parts, admin: Admin) -> Result<Response<Body>, Problem> {
         match admin {
-            Admin::Front => Ok(admin::front(&self.servers)),
+            Admin::Front => Ok(admin::front(&self.servers, self.config.browser.as_ref())),
             Admin::Alive => Ok(admin::alive()),
             Admin::Ready => Ok(admin::ready(self.draining.is_cancelled())),
             Admin::Problem { name } => {

@@ -98,6 +98,16 @@ async fn the_original_api_answers_in_its_envelope_only() {
 }
 
 #[tokio::test]
+async fn the_front_page_shows_the_original_api_where_it_is_on() {
+    for on in [true, false] {
+        let (_, page) = answer(&service(on), request("GET /"), "").await;
+        for line in ["POST /api/browser-agent", "GET  /api/health, /health", "POST /api/disconnect"] {
+            assert_eq!(page.contains(line), on, "{page}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn readiness_ends_with_the_first_sign_of_a_stop() {
     let service = service(false);
     assert_eq!(answer(&service, request("GET /readyz"), "").await.0.status, 200);
