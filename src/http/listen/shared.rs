@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How long a socket with something to read is left alone. What is answered within this time is answered even to a
-/// caller who closes its half right behind the request.
+/// How often a socket with bytes behind the request being answered is looked at. Where there are none, hyper itself
+/// takes the end of the caller's half for his leaving, and at once: who closes it right behind the request gets no
+/// answer that takes any time.
 const GLANCE: Duration = Duration::from_millis(40);
 
 /// How long, and for how many bytes, a caller who is still sending is listened to after the last answer.

@@ -126,6 +126,16 @@ async fn a_caller_who_leaves_drops_its_request() {
 }
 
 #[tokio::test]
+async fn a_caller_who_closes_its_half_has_left() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    stream.shutdown().await.unwrap();
+    served.busy.becomes(0).await;
+    assert_eq!(everything_from(stream).await, "");
+}
+
+#[tokio::test]
 async fn a_caller_who_leaves_with_a_second_request_in_the_pipe_drops_the_first() {
     let served = Served::with(LIMITS);
     let mut stream = served.ask("/wait").await;
