@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -84,9 +84,11 @@ impl Default for Config {
     }
 }
 
-/// The two ends of a connection.
+/// The two ends of a connection, and the listener that it came to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ends {
+    /// The address that is listened on; it may stand for every one of the machine.
+    pub(crate) bound: SocketAddr,
     /// The address that was connected to.
     pub(crate) local: SocketAddr,
     /// The caller's.
@@ -138,9 +140,8 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        self.edge.check(head, ends.local.ip())?;
-        // A remote caller is not the machine's owner.
-        let sees = if ends.peer.ip().to_canonical().is_loopback() { Sees::Everything } else { Sees::Little };
+        self.edge.check(head, &[ends.local.ip(), ends.bound.ip()])?;
+        let sees = sees(ends, &head.headers);
         let route = route::find(&head.method, head.uri.path(), self.config.browser.is_some())?;
         match route {
             Route::Post { server, post } => self.post(head, body, (&server, post), sees).await,
@@ -211,7 +212,7 @@ impl Service {
 
     fn admin(&self, head: &Parts, admin: Admin) -> Result<Response<Body>, Problem> {
         match admin {
-            Admin::Front => Ok(admin::front(&self.servers)),
+            Admin::Front => Ok(admin::front(&self.servers, self.config.browser.as_ref())),
             Admin::Alive => Ok(admin::alive()),
             Admin::Ready => Ok(admin::ready(self.draining.is_cancelled())),
             Admin::Problem { name } => {
@@ -235,6 +236,16 @@ impl Service {
     fn limits(&self) -> body::Limits {
         body::Limits { bytes: self.config.body_limit, time: self.config.body_timeout }
     }
+}
+
+/// What proxies add to a request that they pass on.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "x-real-ip"];
+
+/// A remote caller is not the machine's owner, nor is one for whom a proxy of this machine asks. Whoever adds such a
+/// header by himself only sees less.
+fn sees(ends: Ends, headers: &HeaderMap) -> Sees {
+    let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    if ends.peer.ip().to_canonical().is_loopback() && !passed_on { Sees::Everything } else { Sees::Little }
 }
 
 fn unknown(head: &Parts) -> Refusal {

@@ -24,6 +24,7 @@
 //! http/listen.rs         sockets, connections, graceful stop
 //! http/listen/shared.rs  one socket, served and watched for a hang-up at once
 //! http/listen/stall.rs   a stream whose reader may be slow, but not for ever
+//! http/listen/streams.rs  what is open on a connection, and whether its answers are taken
 //! http/edge.rs           Host, Origin, Sec-Fetch-Site: what protects every route alike             (pure)
 //! http/route.rs          method and path -> Route, a closed enum                                   (pure)
 //! http/accept.rs         what kind of answer a caller takes                                        (pure)
@@ -40,6 +41,7 @@
 //! http/problem.rs        the one place where a fault becomes a status
 //! http/problem/kind.rs   every kind of problem: name, status, and what its page says               (pure)
 //! http/problem/refusal.rs  what HTTP refuses by itself                                             (pure)
+//! http/problem/remedy.rs  what to do about one failed call                                         (pure)
 //! http/problem/words.rs  what a problem says                                                       (pure)
 //! catalog.rs             what each server offers: lists and schemas; checks arguments
 //! catalog/cost.rs         what checking against a schema can cost at most                             (pure)

@@ -7,6 +7,7 @@
 //! ```
 
 use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ const LAST_RESORT: Duration = Duration::from_mins(1);
 pub(crate) enum ServeError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
-    Listen { address: std::net::SocketAddr, source: io::Error },
+    Listen { address: SocketAddr, source: io::Error },
     /// There is no place for scratch directories.
     #[error("cannot make a directory for scratch files below {}", base.display())]
     Scratch { base: std::path::PathBuf, source: io::Error },
@@ -166,9 +167,8 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
 async fn run(mut config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Runtime)?;
     let listeners = bind(&config)?;
-    let origins: Vec<String> =
-        listeners.iter().map(|listener| format!("http://{}", listener.local_addr())).collect();
-    config.announce_origins(&origins);
+    let addresses: Vec<SocketAddr> = listeners.iter().map(listen::Listener::local_addr).collect();
+    config.announce_origins(&origins(&addresses));
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
@@ -178,7 +178,7 @@ async fn run(mut config: Config) -> Result<(), ServeError> {
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
     serving.spawn(listen::run(listeners, service, stop.clone()));
-    announce(&origins).map_err(ServeError::Stdout)?;
+    announce(&addresses).map_err(ServeError::Stdout)?;
 
     signals.next().await;
     tracing::info!("stopping: running calls may end");
@@ -196,7 +196,7 @@ async fn run(mut config: Config) -> Result<(), ServeError> {
 }
 
 fn bind(config: &Config) -> Result<Vec<listen::Listener>, ServeError> {
-    let bind = |address: &std::net::SocketAddr| {
+    let bind = |address: &SocketAddr| {
         let address = *address;
         listen::Listener::bind(address).map_err(|source| ServeError::Listen { address, source })
     };
@@ -221,11 +221,26 @@ fn http_config(config: &Config) -> http::Config {
     }
 }
 
+/// The gateway's own origins. One that listens on every address is visited on the loopback.
+fn origins(addresses: &[SocketAddr]) -> Vec<String> {
+    let near = |address: &SocketAddr| match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        // Listeners of IPv6 take both.
+        IpAddr::V6(ip) if ip.is_unspecified() => vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
+        IpAddr::V4(_) | IpAddr::V6(_) => Vec::new(),
+    };
+    let all = |address: &SocketAddr| {
+        let near = near(address).into_iter().map(|ip: IpAddr| SocketAddr::new(ip, address.port()));
+        [*address].into_iter().chain(near).map(|address| format!("http://{address}")).collect::<Vec<_>>()
+    };
+    addresses.iter().flat_map(all).collect()
+}
+
 /// One line per listener, as soon as it answers: whoever started us waits for it.
-fn announce(origins: &[String]) -> io::Result<()> {
+fn announce(addresses: &[SocketAddr]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    for origin in origins {
-        writeln!(stdout, "spawnling listening on {origin}")?;
+    for address in addresses {
+        writeln!(stdout, "spawnling listening on http://{address}")?;
     }
     stdout.flush()
 }
@@ -250,5 +265,19 @@ impl Signals {
             _ = quit.recv() => {}
             _ = hup.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_on_every_address_is_itself_on_the_loopback_too() {
+        let of = |address: &str| origins(&[address.parse().unwrap()]).join(" ");
+        assert_eq!(of("127.0.0.1:1"), "http://127.0.0.1:1");
+        assert_eq!(of("0.0.0.0:1"), "http://0.0.0.0:1 http://127.0.0.1:1");
+        assert_eq!(of("[::]:1"), "http://[::]:1 http://[::1]:1 http://127.0.0.1:1");
+        assert_eq!(of("192.0.2.1:1"), "http://192.0.2.1:1");
     }
 }

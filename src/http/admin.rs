@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::accept::{self, Media};
 use super::body::Body;
 use super::json::Pieces;
+use super::legacy::BrowserApi;
 use super::problem::Kind;
 use super::rest::good;
 use crate::catalog::Catalog;
@@ -33,7 +34,11 @@ fn status(word: &str) -> Response<Body> {
 }
 
 /// Where things are.
-pub(super) fn front(servers: &[Arc<Catalog>]) -> Response<Body> {
+pub(super) fn front(servers: &[Arc<Catalog>], browser: Option<&BrowserApi>) -> Response<Body> {
+    good(Pieces::from(bytes::Bytes::from(contents(servers, browser))), Media::Text)
+}
+
+fn contents(servers: &[Arc<Catalog>], browser: Option<&BrowserApi>) -> String {
     let mut text = String::from(
         "Spawnling: a fresh MCP server process for every HTTP request.\n\n\
          GET  /v1/servers                              the configured servers\n\
@@ -46,6 +51,16 @@ pub(super) fn front(servers: &[Arc<Catalog>]) -> Response<Body> {
          GET  /problems/{name}                         what a problem means and what to do\n\
          GET  /healthz, /readyz                        alive; ready\n",
     );
+    if let Some(api) = browser {
+        text.push_str("\nthe original API, by the tool ");
+        text.extend([&*api.tool, " of ", &*api.server]);
+        text.push_str(
+            ":\n\
+             POST /api/browser-agent                       {\"task\":\"...\"}\n\
+             GET  /api/health, /health                     whether its configuration is complete\n\
+             POST /api/disconnect                          there is nothing to disconnect\n",
+        );
+    }
     if !servers.is_empty() {
         text.push_str("\nservers:\n");
         for server in servers {
@@ -54,7 +69,7 @@ pub(super) fn front(servers: &[Arc<Catalog>]) -> Response<Body> {
             text.push('\n');
         }
     }
-    good(Pieces::from(bytes::Bytes::from(text)), Media::Text)
+    text
 }
 
 /// The page of one kind of problem, for a reader or for a browser.

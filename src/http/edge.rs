@@ -16,27 +16,37 @@ use super::problem::Refusal;
 #[derive(Debug, Default)]
 pub(super) struct Edge {
     names: Vec<String>,
+    addresses: Vec<IpAddr>,
 }
 
 impl Edge {
-    /// Beside the loopback names and the address that was connected to, these.
-    pub(super) fn new(names: &[String]) -> Self {
-        Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+    /// Beside the loopback names and the address that was connected to, these: names, and addresses with or without
+    /// the brackets of IPv6.
+    pub(super) fn new(hosts: &[String]) -> Self {
+        let mut edge = Self::default();
+        for host in hosts {
+            match address(host) {
+                Some(ip) => edge.addresses.push(ip),
+                None => edge.names.push(host.to_ascii_lowercase()),
+            }
+        }
+        edge
     }
 
-    /// Refuses what a foreign web page may have sent. `local` is the address that was connected to.
-    pub(super) fn check(&self, head: &Parts, local: IpAddr) -> Result<(), Refusal> {
+    /// Refuses what a foreign web page may have sent. `ours`: the address that was connected to, and
+    /// the one that is listened on, by which we announce ourselves even where it stands for every address.
+    pub(super) fn check(&self, head: &Parts, ours: &[IpAddr]) -> Result<(), Refusal> {
         let host = only(&head.headers, &header::HOST)?;
         if host.is_none() && head.uri.authority().is_none() {
             return Err(Refusal::malformed("the `Host` header is missing"));
         }
         for named in [head.uri.authority().map(Authority::as_str), host].into_iter().flatten() {
-            if !self.knows(named, local) {
+            if !self.knows(named, ours) {
                 return Err(Refusal::ForeignHost { host: named.to_owned() });
             }
         }
         if let Some(origin) = only(&head.headers, &header::ORIGIN)?
-            && !self.knows_origin(origin, local)
+            && !self.knows_origin(origin, ours)
         {
             return Err(Refusal::ForeignOrigin { origin: origin.to_owned() });
         }
@@ -46,28 +56,33 @@ impl Edge {
         Ok(())
     }
 
-    fn knows_origin(&self, origin: &str, local: IpAddr) -> bool {
+    fn knows_origin(&self, origin: &str, ours: &[IpAddr]) -> bool {
         let Ok(uri) = origin.parse::<Uri>() else { return false };
         matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|authority| self.knows(authority.as_str(), local))
+            && uri.authority().is_some_and(|authority| self.knows(authority.as_str(), ours))
     }
 
     /// Whether `host` or `host:port` is one of ours.
-    fn knows(&self, named: &str, local: IpAddr) -> bool {
+    fn knows(&self, named: &str, ours: &[IpAddr]) -> bool {
         let Ok(authority) = named.parse::<Authority>() else { return false };
         if authority.as_str().contains('@') {
             return false;
         }
         let host = authority.host().to_ascii_lowercase();
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
-        if let Ok(ip) = bare.parse::<IpAddr>() {
-            let ip = ip.to_canonical();
-            return ip.is_loopback()
-                || ip == local.to_canonical()
-                || self.names.iter().any(|name| name == bare);
+        match address(&host) {
+            Some(ip) => {
+                let mut known = self.addresses.iter().copied().chain(ours.iter().map(IpAddr::to_canonical));
+                ip.is_loopback() || known.any(|known| known == ip)
+            }
+            None => host == "localhost" || self.names.contains(&host),
         }
-        host == "localhost" || self.names.contains(&host)
     }
+}
+
+/// The address that a host is, if it is one.
+fn address(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, Refusal> {
@@ -92,7 +107,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let head = request.body(()).unwrap().into_parts().0;
-        Edge::new(&["Tools.Example".to_owned()]).check(&head, "192.168.1.5".parse().unwrap())
+        let hosts = ["Tools.Example", "[2001:db8::5]", "192.0.2.7"].map(ToOwned::to_owned);
+        Edge::new(&hosts).check(&head, &["192.168.1.5".parse().unwrap()])
     }
 
     #[test]
@@ -107,9 +123,23 @@ mod tests {
             "192.168.1.5:80",
             "tools.example",
             "TOOLS.example:443",
+            "[2001:db8::5]:5001",
+            "[2001:DB8:0::5]",
+            "192.0.2.7",
+            "[::ffff:192.0.2.7]:1",
         ] {
             assert!(check("/", &[("host", host)]).is_ok(), "{host}");
         }
+    }
+
+    #[test]
+    fn the_address_of_a_listener_on_every_address_is_known_where_there_is_one() {
+        let request = http::Request::builder().uri("/").header("host", "0.0.0.0:5001").body(()).unwrap();
+        let head = request.into_parts().0;
+        let check = |ours: [&str; 2]| Edge::default().check(&head, &ours.map(|ip| ip.parse().unwrap()));
+        assert!(check(["127.0.0.1", "0.0.0.0"]).is_ok());
+        assert!(check(["127.0.0.1", "127.0.0.1"]).is_err());
+        assert!(check(["127.0.0.1", "::"]).is_err());
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! stands, which hangs up on its calls.
 //!
 //! A connection is bounded in every direction: their number, the time to the first request and between requests, the
-//! time in which a reader takes nothing. `half_close` stays off, for with it hyper would not notice a leaving caller;
+//! time in which a reader takes nothing. hyper does some of it for HTTP/1 and little for HTTP/2; `streams.rs` does the
+//! rest. `half_close` stays off, for with it hyper would not notice a leaving caller;
 //! where bytes wait behind a request it does not notice either, and `shared.rs` does.
 
 use std::convert::Infallible;
@@ -21,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,9 +30,11 @@ use super::{Body, Ends, Service};
 
 mod shared;
 mod stall;
+mod streams;
 
-use shared::left;
+use shared::{left, linger};
 use stall::Stalling;
+use streams::{Answer, Requests, unless_stuck};
 
 /// How many connections the kernel keeps for us until we accept them.
 const BACKLOG: u32 = 1024;
@@ -39,6 +42,8 @@ const BACKLOG: u32 = 1024;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How often an HTTP/2 peer is asked whether it still lives, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+/// How many requests one HTTP/2 connection may have open.
+const STREAMS: u32 = 32;
 
 /// A socket that listens, its connections not yet accepted.
 #[derive(Debug)]
@@ -139,7 +144,7 @@ where
             match listener.tcp.accept().await {
                 Ok((stream, peer)) => {
                     pause = PAUSE.0;
-                    let connection = connection(stream, peer, Arc::clone(&shared));
+                    let connection = connection(stream, (listener.local, peer), Arc::clone(&shared));
                     shared.tasks.spawn(async move {
                         connection.await;
                         drop(room);
@@ -170,20 +175,20 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end.
-async fn connection<A, F>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<A>>)
+async fn connection<A, F>(stream: TcpStream, (bound, peer): (SocketAddr, SocketAddr), shared: Arc<Shared<A>>)
 where
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
-    let ends = Ends { local, peer };
-    let first = Arc::new(Notify::new());
+    let ends = Ends { bound, local, peer };
+    let requests = Requests::default();
     let service = {
-        let (answer, first) = (shared.answer.clone(), Arc::clone(&first));
+        let (answer, requests) = (shared.answer.clone(), requests.clone());
         service_fn(move |request| {
-            first.notify_one();
+            let open = requests.enter();
             let answered = answer(ends, request);
-            async move { Ok::<_, Infallible>(answered.await) }
+            async move { Ok::<_, Infallible>(answered.await.map(|body| Answer::new(body, open))) }
         })
     };
     let builder = builder(&shared);
@@ -191,32 +196,49 @@ where
     let io = TokioIo::new(Stalling::new(shared::Shared(Arc::clone(&stream)), shared.limits.write));
     let served = async {
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        // hyper-util waits without end for the first bytes, which tell HTTP/1 from HTTP/2.
-        let silent = async {
-            if tokio::time::timeout(shared.limits.header, first.notified()).await.is_ok() {
-                std::future::pending::<()>().await;
-            }
-        };
         tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = silent => return Ok(()),
-            () = shared.stop.gently.cancelled() => connection.as_mut().graceful_shutdown(),
+            ended = connection.as_mut() => return (ended, Close::Lingering),
+            // hyper-util waits without end for the first bytes, and hyper for further requests over HTTP/2.
+            () = requests.none_for(shared.limits.header) => {}
+            () = shared.stop.gently.cancelled() => {}
         }
-        connection.await
+        let close = if requests.none() { Close::AtOnce } else { Close::Lingering };
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection.as_mut() => (ended, close),
+            () = requests.none_for(shared.limits.header) => (Ok(()), close),
+        }
     };
-    tokio::select! {
-        ended = served => {
+    let close = tokio::select! {
+        biased;
+        (ended, close) = served => {
             if let Err(error) = ended {
                 tracing::debug!(%peer, error, "connection ended");
             }
+            close
         }
-        () = left(&stream) => {}
-        () = shared.stop.hard.cancelled() => {}
+        () = left(&stream) => Close::AtOnce,
+        () = shared.stop.hard.cancelled() => Close::AtOnce,
+    };
+    if close == Close::Lingering
+        && let Some(stream) = Arc::into_inner(stream)
+    {
+        shared.stop.hard.run_until_cancelled(linger(stream)).await;
     }
 }
 
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Close {
+    /// Nothing that its caller waits for was written of late.
+    AtOnce,
+    /// Its caller may be about to read the last answer.
+    Lingering,
+}
+
 fn builder<A>(shared: &Shared<A>) -> auto::Builder<Tracked> {
-    let executor = Tracked { tasks: shared.tasks.clone(), hard: shared.stop.hard.clone() };
+    let executor =
+        Tracked { tasks: shared.tasks.clone(), hard: shared.stop.hard.clone(), write: shared.limits.write };
     let mut builder = auto::Builder::new(executor);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(shared.limits.header);
     builder
@@ -224,7 +246,7 @@ fn builder<A>(shared: &Shared<A>) -> auto::Builder<Tracked> {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
-        .max_concurrent_streams(128);
+        .max_concurrent_streams(STREAMS);
     builder
 }
 
@@ -233,6 +255,7 @@ fn builder<A>(shared: &Shared<A>) -> auto::Builder<Tracked> {
 struct Tracked {
     tasks: TaskTracker,
     hard: CancellationToken,
+    write: Duration,
 }
 
 impl<F> hyper::rt::Executor<F> for Tracked
@@ -241,7 +264,8 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.tasks.spawn(self.hard.clone().run_until_cancelled_owned(future));
+        let stream = unless_stuck(future, self.write);
+        self.tasks.spawn(self.hard.clone().run_until_cancelled_owned(stream));
     }
 }
 

@@ -17,10 +17,12 @@ use crate::exchange::{CallError, Fault, LastWords, Phase, RawJson};
 
 mod kind;
 mod refusal;
+mod remedy;
 mod words;
 
 pub(super) use kind::Kind;
 pub(super) use refusal::Refusal;
+use remedy::remedy;
 pub(super) use words::ExitShown;
 use words::{capitalised, describe};
 
@@ -48,14 +50,18 @@ pub(super) struct Problem {
 
 impl Problem {
     fn new(kind: Kind, what: &str) -> Self {
-        let detail = format!("{}. {}.", capitalised(what), kind.facts().remedy);
+        Self::with_remedy(kind, what, kind.facts().remedy)
+    }
+
+    fn with_remedy(kind: Kind, what: &str, remedy: &str) -> Self {
+        let detail = format!("{}. {remedy}.", capitalised(what));
         Self { kind, detail, words: None, members: Vec::new(), retry_after: None, allow: None, stamp: None }
     }
 
     /// What became of a failed call, or of one failed step.
     pub(super) fn of(error: CallError, sees: Sees) -> Self {
         let kind = kind_of(&error);
-        let mut problem = Self::new(kind, &describe(&error, sees));
+        let mut problem = Self::with_remedy(kind, &describe(&error, sees), remedy(&error, sees));
         problem.member("fault", Pieces::of(fault_name(error.fault())));
         if let Some(phase) = phase_of(&error) {
             problem.member("phase", Pieces::of(phase.name()));

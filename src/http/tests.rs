@@ -15,8 +15,13 @@ fn request(line: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "localhost:5001")
 }
 
+fn ends(peer: &str) -> Ends {
+    let local = "127.0.0.1:5001".parse().unwrap();
+    Ends { bound: local, local, peer: format!("{peer}:4000").parse().unwrap() }
+}
+
 async fn answer(service: &Service, builder: http::request::Builder, body: &'static str) -> (Head, String) {
-    let ends = Ends { local: "127.0.0.1:5001".parse().unwrap(), peer: "127.0.0.1:4000".parse().unwrap() };
+    let ends = ends("127.0.0.1");
     let request = builder.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
     let (head, body) = service.answer(ends, request).await.into_parts();
     (head, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
@@ -93,6 +98,16 @@ async fn the_original_api_answers_in_its_envelope_only() {
 }
 
 #[tokio::test]
+async fn the_front_page_shows_the_original_api_where_it_is_on() {
+    for on in [true, false] {
+        let (_, page) = answer(&service(on), request("GET /"), "").await;
+        for line in ["POST /api/browser-agent", "GET  /api/health, /health", "POST /api/disconnect"] {
+            assert_eq!(page.contains(line), on, "{page}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn readiness_ends_with_the_first_sign_of_a_stop() {
     let service = service(false);
     assert_eq!(answer(&service, request("GET /readyz"), "").await.0.status, 200);
@@ -106,4 +121,18 @@ async fn what_a_caller_sent_never_comes_back_as_html() {
     let line = "GET /problems/%3Cscript%3E";
     let (head, _) = answer(&service(false), request(line).header("accept", "text/html"), "").await;
     assert_eq!(head.headers["content-type"], "application/problem+json");
+}
+
+#[test]
+fn only_a_caller_of_this_machine_for_whom_no_proxy_asks_sees_everything() {
+    let from = |peer: &str, name: &'static str| {
+        sees(ends(peer), &HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]))
+    };
+    for peer in ["127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
+        assert_eq!(from(peer, "user-agent"), Sees::Everything, "{peer}");
+        for header in FORWARDED {
+            assert_eq!(from(peer, header), Sees::Little, "{peer} {header}");
+        }
+    }
+    assert_eq!(from("192.168.1.5", "user-agent"), Sees::Little);
 }

@@ -66,6 +66,13 @@ fn a_server_that_does_not_come_up_is_an_open_failed_with_its_last_words() {
     assert!(tail.contains("configuration of the demo is on fire"), "{problem}");
     assert_eq!(problem["noise"][0], "Welcome to the demo server v1.0!");
     assert_eq!(problem["noise"].as_array().map(Vec::len), Some(3));
+    let proxied = [JSON, ("X-Forwarded-For", "192.0.2.1")];
+    let little = gateway.request("POST", "/v1/servers/demo/tools/echo", &proxied, ECHO);
+    let little = little.problem(502, "open-failed");
+    assert_eq!(
+        (&little["exit"], little.get("stderr_tail"), little.get("noise")),
+        (&problem["exit"], None, None)
+    );
     gateway.stop();
 }
 

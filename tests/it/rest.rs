@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use crate::support::{Connection, Gateway, JSON, Response, demo, server};
+use crate::support::{Connection, EMBEDDED, Gateway, JSON, Response, Start, demo, server};
 
 mod relay;
 mod steps;
@@ -330,5 +330,18 @@ fn one_connection_serves_many_requests_good_and_bad() {
         assert_eq!(connection.receive().good(), json!({"status": "ok"}));
     }
     drop(connection);
+    gateway.stop();
+}
+
+#[test]
+fn a_gateway_on_every_address_answers_at_the_one_it_announces_and_visits_itself() {
+    let script = "exec \"$0\" serve --listen 0.0.0.0:0 --insecure --log-format json";
+    let gateway = Gateway::start_by(EMBEDDED, Start { script: Some(script), ..Start::default() });
+    let announced = gateway.address().to_string();
+    assert!(announced.starts_with("0.0.0.0:"), "{announced}");
+    gateway.request("GET", "/readyz", &[("Host", &announced)], "").good();
+    gateway.request("GET", "/readyz", &[("Host", "0.0.0.1")], "").problem(403, "forbidden");
+    let task = format!("{{\"task\":\"Go to http://127.0.0.1:{}/readyz\"}}", gateway.address().port());
+    assert_eq!(gateway.post("/api/browser-agent", &task).good()["success"], true);
     gateway.stop();
 }

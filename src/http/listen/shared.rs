@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How long a socket with something to read is left alone. What is answered within this time is answered even to a
-/// caller who closes its half right behind the request.
+/// How often a socket with bytes behind the request being answered is looked at. Where there are none, hyper itself
+/// takes the end of the caller's half for his leaving, and at once: who closes it right behind the request gets no
+/// answer that takes any time.
 const GLANCE: Duration = Duration::from_millis(40);
+
+/// How long, and for how many bytes, a caller who is still sending is listened to after the last answer.
+const LINGER: (Duration, u64) = (Duration::from_secs(1), 16 << 20);
 
 /// A handle of a socket; the socket is closed with the last of them.
 pub(super) struct Shared(pub(super) Arc<TcpStream>);
@@ -32,6 +36,25 @@ pub(super) async fn left(stream: &TcpStream) {
             return;
         }
     }
+}
+
+/// Closes a connection whose last answer was written.
+///
+/// An answer may be given before the request was read, as to a body that is too large. A socket that is closed with
+/// unread bytes in it, or that receives more, is reset, and a reset takes the answer from a caller who writes before it
+/// reads (RFC 9112, section 9.6). So only our half is closed, and what still comes is thrown away for a while.
+///
+/// # Cancel safety
+///
+/// Dropping this closes the socket.
+pub(super) async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut rest = stream.take(LINGER.1);
+    let mut sink = tokio::io::sink();
+    // Neither an error nor the end of patience matters any more.
+    let _ = tokio::time::timeout(LINGER.0, tokio::io::copy(&mut rest, &mut sink)).await;
 }
 
 impl AsyncRead for Shared {
@@ -89,7 +112,7 @@ impl AsyncWrite for Shared {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper drops the connection right after; the last handle closes the socket.
+        // hyper drops the connection right after; [`linger`] closes the socket.
         Poll::Ready(Ok(()))
     }
 }

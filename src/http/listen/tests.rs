@@ -100,11 +100,19 @@ async fn everything_from(mut stream: TcpStream) -> String {
 
 /// An HTTP/2 request by hand: preface, empty SETTINGS, HEADERS of `GET /wait` (RFC 9113, RFC 7541).
 fn http2_request() -> Vec<u8> {
-    let block = b"\x82\x86\x04\x05/wait\x01\x09localhost";
+    http2_request_for("/wait")
+}
+
+/// The like for another path.
+fn http2_request_for(path: &str) -> Vec<u8> {
+    let mut block = b"\x82\x86\x04".to_vec();
+    block.push(u8::try_from(path.len()).unwrap());
+    block.extend_from_slice(path.as_bytes());
+    block.extend_from_slice(b"\x01\x09localhost");
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
     bytes.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
-    bytes.extend_from_slice(block);
+    bytes.extend_from_slice(&block);
     bytes
 }
 
@@ -115,6 +123,16 @@ async fn a_caller_who_leaves_drops_its_request() {
     served.busy.becomes(1).await;
     drop(stream);
     served.busy.becomes(0).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_closes_its_half_has_left() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    stream.shutdown().await.unwrap();
+    served.busy.becomes(0).await;
+    assert_eq!(everything_from(stream).await, "");
 }
 
 #[tokio::test]
@@ -147,6 +165,30 @@ async fn a_large_answer_arrives_whole() {
     let mut most = vec![0; LARGE];
     tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut most)).await.unwrap().unwrap();
     assert!(most.ends_with(b"xxxx"));
+}
+
+#[tokio::test]
+async fn a_caller_who_writes_everything_before_it_reads_gets_an_early_answer() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.connect().await;
+    let body = vec![b'x'; 8 << 20];
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The whole answer is there before the body begins.
+    stream.readable().await.unwrap();
+    stream.write_all(&body).await.expect("all of it is taken");
+    assert!(everything_from(stream).await.ends_with("done"));
+}
+
+#[tokio::test]
+async fn a_caller_who_writes_without_end_is_closed() {
+    let served = Served::with(LIMITS);
+    let mut stream = served.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", u64::MAX >> 1);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = vec![b'x'; 64 << 10];
+    let endless = async { while stream.write_all(&chunk).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(5), endless).await.expect("it is closed");
 }
 
 #[tokio::test]
@@ -235,4 +277,61 @@ async fn an_idle_connection_is_closed_but_a_busy_one_is_not() {
     assert!(idle.ends_with("done"), "{idle}");
     served.go_on.cancel();
     assert!(everything_from(busy).await.ends_with("done"));
+}
+
+/// Reads frames of HTTP/2 until one of this type, and returns its payload; answers nothing.
+async fn http2_frame(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
+    let found = async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut payload =
+                vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut payload).await.unwrap();
+            if head[3] == wanted {
+                return payload;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), found).await.expect("in time")
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_under_http2_too() {
+    let limits = Limits { header: Duration::from_millis(50), ..LIMITS };
+    let served = Served::with(limits);
+    let mut stream = served.connect().await;
+    stream.write_all(&http2_request_for("/")).await.unwrap();
+    // GOAWAY, and the end.
+    assert_eq!(http2_frame(&mut stream, 7).await[4..8], [0; 4], "no error");
+    everything_from(stream).await;
+}
+
+#[tokio::test]
+async fn a_busy_connection_is_not_idle_under_http2_either() {
+    let limits = Limits { header: Duration::from_millis(20), write: Duration::from_millis(20), ..LIMITS };
+    let served = Served::with(limits);
+    let idle = served.ask("/").await;
+    let mut busy = served.connect().await;
+    busy.write_all(&http2_request()).await.unwrap();
+    served.busy.becomes(1).await;
+    everything_from(idle).await;
+    served.go_on.cancel();
+    assert_eq!(http2_frame(&mut busy, 0).await, b"done");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_window_is_given_up_and_the_connection_goes_on() {
+    let served = Served::with(Limits { write: Duration::from_millis(50), ..LIMITS });
+    served.go_on.cancel();
+    let mut stream = served.connect().await;
+    stream.write_all(&http2_request_for("/large")).await.unwrap();
+    // RST_STREAM, CANCEL
+    assert_eq!(http2_frame(&mut stream, 3).await, [0, 0, 0, 8]);
+    // WINDOW_UPDATE of the connection, then a second request: the first, without the preface, as stream 3.
+    stream.write_all(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 1, 0, 0]).await.unwrap();
+    let mut second = http2_request_for("/").split_off(24 + 9);
+    second[8] = 3;
+    stream.write_all(&second).await.unwrap();
+    assert_eq!(http2_frame(&mut stream, 0).await, b"done");
 }

@@ -54,7 +54,7 @@ kinds! {
         "Correct the request as the detail says"
     Forbidden: 403 "forbidden" "Not allowed from there"
         "The `Host`, `Origin` or `Sec-Fetch-Site` header says that the request was sent by a foreign web page, or to a name that this gateway does not go by."
-        "Address the gateway as localhost or 127.0.0.1, or add the name that you use to its configuration"
+        "Address the gateway as localhost or 127.0.0.1, or let it go by the name that you use: `hosts = [\"name\"]` in spawnling.toml"
     UnknownRoute: 404 "unknown-route" "There is no such route"
         "Nothing is served under this path."
         "`GET /` lists what there is"
@@ -135,7 +135,7 @@ kinds! {
         "Try again once it has been started anew"
     DeadlineExceeded: 504 "deadline-exceeded" "Time ran out"
         "The call was not done within its time. `phase` says where it was; its process was ended."
-        "Allow it more time (`deadline` of the server caps what `Spawnling-Timeout` may ask for), or ask for less at once"
+        "In phase `call`, allow it more time (`deadline` of the server caps what `Spawnling-Timeout` may ask for), or ask for less at once; in `open`, raise `open_deadline`, or check that the command is an MCP server on stdio; in `queue`, raise `limits.concurrent`"
 }
 
 impl Kind {

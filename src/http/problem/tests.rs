@@ -84,9 +84,10 @@ fn every_fault_has_the_status_of_the_table_and_a_page() {
 #[test]
 fn every_detail_says_what_happened_and_what_to_do() {
     for (error, _, name) in every_fault() {
+        let remedy = remedy(&error, Sees::Everything);
         let problem = Problem::of(error, Sees::Everything);
         let detail = problem.detail();
-        assert!(detail.contains(problem.kind().facts().remedy), "{name}: {detail}");
+        assert!(detail.contains(remedy) && !remedy.ends_with('.'), "{name}: {detail}");
         assert!(detail.starts_with(char::is_uppercase) && detail.ends_with('.'), "{name}: {detail}");
         assert!(!detail.contains(".."), "{name}: {detail}");
     }
@@ -179,8 +180,62 @@ fn a_missing_content_type_is_told_which_header_to_add() {
 }
 
 #[test]
+fn a_refused_name_is_told_which_setting_lets_it_in() {
+    let problem = Problem::from(Refusal::ForeignHost { host: "tools.example".into() });
+    assert!(problem.detail().contains("`hosts = [\"name\"]` in spawnling.toml"), "{}", problem.detail());
+}
+
+#[test]
 fn an_unknown_server_is_told_which_ones_there_are() {
     let known = vec!["time".into(), "browser".into()];
     let problem = Problem::from(Refusal::UnknownServer { name: "tiem".into(), known });
     assert!(problem.detail().contains("time, browser"), "{}", problem.detail());
+}
+
+#[test]
+fn what_to_do_when_time_ran_out_depends_on_the_phase() {
+    for (phase, advice, not) in [
+        (Phase::Queue, "`limits.concurrent`", "`open_deadline`"),
+        (Phase::Open, "`open_deadline`", "`limits.concurrent`"),
+        (Phase::Call, "`Spawnling-Timeout`", "`open_deadline`"),
+    ] {
+        let error =
+            CallError::DeadlineExceeded { phase, after: Duration::from_secs(5), words: words().into() };
+        let problem = Problem::of(error, Sees::Everything);
+        assert!(problem.detail().contains(advice), "{}", problem.detail());
+        assert!(!problem.detail().contains(not), "{}", problem.detail());
+    }
+}
+
+#[test]
+fn nobody_is_sent_to_what_is_not_there() {
+    for (error, _, name) in every_fault() {
+        let object = object(error, Sees::Little);
+        for member in ["stderr_tail", "noise"] {
+            assert!(!object["detail"].as_str().unwrap().contains(member), "{name}: {object}");
+        }
+    }
+    for (tail, noise) in
+        [("", vec![]), ("why", vec![]), ("", vec!["Hi".to_owned()]), ("why", vec!["Hi".to_owned()])]
+    {
+        let words = || Box::new(LastWords { exit: None, stderr_tail: tail.to_owned(), noise: noise.clone() });
+        let (phase, what) = (Phase::Call, "x".to_owned());
+        for error in [
+            CallError::OpenFailed { source: cause(), words: words() },
+            CallError::ServerCrashed { phase, words: words() },
+            CallError::ProtocolViolation { phase, what, words: words() },
+        ] {
+            let object = object(error, Sees::Everything);
+            let detail = object["detail"].as_str().unwrap();
+            let named = |member: &str| detail.contains(&format!("`{member}`"));
+            assert!(!named("stderr_tail") || object["stderr_tail"].is_string(), "{object}");
+            assert!(!named("noise") || object["noise"].is_array(), "{object}");
+            assert_eq!(
+                named("stderr_tail") || named("noise"),
+                !tail.is_empty() || !noise.is_empty(),
+                "{object}"
+            );
+            assert_eq!(detail.contains("by hand"), tail.is_empty() && noise.is_empty(), "{object}");
+        }
+    }
 }
