@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Sources, Surroundings};
+use crate::config::{Exposure, Sources, Surroundings};
 
 mod run;
 mod words;
@@ -115,7 +115,7 @@ impl Serve {
     pub(crate) fn sources(&self, surroundings: Surroundings) -> Sources {
         Sources {
             listen: self.listen.clone(),
-            insecure: self.insecure,
+            exposure: if self.insecure { Exposure::Accepted } else { Exposure::Refused },
             drain: self.drain.clone(),
             ..self.setup.sources(surroundings)
         }
@@ -256,7 +256,7 @@ mod tests {
         let sources = serve.sources(surroundings());
         assert_eq!(sources.config, Some("a.toml".into()));
         assert_eq!(sources.listen, ["127.0.0.1:1", "[::1]:2"]);
-        assert!(sources.insecure);
+        assert_eq!(sources.exposure, Exposure::Accepted);
         assert_eq!(sources.drain.as_deref(), Some("5s"));
         assert_eq!(sources.command, ["uvx", "--from", "x", "y"]);
     }

@@ -198,8 +198,8 @@ pub(crate) struct Sources {
     pub(crate) config: Option<PathBuf>,
     /// `--listen`, each time that it was given
     pub(crate) listen: Vec<String>,
-    /// `--insecure`: addresses that others can reach are accepted, though nobody asks them for a token.
-    pub(crate) insecure: bool,
+    /// What becomes of addresses that others can reach, though nobody asks them for a token.
+    pub(crate) exposure: Exposure,
     /// `--drain`
     pub(crate) drain: Option<String>,
     /// What stands behind `--`: a server's command; empty: nothing does.
@@ -214,12 +214,23 @@ impl Sources {
         Self {
             config: None,
             listen: Vec::new(),
-            insecure: false,
+            exposure: Exposure::Moot,
             drain: None,
             command: Vec::new(),
             surroundings,
         }
     }
+}
+
+/// What becomes of addresses to listen on that other machines can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// Nobody is going to listen: they are read, not judged.
+    Moot,
+    /// They are refused.
+    Refused,
+    /// `--insecure`: they are accepted, with a notice.
+    Accepted,
 }
 
 /// Where the gateway was started.

@@ -9,7 +9,7 @@ use super::browser::{self, Availability, Browser};
 use super::complaint::{Complaints, Ledger, Place, nearest};
 use super::file::{self, Written, WrittenBrowser};
 use super::server::Around;
-use super::{Config, LISTEN, Server, Sources, plain_spec, value};
+use super::{Config, Exposure, LISTEN, Server, Sources, plain_spec, value};
 
 /// The file that is read without being named.
 const USUAL_FILE: &str = "spawnling.toml";
@@ -206,10 +206,12 @@ fn listen(written: Option<Vec<(Place, SocketAddr)>>, sources: &Sources, ledger: 
     for (place, address) in chosen.iter().filter(|(_, address)| !address.ip().is_loopback()) {
         let what = format!("{address} can be reached from other machines, and nobody is asked for a token");
         let key = if matches!(place, Place::At(_)) { "listen" } else { "" };
-        if sources.insecure {
-            ledger.notice(*place, key, what);
-        } else {
-            ledger.complain(*place, key, format!("{what}: give --insecure if that is what you want"));
+        match sources.exposure {
+            Exposure::Moot => {}
+            Exposure::Accepted => ledger.notice(*place, key, what),
+            Exposure::Refused => {
+                ledger.complain(*place, key, format!("{what}: give --insecure if that is what you want"));
+            }
         }
     }
     chosen.into_iter().map(|(_, address)| address).collect()

@@ -13,11 +13,12 @@ const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/confi
 
 fn sources_in(dir: &Path, variables: &[(&str, &str)]) -> Sources {
     let variables = [("PATH", "/bin"), ("HOME", "/home/u")].iter().chain(variables);
-    Sources::plain(Surroundings {
+    let plain = Sources::plain(Surroundings {
         environment: variables.map(|(name, value)| (name.into(), value.into())).collect(),
         dir: dir.to_owned(),
         program: "/opt/spawnling".into(),
-    })
+    });
+    Sources { exposure: Exposure::Refused, ..plain }
 }
 
 /// Sources in a directory without any file.
@@ -256,12 +257,19 @@ fn flags_and_variables_are_checked_too() {
 #[test]
 fn only_the_insecure_listen_where_others_reach_them() {
     let listen = vec!["0.0.0.0:1".to_owned(), "127.0.0.9:1".to_owned()];
-    let config = load(&Sources { listen, insecure: true, ..sources(&[]) }).expect("insecure");
+    let config = load(&Sources { listen, exposure: Exposure::Accepted, ..sources(&[]) }).expect("insecure");
     assert_eq!(config.listen.len(), 2);
     assert!(matches!(config.notices.as_slice(), [one] if one.contains("0.0.0.0:1 can be reached")));
     let complaints =
         file("a.toml", "listen = [\"[::]:1\"]\n[servers.a]\ncommand = \"x\"").expect_err("insecure");
     assert!(complaints.to_string().starts_with("a.toml:1:11: listen: [::]:1 can be reached"));
+}
+
+#[test]
+fn addresses_are_not_judged_where_nobody_listens() {
+    let variables = [("SPAWNLING_LISTEN", "0.0.0.0:1")];
+    let config = load(&Sources { exposure: Exposure::Moot, ..sources(&variables) }).expect("nobody listens");
+    assert!(config.notices.is_empty());
 }
 
 #[test]

@@ -283,6 +283,19 @@ fn a_wrong_configuration_is_status_2_with_every_mistake_in_its_place() {
 }
 
 #[test]
+fn a_file_that_listens_publicly_serves_the_commands_that_do_not_listen() {
+    let place = Place::new();
+    let config = format!("listen = [\"0.0.0.0:0\"]\n[servers.a]\ncommand = {PROGRAM:?}\nargs = [\"demo\"]\n");
+    place.write("spawnling.toml", &config);
+    place.run(&["call", "a", "echo", "message=hello"]).printed("hello\n");
+    for args in [&["check"][..], &["tools", "a"]] {
+        let done = place.run(args);
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    }
+    place.run(&["serve"]).failed(2, "toml:1:11: listen: 0.0.0.0:0 can be reached from other machines");
+}
+
+#[test]
 fn a_file_of_other_clients_will_do_and_what_is_passed_over_is_said() {
     let place = Place::new();
     let config = format!(
