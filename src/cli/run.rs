@@ -29,13 +29,6 @@ impl Failure {
         Self { code: FAILED, text: chain(error) }
     }
 
-    fn once(error: &OnceError) -> Self {
-        match error {
-            OnceError::UnknownServer { .. } => Self::unusable(chain(error)),
-            error => Self::failed(error),
-        }
-    }
-
     fn unusable(text: impl Into<String>) -> Self {
         Self { code: UNUSABLE, text: text.into() }
     }
@@ -82,17 +75,27 @@ fn run_call(call: Call) -> Result<(), Failure> {
     let timeout = timeout.map_err(|why| Failure::unusable(format!("--timeout: {why}")))?;
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
     let one = once::OneCall { server, tool, arguments, timeout, receipt };
-    once::call(&config, &one).map_err(|error| Failure::once(&error))
+    told(once::call(&config, &one))
 }
 
 fn run_tools(tools: &Tools) -> Result<(), Failure> {
     let config = quiet(&tools.setup.sources(surroundings()?))?;
-    once::tools(&config, &tools.server, tools.json).map_err(|error| Failure::once(&error))
+    told(once::tools(&config, &tools.server, tools.json))
 }
 
 fn run_check(check: &Check) -> Result<(), Failure> {
     let config = quiet(&check.setup.sources(surroundings()?))?;
-    once::check(&config).map_err(|error| Failure::failed(&error))
+    told(once::check(&config))
+}
+
+/// What becomes of a command that asks once.
+fn told(done: Result<(), OnceError>) -> Result<(), Failure> {
+    match done {
+        // Whoever closed our stdout has read enough.
+        Err(OnceError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error @ OnceError::UnknownServer { .. }) => Err(Failure::unusable(chain(&error))),
+        done => done.map_err(|error| Failure::failed(&error)),
+    }
 }
 
 /// The configuration of a command whose output is for a person: only what went wrong is logged.

@@ -245,6 +245,20 @@ fn tools_are_listed_for_people_and_for_programs() {
 }
 
 #[test]
+fn a_reader_who_has_read_enough_is_no_error() {
+    let place = Place::new();
+    for args in
+        [&["tools", "demo"][..], &["tools", "demo", "--json"], &["check"], &["call", "demo", "counter"]]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let child = place.command(args).stdout(writer).spawn().expect("it can be started");
+        let done = place.end(child);
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{args:?}: {done:?}");
+    }
+}
+
+#[test]
 fn check_starts_every_server_and_counts_those_that_do_not() {
     let place = Place::new();
     let done = place.run(&["check"]);
