@@ -52,6 +52,24 @@ pub(crate) enum Command {
     Demo(crate::demo::Args),
 }
 
+impl Command {
+    /// Whether a `--` has no command behind it, as where a shell's `-- $SERVER` has come to nothing. `words` are all that
+    /// was said: clap tells such a `--` from none at all no more than it tells of an empty word.
+    pub(crate) fn lacks_command(&self, words: &[OsString]) -> bool {
+        let command = match self {
+            Self::Serve(serve) => &serve.setup.command,
+            Self::Call(call) => &call.setup.command,
+            Self::Tools(tools) => &tools.setup.command,
+            Self::Check(check) => &check.setup.command,
+            Self::Demo(_) => return false,
+        };
+        match command.first() {
+            Some(program) => program.is_empty(),
+            None => words.last().is_some_and(|word| word == "--"),
+        }
+    }
+}
+
 /// What the commands that need servers have in common.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Setup {
@@ -274,6 +292,21 @@ mod tests {
         let Ok(Command::Call(call)) = parse("spawnling call time now -") else { panic!("not taken") };
         assert_eq!(call.words, ["-"]);
         assert!(call.setup.command.is_empty());
+    }
+
+    #[test]
+    fn a_command_that_came_to_nothing_is_missed() {
+        let lacks = |words: &[&str]| {
+            let command = Cli::try_parse_from(words).expect("taken").command;
+            command.lacks_command(&words.iter().map(OsString::from).collect::<Vec<_>>())
+        };
+        for words in [&["serve", "--"][..], &["check", "--", ""], &["tools", "demo", "--"]] {
+            assert!(lacks(&[&["spawnling"], words].concat()), "{words:?}");
+        }
+        for words in [&["serve"][..], &["serve", "--", "x", "--"], &["call", "a", "b", "--", "x"], &["demo"]]
+        {
+            assert!(!lacks(&[&["spawnling"], words].concat()), "{words:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! 0: done. 1: it was tried and failed. 2: it could not be tried: wrong words, or a wrong configuration.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
@@ -36,7 +37,9 @@ impl Failure {
 
 /// The whole program.
 pub fn run() -> ExitCode {
-    let done = match Cli::parse().command {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let done = match Cli::parse_from(&words).command {
+        command if command.lacks_command(&words) => Err(Failure::unusable("a command must follow `--`")),
         Command::Serve(serve) => run_serve(&serve),
         Command::Call(call) => run_call(call),
         Command::Tools(tools) => run_tools(&tools),

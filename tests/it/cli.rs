@@ -144,6 +144,9 @@ fn wrong_words_are_status_2() {
         .run(&["call", "demo", "echo", "hello"])
         .failed(2, "\"hello\" is neither key=value nor a JSON object");
     place.run(&["call", "demo", "echo", "a=1", "a=2"]).failed(2, "\"a\" is given twice");
+    for args in [&["serve", "--"][..], &["check", "--", ""], &["tools", "demo", "--"]] {
+        place.run(args).failed(2, "a command must follow `--`\n");
+    }
     place.run(&["call", "demo", "echo", "{}", "a=2"]).failed(2, "stands for all arguments");
     place.run(&["call", "demo", "echo", "{\"a\":"]).failed(2, "not one JSON object");
     place.run(&["call", "demo", "echo", "--timeout", "5"]).failed(2, "\"5\" is no duration: write 1500ms");
