@@ -14,7 +14,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -184,11 +184,26 @@ impl Config {
     /// environment is touched.
     pub(crate) fn announce_origins(&mut self, origins: &[String]) {
         let embedded = &self.embedded;
+        let mut origins = origins.to_vec();
+        for localhost in origins.clone().iter().filter_map(|origin| localhost(origin)) {
+            if !origins.contains(&localhost) {
+                origins.push(localhost);
+            }
+        }
         for server in self.servers.iter_mut().filter(|server| embedded.contains(&server.name)) {
             server.spec.env.retain(|(name, _)| name != ORIGIN_VARIABLE);
             server.spec.env.push((ORIGIN_VARIABLE.into(), origins.join(",").into()));
         }
     }
+}
+
+/// The same origin by the name that people type, where that name leads to it.
+fn localhost(origin: &str) -> Option<String> {
+    let address: SocketAddr = origin.strip_prefix("http://")?.parse().ok()?;
+    let ip = address.ip();
+    // Of the loopback's many addresses the name stands for these two only.
+    let named = ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
+    named.then(|| format!("http://localhost:{}", address.port()))
 }
 
 /// Everything that has a say in the configuration, apart from the file itself.

@@ -283,12 +283,33 @@ fn without_any_configuration_the_program_serves_itself() {
             (server.spec.program.to_str(), server.spec.args.as_slice()),
             (Some("/opt/spawnling"), &["demo".into()][..])
         );
-        let expected = ["HOME=/home/u", "PATH=/bin", "SPAWNLING_ORIGIN=http://127.0.0.1:3,http://[::1]:4"];
-        assert_eq!(env(server), expected);
+        let origins =
+            "SPAWNLING_ORIGIN=http://127.0.0.1:3,http://[::1]:4,http://localhost:3,http://localhost:4";
+        assert_eq!(env(server), ["HOME=/home/u", "PATH=/bin", origins]);
     }
     let browser = config.browser.expect("the original API is on");
     assert_eq!((browser.server.as_str(), browser.tool.as_str()), ("browser", "run_browser_agent"));
     assert_eq!(browser.available, Availability::Embedded);
+}
+
+#[test]
+fn localhost_is_this_gateway_where_that_name_leads_to_it() {
+    let cases = [
+        ("http://127.0.0.1:1", Some("http://localhost:1")),
+        ("http://[::1]:2", Some("http://localhost:2")),
+        ("http://0.0.0.0:3", Some("http://localhost:3")),
+        ("http://[::]:4", Some("http://localhost:4")),
+        ("http://127.0.0.9:5", None),
+        ("http://10.0.0.1:6", None),
+        ("http://localhost:7", None),
+    ];
+    for (origin, expected) in cases {
+        assert_eq!(localhost(origin).as_deref(), expected, "{origin}");
+    }
+    let mut config = load(&sources(&[])).expect("embedded");
+    config.announce_origins(&["http://0.0.0.0:1".to_owned(), "http://127.0.0.1:1".to_owned()]);
+    let origins = "SPAWNLING_ORIGIN=http://0.0.0.0:1,http://127.0.0.1:1,http://localhost:1";
+    assert_eq!(env(&config.servers[0])[2], origins);
 }
 
 #[test]
