@@ -4,7 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::cli::command;
+use crate::support::peers::installed;
+use crate::support::{Gateway, demo};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,6 +33,22 @@ fn required_by_ci(given: Option<&str>) -> String {
     };
     let output = ci.output().expect("it can be started");
     String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn the_script_that_hangs_up_fails_where_calls_outlive_their_callers() {
+    if installed("curl").is_none() {
+        return;
+    }
+    let gateway =
+        Gateway::start(&(String::from("drain = \"100ms\"\n") + &demo(&[]) + "on_disconnect = \"finish\"\n"));
+    let mut script = command(root().join("scripts/curl/hang-up"), &gateway.tmp());
+    script.env("SPAWNLING_URL", format!("http://{}", gateway.address())).env_remove("SPAWNLING_TOKEN");
+    let output = script.output().expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("calls outlived their callers"), "{output:?}");
+    gateway.signal(Signal::TERM);
+    gateway.ended();
 }
 
 #[test]
