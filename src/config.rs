@@ -32,6 +32,7 @@ mod tree;
 mod value;
 
 pub(crate) use browser::Browser;
+pub(crate) use complaint::nearest;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;
 pub(crate) use value::duration_text;

@@ -76,6 +76,9 @@ fn run_call(call: Call) -> Result<(), Failure> {
     };
     let timeout = call.timeout.as_deref().map(config::duration_text).transpose();
     let timeout = timeout.map_err(|why| Failure::unusable(format!("--timeout: {why}")))?;
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(Failure::unusable("--timeout: must be longer than 0"));
+    }
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
     let one = once::OneCall { server, tool, arguments, timeout, receipt };
     told(once::call(&config, &one))

@@ -150,6 +150,7 @@ fn wrong_words_are_status_2() {
     place.run(&["call", "demo", "echo", "{}", "a=2"]).failed(2, "stands for all arguments");
     place.run(&["call", "demo", "echo", "{\"a\":"]).failed(2, "not one JSON object");
     place.run(&["call", "demo", "echo", "--timeout", "5"]).failed(2, "\"5\" is no duration: write 1500ms");
+    place.run(&["call", "demo", "echo", "--timeout", "0s"]).failed(2, "--timeout: must be longer than 0");
     place.run_with("[1]", &["call", "demo", "echo", "-"]).failed(2, "not one JSON object");
 }
 
@@ -181,7 +182,12 @@ fn a_receipt_goes_to_stderr() {
 #[test]
 fn a_call_that_fails_is_status_1_and_says_why() {
     let place = Place::new();
-    place.run(&["call", "demo", "nothing"]).failed(1, "there is no tool \"nothing\"");
+    let listed = "`spawnling tools demo` lists the tools that there are\n";
+    place.run(&["call", "demo", "nothing"]).failed(1, &format!("there is no tool \"nothing\"\n{listed}"));
+    place.run(&["call", "demo", "ecoh"]).failed(1, &format!("\"ecoh\"; did you mean \"echo\"?\n{listed}"));
+    place
+        .run(&["call", "demo", "echo", "message=3"])
+        .failed(1, "has to be said in JSON: '{\"message\":\"3\"}'\n");
     place.run(&["call", "demo", "fail", "message=no luck"]).failed(1, "reported an error:\nno luck\n");
     place.run(&["call", "demo", "add", "a=1"]).failed(1, "\"b\" is a required property");
     let late = ["call", "demo", "sleep", "seconds=30", "--timeout", "200ms"];
