@@ -56,7 +56,13 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     let embedded =
         if matches!(origin, Origin::Embedded) { add_embedded(&mut written, sources) } else { Vec::new() };
     let real = match origin {
-        Origin::Command => RealBrowser::NotAsked,
+        Origin::Command => {
+            if sources.surroundings.environment.get(browser::DIR_VARIABLE).is_some() {
+                let what = "does not count beside a command behind `--`, and the original API is off";
+                ledger.notice(Place::Named(browser::DIR_VARIABLE), "", what);
+            }
+            RealBrowser::NotAsked
+        }
         Origin::File(_) | Origin::Embedded => add_real_browser(&mut written, sources, &ledger),
     };
     // A file that could not be read has none either, and has said so.

@@ -233,6 +233,10 @@ fn a_command_is_one_server_and_no_file() {
     assert_eq!(config.servers[0].spec.program, Path::new("/nowhere/./server"));
     assert_eq!(config.servers[0].spec.args, command[1..]);
     assert_eq!(config.browser, None);
+    let dropped = "MCP_BROWSER_USE_DIR: does not count beside a command";
+    assert!(matches!(config.notices.as_slice(), [one] if one.starts_with(dropped)), "{:?}", config.notices);
+    let plain = load(&Sources { command: command.clone(), ..sources(&[]) }).expect("good");
+    assert!(plain.notices.is_empty());
 
     let both = Sources { command, config: Some("smallest.toml".into()), ..sources(&[]) };
     assert!(load(&both).expect_err("both").to_string().starts_with("--config: a command"));
