@@ -62,7 +62,7 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
         LogFormat::Human => Format::Human,
         LogFormat::Json => Format::Json,
     };
-    telemetry::init(format, "info");
+    log(format, "info")?;
     let config = load(&serve.sources(surroundings()?))?;
     serve::serve(config).map_err(|error| Failure::failed(&error))
 }
@@ -106,12 +106,16 @@ fn told(done: Result<(), OnceError>) -> Result<(), Failure> {
 
 /// The configuration of a command whose output is for a person: only what went wrong is logged.
 fn quiet(sources: &Sources) -> Result<Config, Failure> {
-    telemetry::init(Format::by_terminal(), "error");
+    log(Format::by_terminal(), "error")?;
     let config = load(sources)?;
     for notice in &config.notices {
         let _ = writeln!(io::stderr(), "spawnling: {notice}");
     }
     Ok(config)
+}
+
+fn log(format: Format, default: &str) -> Result<(), Failure> {
+    telemetry::init(format, default).map_err(|error| Failure::unusable(chain(&error)))
 }
 
 fn load(sources: &Sources) -> Result<Config, Failure> {

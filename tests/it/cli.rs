@@ -306,6 +306,15 @@ fn a_wrong_configuration_is_status_2_with_every_mistake_in_its_place() {
 }
 
 #[test]
+fn a_log_that_cannot_be_is_status_2() {
+    let place = Place::new();
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["check"]] {
+        let child = place.command(args).env("SPAWNLING_LOG", "spawnling=loud").spawn().expect("started");
+        place.end(child).failed(2, "SPAWNLING_LOG: \"spawnling=loud\" does not say what to log");
+    }
+}
+
+#[test]
 fn a_file_that_listens_publicly_serves_the_commands_that_do_not_listen() {
     let place = Place::new();
     let config = format!("listen = [\"0.0.0.0:0\"]\n[servers.a]\ncommand = {PROGRAM:?}\nargs = [\"demo\"]\n");
