@@ -124,7 +124,8 @@ Examples:
   spawnling serve --listen 127.0.0.1:0 -- npx -y @modelcontextprotocol/server-everything
 
 Once it is ready, one line per address is printed: spawnling listening on http://127.0.0.1:5001
-Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between), SPAWNLING_CACHE_DIR;
+Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between), SPAWNLING_HOSTS (names that Host and
+Origin may hold, with commas between), SPAWNLING_CACHE_DIR, SPAWNLING_LOG;
 MCP_BROWSER_USE_DIR puts mcp-server-browser-use of that directory behind /api/browser-agent.
 Flags come before variables, variables before the file.";
 

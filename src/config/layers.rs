@@ -14,6 +14,9 @@ use super::{Config, Exposure, LISTEN, Server, Sources, plain_spec, value};
 /// The file that is read without being named.
 const USUAL_FILE: &str = "spawnling.toml";
 
+/// By this variable a gateway without a file learns its names, too.
+const HOSTS_VARIABLE: &str = "SPAWNLING_HOSTS";
+
 /// What the servers come from.
 enum Origin {
     /// The words behind `--`.
@@ -75,7 +78,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         concurrent: written.concurrent.unwrap_or(64),
         drain: drain(written.drain, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),
-        hosts: written.hosts,
+        hosts: hosts(written.hosts, sources, &ledger),
         default_server: default_server(&written.servers),
         servers: written.servers,
         browser,
@@ -221,6 +224,16 @@ fn listen(written: Option<Vec<(Place, SocketAddr)>>, sources: &Sources, ledger: 
         }
     }
     chosen.into_iter().map(|(_, address)| address).collect()
+}
+
+fn hosts(written: Vec<String>, sources: &Sources, ledger: &Ledger) -> Vec<String> {
+    let Some(text) = sources.surroundings.environment.get(HOSTS_VARIABLE) else {
+        return written;
+    };
+    let parse = |text: &str| {
+        value::host_text(text).map_err(|what| ledger.complain(Place::Named(HOSTS_VARIABLE), "", what)).ok()
+    };
+    text.to_string_lossy().split(',').filter_map(|text| parse(text.trim())).collect()
 }
 
 fn drain(written: Option<Duration>, sources: &Sources, ledger: &Ledger) -> Duration {

@@ -204,6 +204,13 @@ fn flags_come_before_variables_and_variables_before_the_file() {
     assert_eq!(listen(&variable, &[]), ["127.0.0.1:1", "[::1]:2"]);
     assert_eq!(listen(&variable, &["localhost:3"]), ["127.0.0.1:3"]);
 
+    let hosts = |variables: &[(&str, &str)]| {
+        let sources = sources_in(Path::new(SAMPLES), variables);
+        load(&Sources { config: Some("full.toml".into()), ..sources }).expect("good").hosts
+    };
+    assert_eq!(hosts(&[("SPAWNLING_HOSTS", "")]), ["gateway.internal", "tools.example"]);
+    assert_eq!(hosts(&[("SPAWNLING_HOSTS", "A.example, 10.0.0.1")]), ["a.example", "10.0.0.1"]);
+
     let drain = Some("1s".to_owned());
     assert_eq!(load(&Sources { drain, ..sample("full.toml") }).expect("good").drain, secs(1));
 
@@ -247,6 +254,7 @@ fn flags_and_variables_are_checked_too() {
     let cases = [
         (&[][..], vec!["5001"], None, "--listen: \"5001\" is no address to listen on"),
         (&[("SPAWNLING_LISTEN", "a:1")], vec![], None, "SPAWNLING_LISTEN: \"a:1\" is no address"),
+        (&[("SPAWNLING_HOSTS", "a,http://b")], vec![], None, "SPAWNLING_HOSTS: \"http://b\" is no host name"),
         (&[], vec!["0.0.0.0:1"], None, "--listen: 0.0.0.0:1 can be reached from other machines"),
         (&[], vec![], Some("soon"), "--drain: \"soon\" is no duration"),
     ];

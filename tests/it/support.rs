@@ -312,6 +312,7 @@ fn command(dir: &Path, start: Start<'_>) -> Command {
         .current_dir(dir)
         .env_remove("MCP_BROWSER_USE_DIR")
         .env_remove("SPAWNLING_CONFIG")
+        .env_remove("SPAWNLING_HOSTS")
         .env_remove("SPAWNLING_LISTEN")
         .env_remove("SPAWNLING_LOG")
         .env("TMPDIR", dir.join("tmp"))
