@@ -54,7 +54,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// Whether a `--` has no command behind it, as where a shell's `-- $SERVER` has come to nothing. `words` are all that
-    /// was said: clap tells such a `--` from none at all no more than it tells of an empty word.
+    /// was said: what clap makes of them does not tell such a `--` from none at all.
     pub(crate) fn lacks_command(&self, words: &[OsString]) -> bool {
         let command = match self {
             Self::Serve(serve) => &serve.setup.command,
@@ -181,6 +181,17 @@ pub(crate) struct Call {
     pub(crate) setup: Setup,
 }
 
+impl Call {
+    /// The command that lists the tools of the same server, for people to read.
+    pub(crate) fn list_command(&self) -> String {
+        let mut words = vec!["spawnling tools".to_owned(), self.server.clone()];
+        words.extend(self.setup.config.iter().map(|file| format!("--config {}", file.display())));
+        words.extend((!self.setup.command.is_empty()).then(|| "--".to_owned()));
+        words.extend(self.setup.command.iter().map(|word| word.to_string_lossy().into_owned()));
+        words.join(" ")
+    }
+}
+
 const CALL_HELP: &str = "\
 Examples:
   spawnling call time get_current_time timezone=Europe/Berlin
@@ -289,10 +300,16 @@ mod tests {
         assert_eq!(call.timeout.as_deref(), Some("2s"));
         assert!(call.receipt);
         assert_eq!(call.setup.sources(surroundings()).command, ["sh", "-c", "x=1"]);
+        assert_eq!(call.list_command(), "spawnling tools time -- sh -c x=1");
 
         let Ok(Command::Call(call)) = parse("spawnling call time now -") else { panic!("not taken") };
         assert_eq!(call.words, ["-"]);
         assert!(call.setup.command.is_empty());
+        assert_eq!(call.list_command(), "spawnling tools time");
+        let Ok(Command::Call(call)) = parse("spawnling call a b --config c.json") else {
+            panic!("not taken")
+        };
+        assert_eq!(call.list_command(), "spawnling tools a --config c.json");
     }
 
     #[test]

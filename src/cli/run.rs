@@ -79,8 +79,9 @@ fn run_call(call: Call) -> Result<(), Failure> {
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(Failure::unusable("--timeout: must be longer than 0"));
     }
+    let list = call.list_command();
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
-    let one = once::OneCall { server, tool, arguments, timeout, receipt };
+    let one = once::OneCall { server, tool, arguments, timeout, receipt, list };
     told(once::call(&config, &one))
 }
 

@@ -6,8 +6,8 @@ use crate::config::nearest;
 use crate::exchange::RawJson;
 use crate::exchange::fault::Violation;
 
-/// Where the tool's name is to be found, given the tools that there are.
-pub(super) fn other_tool(server: &str, said: &str, tools: &[RawJson]) -> String {
+/// Where the tool's name is to be found, given the tools that there are and the command that lists them.
+pub(super) fn other_tool(list: &str, said: &str, tools: &[RawJson]) -> String {
     #[derive(Deserialize)]
     struct Tool {
         name: String,
@@ -15,7 +15,7 @@ pub(super) fn other_tool(server: &str, said: &str, tools: &[RawJson]) -> String 
     let names: Vec<String> = tools.iter().filter_map(|tool| Some(tool.read::<Tool>().ok()?.name)).collect();
     let meant = nearest(said, names.iter().map(String::as_str));
     let meant = meant.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
-    format!("{meant}\n`spawnling tools {server}` lists the tools that there are")
+    format!("{meant}\n`{list}` lists the tools that there are")
 }
 
 /// How arguments are written that should have been strings and look like something else; empty: none is of that kind.
@@ -55,9 +55,12 @@ mod tests {
     fn a_tool_is_found_by_a_name_that_is_near_or_in_the_list() {
         let tools = [raw(r#"{"name":"echo"}"#), raw("3"), raw(r#"{"name":"add"}"#)];
         let list = "\n`spawnling tools demo` lists the tools that there are";
-        assert_eq!(other_tool("demo", "ecoh", &tools), format!("; did you mean \"echo\"?{list}"));
-        assert_eq!(other_tool("demo", "nope", &tools), list);
-        assert_eq!(other_tool("demo", "echo", &[]), list);
+        assert_eq!(
+            other_tool("spawnling tools demo", "ecoh", &tools),
+            format!("; did you mean \"echo\"?{list}")
+        );
+        assert_eq!(other_tool("spawnling tools demo", "nope", &tools), list);
+        assert_eq!(other_tool("spawnling tools demo", "echo", &[]), list);
     }
 
     #[test]

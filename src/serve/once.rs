@@ -44,6 +44,8 @@ pub(crate) struct OneCall {
     pub(crate) timeout: Option<Duration>,
     /// Whether what is known of the server's end is shown too, on stderr.
     pub(crate) receipt: bool,
+    /// The command that lists the tools of the same server, for whoever took a wrong one.
+    pub(crate) list: String,
 }
 
 /// Calls a tool and prints its result: its text if it has nothing else, the whole JSON otherwise.
@@ -87,7 +89,7 @@ async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> Stri
                 [Ok(Outcome::Listed(listed))] => listed.items.as_slice(),
                 _ => &[],
             };
-            hint::other_tool(&call.server, name, tools)
+            hint::other_tool(&call.list, name, tools)
         }
         CallError::InvalidArguments { violations, .. } => hint::as_strings(&call.arguments, violations),
         _ => String::new(),
