@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Sources, Surroundings};
+use crate::config::{Exposure, Sources, Surroundings};
 
 mod run;
 mod words;
@@ -50,6 +50,24 @@ pub(crate) enum Command {
     Check(Check),
     /// Be the built-in MCP server, on standard input and output
     Demo(crate::demo::Args),
+}
+
+impl Command {
+    /// Whether a `--` has no command behind it, as where a shell's `-- $SERVER` has come to nothing. `words` are all that
+    /// was said: what clap makes of them does not tell such a `--` from none at all.
+    pub(crate) fn lacks_command(&self, words: &[OsString]) -> bool {
+        let command = match self {
+            Self::Serve(serve) => &serve.setup.command,
+            Self::Call(call) => &call.setup.command,
+            Self::Tools(tools) => &tools.setup.command,
+            Self::Check(check) => &check.setup.command,
+            Self::Demo(_) => return false,
+        };
+        match command.first() {
+            Some(program) => program.is_empty(),
+            None => words.last().is_some_and(|word| word == "--"),
+        }
+    }
 }
 
 /// What the commands that need servers have in common.
@@ -106,7 +124,8 @@ Examples:
   spawnling serve --listen 127.0.0.1:0 -- npx -y @modelcontextprotocol/server-everything
 
 Once it is ready, one line per address is printed: spawnling listening on http://127.0.0.1:5001
-Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between), SPAWNLING_CACHE_DIR;
+Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between), SPAWNLING_HOSTS (names that Host and
+Origin may hold, with commas between), SPAWNLING_CACHE_DIR, SPAWNLING_LOG;
 MCP_BROWSER_USE_DIR puts mcp-server-browser-use of that directory behind /api/browser-agent.
 Flags come before variables, variables before the file.";
 
@@ -115,7 +134,7 @@ impl Serve {
     pub(crate) fn sources(&self, surroundings: Surroundings) -> Sources {
         Sources {
             listen: self.listen.clone(),
-            insecure: self.insecure,
+            exposure: if self.insecure { Exposure::Accepted } else { Exposure::Refused },
             drain: self.drain.clone(),
             ..self.setup.sources(surroundings)
         }
@@ -160,6 +179,17 @@ pub(crate) struct Call {
     /// Where servers come from.
     #[command(flatten)]
     pub(crate) setup: Setup,
+}
+
+impl Call {
+    /// The command that lists the tools of the same server, for people to read.
+    pub(crate) fn list_command(&self) -> String {
+        let mut words = vec!["spawnling tools".to_owned(), self.server.clone()];
+        words.extend(self.setup.config.iter().map(|file| format!("--config {}", file.display())));
+        words.extend((!self.setup.command.is_empty()).then(|| "--".to_owned()));
+        words.extend(self.setup.command.iter().map(|word| word.to_string_lossy().into_owned()));
+        words.join(" ")
+    }
 }
 
 const CALL_HELP: &str = "\
@@ -256,7 +286,7 @@ mod tests {
         let sources = serve.sources(surroundings());
         assert_eq!(sources.config, Some("a.toml".into()));
         assert_eq!(sources.listen, ["127.0.0.1:1", "[::1]:2"]);
-        assert!(sources.insecure);
+        assert_eq!(sources.exposure, Exposure::Accepted);
         assert_eq!(sources.drain.as_deref(), Some("5s"));
         assert_eq!(sources.command, ["uvx", "--from", "x", "y"]);
     }
@@ -270,10 +300,31 @@ mod tests {
         assert_eq!(call.timeout.as_deref(), Some("2s"));
         assert!(call.receipt);
         assert_eq!(call.setup.sources(surroundings()).command, ["sh", "-c", "x=1"]);
+        assert_eq!(call.list_command(), "spawnling tools time -- sh -c x=1");
 
         let Ok(Command::Call(call)) = parse("spawnling call time now -") else { panic!("not taken") };
         assert_eq!(call.words, ["-"]);
         assert!(call.setup.command.is_empty());
+        assert_eq!(call.list_command(), "spawnling tools time");
+        let Ok(Command::Call(call)) = parse("spawnling call a b --config c.json") else {
+            panic!("not taken")
+        };
+        assert_eq!(call.list_command(), "spawnling tools a --config c.json");
+    }
+
+    #[test]
+    fn a_command_that_came_to_nothing_is_missed() {
+        let lacks = |words: &[&str]| {
+            let command = Cli::try_parse_from(words).expect("taken").command;
+            command.lacks_command(&words.iter().map(OsString::from).collect::<Vec<_>>())
+        };
+        for words in [&["serve", "--"][..], &["check", "--", ""], &["tools", "demo", "--"]] {
+            assert!(lacks(&[&["spawnling"], words].concat()), "{words:?}");
+        }
+        for words in [&["serve"][..], &["serve", "--", "x", "--"], &["call", "a", "b", "--", "x"], &["demo"]]
+        {
+            assert!(!lacks(&[&["spawnling"], words].concat()), "{words:?}");
+        }
     }
 
     #[test]

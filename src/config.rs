@@ -14,7 +14,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ mod tree;
 mod value;
 
 pub(crate) use browser::Browser;
+pub(crate) use complaint::nearest;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;
 pub(crate) use value::duration_text;
@@ -184,11 +185,26 @@ impl Config {
     /// environment is touched.
     pub(crate) fn announce_origins(&mut self, origins: &[String]) {
         let embedded = &self.embedded;
+        let mut origins = origins.to_vec();
+        for localhost in origins.clone().iter().filter_map(|origin| localhost(origin)) {
+            if !origins.contains(&localhost) {
+                origins.push(localhost);
+            }
+        }
         for server in self.servers.iter_mut().filter(|server| embedded.contains(&server.name)) {
             server.spec.env.retain(|(name, _)| name != ORIGIN_VARIABLE);
             server.spec.env.push((ORIGIN_VARIABLE.into(), origins.join(",").into()));
         }
     }
+}
+
+/// The same origin by the name that people type, where that name leads to it.
+fn localhost(origin: &str) -> Option<String> {
+    let address: SocketAddr = origin.strip_prefix("http://")?.parse().ok()?;
+    let ip = address.ip();
+    // Of the loopback's many addresses the name stands for these two only.
+    let named = ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
+    named.then(|| format!("http://localhost:{}", address.port()))
 }
 
 /// Everything that has a say in the configuration, apart from the file itself.
@@ -198,8 +214,8 @@ pub(crate) struct Sources {
     pub(crate) config: Option<PathBuf>,
     /// `--listen`, each time that it was given
     pub(crate) listen: Vec<String>,
-    /// `--insecure`: addresses that others can reach are accepted, though nobody asks them for a token.
-    pub(crate) insecure: bool,
+    /// What becomes of addresses that others can reach, though nobody asks them for a token.
+    pub(crate) exposure: Exposure,
     /// `--drain`
     pub(crate) drain: Option<String>,
     /// What stands behind `--`: a server's command; empty: nothing does.
@@ -214,12 +230,23 @@ impl Sources {
         Self {
             config: None,
             listen: Vec::new(),
-            insecure: false,
+            exposure: Exposure::Moot,
             drain: None,
             command: Vec::new(),
             surroundings,
         }
     }
+}
+
+/// What becomes of addresses to listen on that other machines can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// Nobody is going to listen: they are read, not judged.
+    Moot,
+    /// They are refused.
+    Refused,
+    /// `--insecure`: they are accepted, with a notice.
+    Accepted,
 }
 
 /// Where the gateway was started.

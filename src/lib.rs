@@ -20,6 +20,7 @@
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
+//! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
 //! http/listen.rs         sockets, connections, graceful stop
 //! http/listen/shared.rs  one socket, served and watched for a hang-up at once

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
+mod hint;
 pub(crate) mod once;
 
 use crate::call::admission::{Admission, House, Limits};

@@ -1,5 +1,6 @@
 //! Logging, set up once. Logs go to stderr; stdout belongs to what was asked for.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
@@ -20,14 +21,54 @@ impl Format {
     }
 }
 
-/// Sets up logging for the whole process. `SPAWNLING_LOG` chooses what is logged, `spawnling=debug` for example; by
-/// default it is everything from `default` up.
-pub(crate) fn init(format: Format, default: &str) {
-    let filter = EnvFilter::try_from_env("SPAWNLING_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+/// The variable that chooses what is logged.
+const VARIABLE: &str = "SPAWNLING_LOG";
+
+/// Why nothing can be logged as it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{VARIABLE}: {said:?} does not say what to log: write info or spawnling=debug, for example")]
+pub(crate) struct LogError {
+    said: OsString,
+}
+
+/// Sets up logging for the whole process. `SPAWNLING_LOG` chooses what is logged, `spawnling=debug` for example; where
+/// that is not set, or empty, it is everything from `default` up.
+pub(crate) fn init(format: Format, default: &str) -> Result<(), LogError> {
+    let filter = filter(std::env::var_os(VARIABLE), default)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Only the first one counts, and there is only one.
     let _ = match format {
         Format::Human => lines.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
         Format::Json => lines.json().flatten_event(true).with_target(false).try_init(),
     };
+    Ok(())
+}
+
+fn filter(said: Option<OsString>, default: &str) -> Result<EnvFilter, LogError> {
+    match said.filter(|said| !said.is_empty()) {
+        None => Ok(EnvFilter::new(default)),
+        Some(said) => {
+            let filter = said.to_str().and_then(|said| EnvFilter::try_new(said).ok());
+            filter.ok_or(LogError { said })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_understood_is_refused() {
+        for said in ["info", "spawnling=debug", "warn,spawnling::call=trace"] {
+            let filter = filter(Some(said.into()), "error").expect(said).to_string();
+            assert_ne!(filter, "error");
+        }
+        for nothing in [None, Some(OsString::new())] {
+            assert_eq!(filter(nothing, "error").expect("the default").to_string(), "error");
+        }
+        for said in ["spawnling=loud", "info,=", "[debug"] {
+            assert!(filter(Some(said.into()), "error").is_err(), "{said}");
+        }
+    }
 }

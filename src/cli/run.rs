@@ -3,6 +3,7 @@
 //! 0: done. 1: it was tried and failed. 2: it could not be tried: wrong words, or a wrong configuration.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
@@ -29,13 +30,6 @@ impl Failure {
         Self { code: FAILED, text: chain(error) }
     }
 
-    fn once(error: &OnceError) -> Self {
-        match error {
-            OnceError::UnknownServer { .. } => Self::unusable(chain(error)),
-            error => Self::failed(error),
-        }
-    }
-
     fn unusable(text: impl Into<String>) -> Self {
         Self { code: UNUSABLE, text: text.into() }
     }
@@ -43,7 +37,9 @@ impl Failure {
 
 /// The whole program.
 pub fn run() -> ExitCode {
-    let done = match Cli::parse().command {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let done = match Cli::parse_from(&words).command {
+        command if command.lacks_command(&words) => Err(Failure::unusable("a command must follow `--`")),
         Command::Serve(serve) => run_serve(&serve),
         Command::Call(call) => run_call(call),
         Command::Tools(tools) => run_tools(&tools),
@@ -66,7 +62,7 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
         LogFormat::Human => Format::Human,
         LogFormat::Json => Format::Json,
     };
-    telemetry::init(format, "info");
+    log(format, "info")?;
     let config = load(&serve.sources(surroundings()?))?;
     serve::serve(config).map_err(|error| Failure::failed(&error))
 }
@@ -80,29 +76,47 @@ fn run_call(call: Call) -> Result<(), Failure> {
     };
     let timeout = call.timeout.as_deref().map(config::duration_text).transpose();
     let timeout = timeout.map_err(|why| Failure::unusable(format!("--timeout: {why}")))?;
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(Failure::unusable("--timeout: must be longer than 0"));
+    }
+    let list = call.list_command();
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
-    let one = once::OneCall { server, tool, arguments, timeout, receipt };
-    once::call(&config, &one).map_err(|error| Failure::once(&error))
+    let one = once::OneCall { server, tool, arguments, timeout, receipt, list };
+    told(once::call(&config, &one))
 }
 
 fn run_tools(tools: &Tools) -> Result<(), Failure> {
     let config = quiet(&tools.setup.sources(surroundings()?))?;
-    once::tools(&config, &tools.server, tools.json).map_err(|error| Failure::once(&error))
+    told(once::tools(&config, &tools.server, tools.json))
 }
 
 fn run_check(check: &Check) -> Result<(), Failure> {
     let config = quiet(&check.setup.sources(surroundings()?))?;
-    once::check(&config).map_err(|error| Failure::failed(&error))
+    told(once::check(&config))
+}
+
+/// What becomes of a command that asks once.
+fn told(done: Result<(), OnceError>) -> Result<(), Failure> {
+    match done {
+        // Whoever closed our stdout has read enough.
+        Err(OnceError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error @ OnceError::UnknownServer { .. }) => Err(Failure::unusable(chain(&error))),
+        done => done.map_err(|error| Failure::failed(&error)),
+    }
 }
 
 /// The configuration of a command whose output is for a person: only what went wrong is logged.
 fn quiet(sources: &Sources) -> Result<Config, Failure> {
-    telemetry::init(Format::by_terminal(), "error");
+    log(Format::by_terminal(), "error")?;
     let config = load(sources)?;
     for notice in &config.notices {
         let _ = writeln!(io::stderr(), "spawnling: {notice}");
     }
     Ok(config)
+}
+
+fn log(format: Format, default: &str) -> Result<(), Failure> {
+    telemetry::init(format, default).map_err(|error| Failure::unusable(chain(&error)))
 }
 
 fn load(sources: &Sources) -> Result<Config, Failure> {

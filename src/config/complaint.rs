@@ -118,7 +118,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The one of `known` that was probably meant by `said`.
-pub(super) fn nearest<'k>(said: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(said: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let said = said.to_ascii_lowercase().replace('-', "_");
     known
         .into_iter()

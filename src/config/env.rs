@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// What every server is given of our environment: who and where it is, the way to the network, and the caches
 /// without which `uvx` and `npx` would download everything again. Nothing in here is a secret by its nature.
-const ALLOWED: [&str; 17] = [
+const ALLOWED: [&str; 18] = [
     "PATH",
     "HOME",
     "USER",
@@ -18,6 +18,8 @@ const ALLOWED: [&str; 17] = [
     "LC_*",
     "TZ",
     "*_PROXY",
+    // curl, and much that followed it, reads `http_proxy` in lower case only.
+    "*_proxy",
     "SSL_CERT_*",
     "REQUESTS_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
@@ -131,6 +133,8 @@ mod tests {
             "USER",
             "UV_CACHE_DIR",
             "XDG_CACHE_HOME",
+            "https_proxy",
+            "no_proxy",
         ];
         let kept_back = [
             "AWS_SECRET_ACCESS_KEY",

@@ -9,10 +9,13 @@ use super::browser::{self, Availability, Browser};
 use super::complaint::{Complaints, Ledger, Place, nearest};
 use super::file::{self, Written, WrittenBrowser};
 use super::server::Around;
-use super::{Config, LISTEN, Server, Sources, plain_spec, value};
+use super::{Config, Exposure, LISTEN, Server, Sources, plain_spec, value};
 
 /// The file that is read without being named.
 const USUAL_FILE: &str = "spawnling.toml";
+
+/// By this variable a gateway without a file learns its names, too.
+const HOSTS_VARIABLE: &str = "SPAWNLING_HOSTS";
 
 /// What the servers come from.
 enum Origin {
@@ -56,7 +59,13 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     let embedded =
         if matches!(origin, Origin::Embedded) { add_embedded(&mut written, sources) } else { Vec::new() };
     let real = match origin {
-        Origin::Command => RealBrowser::NotAsked,
+        Origin::Command => {
+            if sources.surroundings.environment.get(browser::DIR_VARIABLE).is_some() {
+                let what = "does not count beside a command behind `--`, and the original API is off";
+                ledger.notice(Place::Named(browser::DIR_VARIABLE), "", what);
+            }
+            RealBrowser::NotAsked
+        }
         Origin::File(_) | Origin::Embedded => add_real_browser(&mut written, sources, &ledger),
     };
     // A file that could not be read has none either, and has said so.
@@ -69,7 +78,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         concurrent: written.concurrent.unwrap_or(64),
         drain: drain(written.drain, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),
-        hosts: written.hosts,
+        hosts: hosts(written.hosts, sources, &ledger),
         default_server: default_server(&written.servers),
         servers: written.servers,
         browser,
@@ -206,13 +215,25 @@ fn listen(written: Option<Vec<(Place, SocketAddr)>>, sources: &Sources, ledger: 
     for (place, address) in chosen.iter().filter(|(_, address)| !address.ip().is_loopback()) {
         let what = format!("{address} can be reached from other machines, and nobody is asked for a token");
         let key = if matches!(place, Place::At(_)) { "listen" } else { "" };
-        if sources.insecure {
-            ledger.notice(*place, key, what);
-        } else {
-            ledger.complain(*place, key, format!("{what}: give --insecure if that is what you want"));
+        match sources.exposure {
+            Exposure::Moot => {}
+            Exposure::Accepted => ledger.notice(*place, key, what),
+            Exposure::Refused => {
+                ledger.complain(*place, key, format!("{what}: give --insecure if that is what you want"));
+            }
         }
     }
     chosen.into_iter().map(|(_, address)| address).collect()
+}
+
+fn hosts(written: Vec<String>, sources: &Sources, ledger: &Ledger) -> Vec<String> {
+    let Some(text) = sources.surroundings.environment.get(HOSTS_VARIABLE) else {
+        return written;
+    };
+    let parse = |text: &str| {
+        value::host_text(text).map_err(|what| ledger.complain(Place::Named(HOSTS_VARIABLE), "", what)).ok()
+    };
+    text.to_string_lossy().split(',').filter_map(|text| parse(text.trim())).collect()
 }
 
 fn drain(written: Option<Duration>, sources: &Sources, ledger: &Ledger) -> Duration {

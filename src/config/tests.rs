@@ -13,11 +13,12 @@ const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/confi
 
 fn sources_in(dir: &Path, variables: &[(&str, &str)]) -> Sources {
     let variables = [("PATH", "/bin"), ("HOME", "/home/u")].iter().chain(variables);
-    Sources::plain(Surroundings {
+    let plain = Sources::plain(Surroundings {
         environment: variables.map(|(name, value)| (name.into(), value.into())).collect(),
         dir: dir.to_owned(),
         program: "/opt/spawnling".into(),
-    })
+    });
+    Sources { exposure: Exposure::Refused, ..plain }
 }
 
 /// Sources in a directory without any file.
@@ -203,6 +204,13 @@ fn flags_come_before_variables_and_variables_before_the_file() {
     assert_eq!(listen(&variable, &[]), ["127.0.0.1:1", "[::1]:2"]);
     assert_eq!(listen(&variable, &["localhost:3"]), ["127.0.0.1:3"]);
 
+    let hosts = |variables: &[(&str, &str)]| {
+        let sources = sources_in(Path::new(SAMPLES), variables);
+        load(&Sources { config: Some("full.toml".into()), ..sources }).expect("good").hosts
+    };
+    assert_eq!(hosts(&[("SPAWNLING_HOSTS", "")]), ["gateway.internal", "tools.example"]);
+    assert_eq!(hosts(&[("SPAWNLING_HOSTS", "A.example, 10.0.0.1")]), ["a.example", "10.0.0.1"]);
+
     let drain = Some("1s".to_owned());
     assert_eq!(load(&Sources { drain, ..sample("full.toml") }).expect("good").drain, secs(1));
 
@@ -232,6 +240,10 @@ fn a_command_is_one_server_and_no_file() {
     assert_eq!(config.servers[0].spec.program, Path::new("/nowhere/./server"));
     assert_eq!(config.servers[0].spec.args, command[1..]);
     assert_eq!(config.browser, None);
+    let dropped = "MCP_BROWSER_USE_DIR: does not count beside a command";
+    assert!(matches!(config.notices.as_slice(), [one] if one.starts_with(dropped)), "{:?}", config.notices);
+    let plain = load(&Sources { command: command.clone(), ..sources(&[]) }).expect("good");
+    assert!(plain.notices.is_empty());
 
     let both = Sources { command, config: Some("smallest.toml".into()), ..sources(&[]) };
     assert!(load(&both).expect_err("both").to_string().starts_with("--config: a command"));
@@ -242,6 +254,7 @@ fn flags_and_variables_are_checked_too() {
     let cases = [
         (&[][..], vec!["5001"], None, "--listen: \"5001\" is no address to listen on"),
         (&[("SPAWNLING_LISTEN", "a:1")], vec![], None, "SPAWNLING_LISTEN: \"a:1\" is no address"),
+        (&[("SPAWNLING_HOSTS", "a,http://b")], vec![], None, "SPAWNLING_HOSTS: \"http://b\" is no host name"),
         (&[], vec!["0.0.0.0:1"], None, "--listen: 0.0.0.0:1 can be reached from other machines"),
         (&[], vec![], Some("soon"), "--drain: \"soon\" is no duration"),
     ];
@@ -256,12 +269,19 @@ fn flags_and_variables_are_checked_too() {
 #[test]
 fn only_the_insecure_listen_where_others_reach_them() {
     let listen = vec!["0.0.0.0:1".to_owned(), "127.0.0.9:1".to_owned()];
-    let config = load(&Sources { listen, insecure: true, ..sources(&[]) }).expect("insecure");
+    let config = load(&Sources { listen, exposure: Exposure::Accepted, ..sources(&[]) }).expect("insecure");
     assert_eq!(config.listen.len(), 2);
     assert!(matches!(config.notices.as_slice(), [one] if one.contains("0.0.0.0:1 can be reached")));
     let complaints =
         file("a.toml", "listen = [\"[::]:1\"]\n[servers.a]\ncommand = \"x\"").expect_err("insecure");
     assert!(complaints.to_string().starts_with("a.toml:1:11: listen: [::]:1 can be reached"));
+}
+
+#[test]
+fn addresses_are_not_judged_where_nobody_listens() {
+    let variables = [("SPAWNLING_LISTEN", "0.0.0.0:1")];
+    let config = load(&Sources { exposure: Exposure::Moot, ..sources(&variables) }).expect("nobody listens");
+    assert!(config.notices.is_empty());
 }
 
 #[test]
@@ -275,12 +295,33 @@ fn without_any_configuration_the_program_serves_itself() {
             (server.spec.program.to_str(), server.spec.args.as_slice()),
             (Some("/opt/spawnling"), &["demo".into()][..])
         );
-        let expected = ["HOME=/home/u", "PATH=/bin", "SPAWNLING_ORIGIN=http://127.0.0.1:3,http://[::1]:4"];
-        assert_eq!(env(server), expected);
+        let origins =
+            "SPAWNLING_ORIGIN=http://127.0.0.1:3,http://[::1]:4,http://localhost:3,http://localhost:4";
+        assert_eq!(env(server), ["HOME=/home/u", "PATH=/bin", origins]);
     }
     let browser = config.browser.expect("the original API is on");
     assert_eq!((browser.server.as_str(), browser.tool.as_str()), ("browser", "run_browser_agent"));
     assert_eq!(browser.available, Availability::Embedded);
+}
+
+#[test]
+fn localhost_is_this_gateway_where_that_name_leads_to_it() {
+    let cases = [
+        ("http://127.0.0.1:1", Some("http://localhost:1")),
+        ("http://[::1]:2", Some("http://localhost:2")),
+        ("http://0.0.0.0:3", Some("http://localhost:3")),
+        ("http://[::]:4", Some("http://localhost:4")),
+        ("http://127.0.0.9:5", None),
+        ("http://10.0.0.1:6", None),
+        ("http://localhost:7", None),
+    ];
+    for (origin, expected) in cases {
+        assert_eq!(localhost(origin).as_deref(), expected, "{origin}");
+    }
+    let mut config = load(&sources(&[])).expect("embedded");
+    config.announce_origins(&["http://0.0.0.0:1".to_owned(), "http://127.0.0.1:1".to_owned()]);
+    let origins = "SPAWNLING_ORIGIN=http://0.0.0.0:1,http://127.0.0.1:1,http://localhost:1";
+    assert_eq!(env(&config.servers[0])[2], origins);
 }
 
 #[test]

@@ -177,7 +177,11 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
 
 /// A host name, as it is compared with `Host` and `Origin`: lower case, without scheme, port and path.
 pub(super) fn host(value: &Value) -> Parsed<String> {
-    let text = text(value)?;
+    host_text(&text(value)?)
+}
+
+/// The same, of a text.
+pub(super) fn host_text(text: &str) -> Parsed<String> {
     let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let good = match literal {
         Some(literal) => literal.parse::<std::net::Ipv6Addr>().is_ok(),

@@ -182,8 +182,8 @@ pub(super) fn run(task: &Task, reach: &Reach, tell: &mut dyn FnMut(&str)) -> Val
             Ok((address, status, page)) => return shown(&address, status, &page),
             Err(Failure::Refused(why)) => {
                 return sorry(&format!(
-                    "Refused: {why}. Only public addresses are fetched; allow this one's origin with --allow-origin, or \
-                     all with --allow-private, if it is yours."
+                    "Refused: {why}. Only public addresses are fetched. If it is yours, allow its origin: configure \
+                     this server with `args = [\"demo\", \"--allow-origin\", \"http://...\"]`."
                 ));
             }
             Err(Failure::Unreachable(why)) => failures.push(format!("{url}: {why}")),
@@ -344,7 +344,10 @@ mod tests {
         for (task, expected) in [
             ("say hello", "names no web page"),
             ("read file:///etc/passwd", "file://"),
-            ("http://127.1/", "Refused"),
+            (
+                "http://127.1/",
+                "configure this server with `args = [\"demo\", \"--allow-origin\", \"http://...\"]`",
+            ),
         ] {
             let task = Task { task: task.to_owned(), add_infos: None };
             let result = run(&task, &Reach::default(), &mut |_| {});

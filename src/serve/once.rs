@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Rooms, ServeError, Signals, runtime};
+use super::{Rooms, ServeError, Signals, hint, runtime};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
@@ -44,6 +44,8 @@ pub(crate) struct OneCall {
     pub(crate) timeout: Option<Duration>,
     /// Whether what is known of the server's end is shown too, on stderr.
     pub(crate) receipt: bool,
+    /// The command that lists the tools of the same server, for whoever took a wrong one.
+    pub(crate) list: String,
 }
 
 /// Calls a tool and prints its result: its text if it has nothing else, the whole JSON otherwise.
@@ -69,10 +71,29 @@ pub(crate) fn call(config: &Config, call: &OneCall) -> Result<(), OnceError> {
             (None, Some(Ok(Outcome::Result(result)))) => {
                 Ok(writeln!(io::stdout(), "{}", show_result(&result))?)
             }
-            (Some(error), _) | (None, Some(Err(error))) => Err(OnceError::Failed(explain(&error))),
+            (Some(error), _) | (None, Some(Err(error))) => {
+                Err(OnceError::Failed(explain(&error) + &next_step(catalog, call, &error).await))
+            }
             (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
         }
     })
+}
+
+/// What whoever made this call could do next; empty: that depends.
+async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> String {
+    match error {
+        CallError::UnknownTool { name } => {
+            // Known by now, as a rule: without the list nobody would have known that the tool is not in it.
+            let listed = catalog.list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline())).await;
+            let tools = match listed.steps.as_slice() {
+                [Ok(Outcome::Listed(listed))] => listed.items.as_slice(),
+                _ => &[],
+            };
+            hint::other_tool(&call.list, name, tools)
+        }
+        CallError::InvalidArguments { violations, .. } => hint::as_strings(&call.arguments, violations),
+        _ => String::new(),
+    }
 }
 
 /// Lists the tools of a server: a line each, or the list as the server gave it.

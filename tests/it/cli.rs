@@ -19,7 +19,9 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
 pub(crate) fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir).env("TMPDIR", dir).env("SPAWNLING_CACHE_DIR", dir.join("cache"));
-    for variable in ["SPAWNLING_CONFIG", "SPAWNLING_LISTEN", "SPAWNLING_LOG", "MCP_BROWSER_USE_DIR"] {
+    for variable in
+        ["SPAWNLING_CONFIG", "SPAWNLING_HOSTS", "SPAWNLING_LISTEN", "SPAWNLING_LOG", "MCP_BROWSER_USE_DIR"]
+    {
         command.env_remove(variable);
     }
     command
@@ -144,9 +146,13 @@ fn wrong_words_are_status_2() {
         .run(&["call", "demo", "echo", "hello"])
         .failed(2, "\"hello\" is neither key=value nor a JSON object");
     place.run(&["call", "demo", "echo", "a=1", "a=2"]).failed(2, "\"a\" is given twice");
+    for args in [&["serve", "--"][..], &["check", "--", ""], &["tools", "demo", "--"]] {
+        place.run(args).failed(2, "a command must follow `--`\n");
+    }
     place.run(&["call", "demo", "echo", "{}", "a=2"]).failed(2, "stands for all arguments");
     place.run(&["call", "demo", "echo", "{\"a\":"]).failed(2, "not one JSON object");
     place.run(&["call", "demo", "echo", "--timeout", "5"]).failed(2, "\"5\" is no duration: write 1500ms");
+    place.run(&["call", "demo", "echo", "--timeout", "0s"]).failed(2, "--timeout: must be longer than 0");
     place.run_with("[1]", &["call", "demo", "echo", "-"]).failed(2, "not one JSON object");
 }
 
@@ -178,7 +184,12 @@ fn a_receipt_goes_to_stderr() {
 #[test]
 fn a_call_that_fails_is_status_1_and_says_why() {
     let place = Place::new();
-    place.run(&["call", "demo", "nothing"]).failed(1, "there is no tool \"nothing\"");
+    let listed = "`spawnling tools demo` lists the tools that there are\n";
+    place.run(&["call", "demo", "nothing"]).failed(1, &format!("there is no tool \"nothing\"\n{listed}"));
+    place.run(&["call", "demo", "ecoh"]).failed(1, &format!("\"ecoh\"; did you mean \"echo\"?\n{listed}"));
+    place
+        .run(&["call", "demo", "echo", "message=3"])
+        .failed(1, "has to be said in JSON: '{\"message\":\"3\"}'\n");
     place.run(&["call", "demo", "fail", "message=no luck"]).failed(1, "reported an error:\nno luck\n");
     place.run(&["call", "demo", "add", "a=1"]).failed(1, "\"b\" is a required property");
     let late = ["call", "demo", "sleep", "seconds=30", "--timeout", "200ms"];
@@ -245,6 +256,20 @@ fn tools_are_listed_for_people_and_for_programs() {
 }
 
 #[test]
+fn a_reader_who_has_read_enough_is_no_error() {
+    let place = Place::new();
+    for args in
+        [&["tools", "demo"][..], &["tools", "demo", "--json"], &["check"], &["call", "demo", "counter"]]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let child = place.command(args).stdout(writer).spawn().expect("it can be started");
+        let done = place.end(child);
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{args:?}: {done:?}");
+    }
+}
+
+#[test]
 fn check_starts_every_server_and_counts_those_that_do_not() {
     let place = Place::new();
     let done = place.run(&["check"]);
@@ -280,6 +305,28 @@ fn a_wrong_configuration_is_status_2_with_every_mistake_in_its_place() {
         .failed(2, "--config: a command behind `--`");
     place.run(&["serve", "--listen", "5001"]).failed(2, "--listen: \"5001\" is no address");
     place.run(&["serve", "--listen", "0.0.0.0:0"]).failed(2, "--insecure");
+}
+
+#[test]
+fn a_log_that_cannot_be_is_status_2() {
+    let place = Place::new();
+    for args in [&["serve", "--listen", "127.0.0.1:0"][..], &["check"]] {
+        let child = place.command(args).env("SPAWNLING_LOG", "spawnling=loud").spawn().expect("started");
+        place.end(child).failed(2, "SPAWNLING_LOG: \"spawnling=loud\" does not say what to log");
+    }
+}
+
+#[test]
+fn a_file_that_listens_publicly_serves_the_commands_that_do_not_listen() {
+    let place = Place::new();
+    let config = format!("listen = [\"0.0.0.0:0\"]\n[servers.a]\ncommand = {PROGRAM:?}\nargs = [\"demo\"]\n");
+    place.write("spawnling.toml", &config);
+    place.run(&["call", "a", "echo", "message=hello"]).printed("hello\n");
+    for args in [&["check"][..], &["tools", "a"]] {
+        let done = place.run(args);
+        assert_eq!((done.code, done.err.as_str()), (Some(0), ""), "{done:?}");
+    }
+    place.run(&["serve"]).failed(2, "toml:1:11: listen: 0.0.0.0:0 can be reached from other machines");
 }
 
 #[test]

@@ -13,15 +13,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use crate::cli::PROGRAM;
 
-use crate::cli::{PROGRAM, command};
+mod reader;
 
-/// The address in the documentation.
-const SHOWN: &str = "127.0.0.1:5001";
+use reader::{Reader, Typed, agrees, blocks, terminate, typed};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -45,207 +43,6 @@ fn pages() -> Vec<String> {
     pages
 }
 
-/// A fenced block: its language and its lines.
-struct Block {
-    language: String,
-    line: usize,
-    text: String,
-}
-
-fn blocks(text: &str) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut open = false;
-    for (number, line) in text.lines().enumerate() {
-        if let Some(language) = line.trim_start().strip_prefix("```") {
-            open = !open;
-            if open {
-                let (language, line) = (language.trim().to_owned(), number + 2);
-                blocks.push(Block { language, line, text: String::new() });
-            }
-        } else if open && let Some(block) = blocks.last_mut() {
-            block.text.push_str(line);
-            block.text.push('\n');
-        }
-    }
-    assert!(!open, "a block is not closed");
-    blocks
-}
-
-/// What a page has its reader type, and what comes of it.
-struct Typed {
-    line: usize,
-    command: String,
-    expected: String,
-}
-
-fn typed(block: &Block) -> Vec<Typed> {
-    let mut all: Vec<Typed> = Vec::new();
-    for (offset, line) in block.text.lines().enumerate() {
-        match (line.strip_prefix("$ "), all.last_mut()) {
-            (Some(command), _) => {
-                let (line, command) = (block.line + offset, command.to_owned());
-                all.push(Typed { line, command, expected: String::new() });
-            }
-            (None, Some(last)) => {
-                last.expected.push_str(line);
-                last.expected.push('\n');
-            }
-            (None, None) => panic!("line {}: a block of sh begins with `$ `", block.line),
-        }
-    }
-    all
-}
-
-// ------------------------------------------------------------------------------------------------ running
-
-/// Where a page's commands are run.
-struct Reader {
-    dir: TempDir,
-    gateway: Option<(Child, String)>,
-}
-
-impl Reader {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        fs::write(dir.path().join(".curlrc"), "silent\nshow-error\nnoproxy = \"*\"\nmax-time = 60\n")
-            .expect("written");
-        Self { dir, gateway: None }
-    }
-
-    /// A command with the surroundings that a reader has: our program and the test peers in the `PATH`.
-    fn command(&self, program: &str) -> Command {
-        let mut command = command(program, self.dir.path());
-        let peers = root().join("target/peers");
-        let ours = Path::new(PROGRAM).parent().expect("it lies in a directory").to_owned();
-        let theirs = std::env::var_os("PATH").unwrap_or_default();
-        let path = [ours, peers.join("venv/bin")].into_iter().chain(std::env::split_paths(&theirs));
-        command.env("PATH", std::env::join_paths(path).expect("no path holds a colon"));
-        command.env("CURL_HOME", self.dir.path()).env("SPAWNLING_LISTEN", "127.0.0.1:0");
-        let variables = fs::read_to_string(peers.join("env")).unwrap_or_default();
-        command.envs(variables.lines().filter_map(|line| line.split_once('=')));
-        command
-    }
-
-    /// Runs one command and returns what it printed. `None`: it is skipped, for want of what it needs.
-    fn run(&mut self, typed: &str) -> Option<String> {
-        for (word, stamp) in [("uvx ", "python.stamp"), ("npx ", "node.stamp")] {
-            if typed.contains(word) && !root().join("target/peers").join(stamp).exists() {
-                assert!(
-                    std::env::var_os("SPAWNLING_REQUIRE_PEERS").is_none(),
-                    "{stamp} is missing: make test-deps"
-                );
-                eprintln!("SKIPPED, {stamp} is missing (make test-deps): {typed}");
-                self.leave();
-                return None;
-            }
-        }
-        if ["spawnling serve", "make run"].iter().any(|serve| typed.contains(serve)) {
-            return Some(self.serve(&typed.replace("make run", "spawnling serve")));
-        }
-        let real = self.gateway.as_ref().map_or(SHOWN, |(_, address)| address);
-        if typed.contains(SHOWN) && self.gateway.is_none() {
-            eprintln!("SKIPPED, its gateway was: {typed}");
-            return None;
-        }
-        let typed = format!("exec 2>&1\n{}", typed.replace(SHOWN, real));
-        // A command that should end and does not must not hold up the rest.
-        let mut shell = self.command("timeout");
-        let output =
-            shell.args(["60", "sh", "-c", &typed]).output().expect("there are a shell and timeout(1)");
-        Some(String::from_utf8_lossy(&output.stdout).replace(real, SHOWN))
-    }
-
-    /// Starts a gateway, in place of the one before, and returns the line by which it says that it is ready.
-    fn serve(&mut self, typed: &str) -> String {
-        self.leave();
-        let mut shell = self.command("sh");
-        shell.arg("-c").arg(format!("exec env {typed}")).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut gateway = shell.spawn().expect("there is a shell");
-        let mut line = String::new();
-        let stdout = gateway.stdout.as_mut().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("it can be read");
-        let address =
-            line.trim().strip_prefix("spawnling listening on http://").unwrap_or_default().to_owned();
-        assert!(!address.is_empty(), "not ready: {typed}: {line:?}");
-        self.gateway = Some((gateway, address.clone()));
-        line.replace(&address, SHOWN)
-    }
-
-    fn leave(&mut self) {
-        if let Some((gateway, _)) = self.gateway.take() {
-            terminate(gateway);
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if let Some((mut gateway, _)) = self.gateway.take() {
-            let _ = gateway.kill();
-            let _ = gateway.wait();
-        }
-    }
-}
-
-fn terminate(mut gateway: Child) {
-    let pid = i32::try_from(gateway.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, Signal::TERM).expect("it can be signalled");
-    let status = gateway.wait().expect("it can be waited for");
-    assert_eq!(status.code(), Some(0), "the gateway did not stop well");
-}
-
-/// Whether `actual` is what `expected` promises.
-fn agrees(expected: &str, actual: &str) -> bool {
-    // A line of nothing but dots may stand for no line at all.
-    let (expected, actual) = (steady(expected).replace("\n...\n", "...\n"), steady(actual));
-    let mut parts = expected.split("...");
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = actual.strip_prefix(first) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        let Some((_, behind)) = rest.split_once(part) else { return false };
-        rest = behind;
-    }
-    rest.ends_with(last)
-}
-
-/// The same without what differs each time: call ids, numbers with a decimal point, dates.
-fn steady(text: &str) -> String {
-    let mut steady = String::new();
-    for line in text.replace('\r', "").trim_end().lines() {
-        steady.push('\n');
-        if line.starts_with("date: ") {
-            steady.push_str("date");
-            continue;
-        }
-        let mut word = String::new();
-        // One more at the end, so that the last word is taken too.
-        for letter in line.chars().chain([' ']) {
-            if letter.is_ascii_alphanumeric()
-                || (letter == '.' && word.ends_with(|c: char| c.is_ascii_digit()))
-            {
-                word.push(letter);
-                continue;
-            }
-            let id = word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let number = word.contains('.') && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-            let dots = word.ends_with("...");
-            steady.push_str(if id {
-                "#"
-            } else if number && !dots {
-                "#.#"
-            } else {
-                &word
-            });
-            word.clear();
-            steady.push(letter);
-        }
-        steady.pop();
-    }
-    steady
-}
-
 fn run_page(page: &str) {
     let mut reader = Reader::new();
     let mut wrong = Vec::new();
@@ -262,8 +59,6 @@ fn run_page(page: &str) {
     reader.leave();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
-
-// ------------------------------------------------------------------------------------------------- tests
 
 #[test]
 fn every_command_in_the_readme_prints_what_it_says() {
@@ -307,7 +102,7 @@ fn every_sample_configuration_starts_a_gateway() {
 
 fn start_with(config: &str, extension: &str, place: &str) {
     let reader = Reader::new();
-    let file = reader.dir.path().join(format!("sample.{extension}"));
+    let file = reader.dir().join(format!("sample.{extension}"));
     fs::write(&file, config).expect("written");
     let mut gateway = reader.command(PROGRAM);
     gateway.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&file);
@@ -341,7 +136,7 @@ fn the_documented_routes_are_the_routes() {
     // No route takes TRACE, so each says which methods it takes.
     let mut reader = Reader::new();
     reader.serve("spawnling serve");
-    let address = reader.gateway.as_ref().expect("it serves").1.clone();
+    let address = reader.address().to_owned();
     for (method, path) in documented {
         let path: String = path
             .split('/')
@@ -435,7 +230,7 @@ fn the_documented_keys_are_the_keys() {
 /// The keys that the program names when it meets one that it does not know, at the end of `toml`.
 fn known_keys(toml: &str) -> BTreeSet<String> {
     let reader = Reader::new();
-    fs::write(reader.dir.path().join("a.toml"), format!("{toml}qqqqqqqq = 1\n")).expect("written");
+    fs::write(reader.dir().join("a.toml"), format!("{toml}qqqqqqqq = 1\n")).expect("written");
     let output = reader.command(PROGRAM).args(["check", "--config", "a.toml"]).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let known = said.lines().find_map(|line| line.split_once("qqqqqqqq: unknown key; known here: "));
@@ -482,25 +277,6 @@ fn every_make_target_that_is_named_exists() {
         }
     }
     assert!(makefile.contains("serve $(ARGS)"), "`make run` is tested as `spawnling serve`");
-}
-
-#[test]
-fn output_agrees_where_only_ids_times_and_dates_differ() {
-    for (expected, actual, same) in [
-        ("a\n", "a\r\n", true),
-        ("a\n", "b\n", false),
-        ("a ... c\n", "a b c\n", true),
-        ("a ... c\n", "a b d\n", false),
-        ("...\nlast\n", "last", true),
-        ("...\nlast\n", "first\nlast", true),
-        ("spawn;dur=0.535, x\n", "spawn;dur=12.1, x\n", true),
-        ("spawn;dur=0.535, x\n", "open;dur=12.1, x\n", false),
-        ("id: 248d69c3d9e671159eb96faecf78f44d\n", "id: 00000000000000000000000000000001\n", true),
-        ("date: Sun\n", "date: Mon\n", true),
-        ("count 1\n", "count 2\n", false),
-    ] {
-        assert_eq!(agrees(expected, actual), same, "{expected:?} and {actual:?}");
-    }
 }
 
 #[test]

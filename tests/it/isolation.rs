@@ -50,6 +50,7 @@ fn files_in(directory: &Path) -> Vec<PathBuf> {
 fn a_server_sees_the_allowed_variables_and_those_configured_for_it() {
     let gateways = [
         ("HTTPS_PROXY", "http://127.0.0.1:9"),
+        ("http_proxy", "http://127.0.0.1:9"),
         ("LC_TEST", "C"),
         ("UV_TEST", "x"),
         ("PASSED_ON", "x"),
@@ -67,7 +68,18 @@ fn a_server_sees_the_allowed_variables_and_those_configured_for_it() {
     let allowed = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "TZ", "REQUESTS_CA_BUNDLE"];
     let allowed =
         allowed.into_iter().chain(["NODE_EXTRA_CA_CERTS", "XDG_CACHE_HOME", "PLAYWRIGHT_BROWSERS_PATH"]);
-    let expected = ["HTTPS_PROXY", "LC_TEST", "UV_TEST", "PASSED_ON", "ONE", "MINE", "TZ", "PWD", "TMPDIR"];
+    let expected = [
+        "HTTPS_PROXY",
+        "http_proxy",
+        "LC_TEST",
+        "UV_TEST",
+        "PASSED_ON",
+        "ONE",
+        "MINE",
+        "TZ",
+        "PWD",
+        "TMPDIR",
+    ];
     let mut seen_names = names(&seen);
     for name in expected.into_iter().chain(["PATH", "SPAWNLING_TEST_MARK"]) {
         assert!(seen_names.remove(name), "{name} is missing");
@@ -77,6 +89,7 @@ fn a_server_sees_the_allowed_variables_and_those_configured_for_it() {
         allowed.clone().any(|known| known == name)
             || prefixes.iter().any(|prefix| name.starts_with(prefix))
             || name.ends_with("_PROXY")
+            || name.ends_with("_proxy")
     };
     seen_names.retain(|name| !may_be(name));
     assert_eq!(seen_names, BTreeSet::new());

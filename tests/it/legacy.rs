@@ -47,6 +47,15 @@ fn two_tasks_in_a_row_and_two_at_once_all_succeed() {
 }
 
 #[test]
+fn the_gateway_may_be_visited_by_the_name_that_people_type() {
+    let gateway = Gateway::start(EMBEDDED);
+    let port = gateway.address().port();
+    let task = json!({"task": format!("Go to http://localhost:{port}/healthz")}).to_string();
+    is_good(&gateway.post("/api/browser-agent", &task));
+    gateway.stop();
+}
+
+#[test]
 fn a_task_that_cannot_be_done_is_told_in_the_same_envelope() {
     let gateway = Gateway::start(EMBEDDED);
     for (body, status) in [

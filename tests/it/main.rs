@@ -11,5 +11,6 @@ mod life;
 mod limits;
 mod peers;
 mod rest;
+mod scripts;
 mod support;
 mod tidy;

@@ -40,11 +40,15 @@ pub(crate) const EMBEDDED: &str = "";
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
 
-/// A program of `tests/fixtures`; they are built together with the tests.
+/// A program of `tests/fixtures`. `cargo test` builds them together with the tests, `cargo test --test it` does not.
 #[track_caller]
 pub(crate) fn example(name: &str) -> PathBuf {
     let path = Path::new(PROGRAM).with_file_name("examples").join(name);
-    assert!(path.is_file(), "{} is missing: cargo build --examples", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build --examples --locked`, which `cargo test --test it` leaves out",
+        path.display()
+    );
     path
 }
 
@@ -312,6 +316,7 @@ fn command(dir: &Path, start: Start<'_>) -> Command {
         .current_dir(dir)
         .env_remove("MCP_BROWSER_USE_DIR")
         .env_remove("SPAWNLING_CONFIG")
+        .env_remove("SPAWNLING_HOSTS")
         .env_remove("SPAWNLING_LISTEN")
         .env_remove("SPAWNLING_LOG")
         .env("TMPDIR", dir.join("tmp"))

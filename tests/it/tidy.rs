@@ -102,13 +102,14 @@ impl Source {
     }
 }
 
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// All Rust files of a folder, by their paths below it.
+fn sources_in(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut waiting = vec![root.clone()];
     let mut found: Vec<PathBuf> = Vec::new();
     while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(&directory).expect("src/ can be read") {
-            let path = entry.expect("src/ can be read").path();
+        for entry in fs::read_dir(&directory).expect("it can be read") {
+            let path = entry.expect("it can be read").path();
             if path.is_dir() {
                 waiting.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -117,12 +118,17 @@ fn sources() -> Vec<Source> {
         }
     }
     found.sort();
-    assert!(found.len() > 50, "these are not all the sources: {found:?}");
     let source = |path: &PathBuf| {
         let name = path.strip_prefix(&root).expect("it lies below").to_str().expect("names are ASCII");
         Source::new(name, &fs::read_to_string(path).expect("sources are UTF-8"))
     };
     found.iter().map(source).collect()
+}
+
+fn sources() -> Vec<Source> {
+    let found = sources_in("src");
+    assert!(found.len() > 50, "these are not all the sources");
+    found
 }
 
 // ------------------------------------------------------------------------------------------------ reading
@@ -394,6 +400,13 @@ fn each_foreign_crate_stays_in_its_home() {
 #[test]
 fn every_file_is_tidy() {
     over_all(untidiness);
+}
+
+#[test]
+fn no_file_of_tests_goes_on_for_ever() {
+    let lengths = sources_in("tests").into_iter().map(|file| (file.text.lines().count(), file.name));
+    let long: Vec<_> = lengths.filter(|(lines, _)| *lines > MOST_LINES).collect();
+    assert!(long.is_empty(), "a file ends at {MOST_LINES} lines: {long:?}");
 }
 
 #[test]

@@ -1,0 +1,58 @@
+//! The scripts around the program: that each can fail on what it is there for.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::cli::command;
+use crate::support::peers::installed;
+use crate::support::{Gateway, demo};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What `.ci/run` has `make` know of the variable that makes every real server a must.
+fn required_by_ci(given: Option<&str>) -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    for program in ["make", "cargo"] {
+        let path = dir.path().join(program);
+        let text = "#!/bin/sh\necho \"$@: ${SPAWNLING_REQUIRE_PEERS-unset}\"\n";
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");
+    }
+    let theirs = std::env::var_os("PATH").unwrap_or_default();
+    let path = [dir.path().to_owned()].into_iter().chain(std::env::split_paths(&theirs));
+    let mut ci = command(root().join(".ci/run"), dir.path());
+    ci.env("PATH", std::env::join_paths(path).expect("no path holds a colon")).env("HOME", dir.path());
+    match given {
+        Some(value) => ci.env("SPAWNLING_REQUIRE_PEERS", value),
+        None => ci.env_remove("SPAWNLING_REQUIRE_PEERS"),
+    };
+    let output = ci.output().expect("it can be started");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn the_script_that_hangs_up_fails_where_calls_outlive_their_callers() {
+    if installed("curl").is_none() {
+        return;
+    }
+    let gateway =
+        Gateway::start(&(String::from("drain = \"100ms\"\n") + &demo(&[]) + "on_disconnect = \"finish\"\n"));
+    let mut script = command(root().join("scripts/curl/hang-up"), &gateway.tmp());
+    script.env("SPAWNLING_URL", format!("http://{}", gateway.address())).env_remove("SPAWNLING_TOKEN");
+    let output = script.output().expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("calls outlived their callers"), "{output:?}");
+    gateway.signal(Signal::TERM);
+    gateway.ended();
+}
+
+#[test]
+fn ci_takes_no_skipped_test_for_a_passed_one() {
+    assert_eq!(required_by_ci(None), "check: 1\n");
+    assert_eq!(required_by_ci(Some("0")), "check: 0\n");
+}
