@@ -97,8 +97,14 @@ impl Calls {
         })
     }
 
+    /// Starts no process from now on but for a call.
+    pub(crate) fn by_call_only(&self) {
+        self.parts.strategy.close();
+    }
+
     /// Lets no further call in; those that are in live on.
     pub(crate) fn close(&self) {
+        self.by_call_only();
         self.draining.store(true, Ordering::Relaxed);
     }
 

@@ -18,10 +18,12 @@ use crate::deadline::Deadline;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod json;
+mod seat;
 
 pub(crate) use events::{Event, Events};
 pub(crate) use fault::{CallError, Fault, LastWords, Phase};
 pub(crate) use json::{JsonError, Members, RawJson};
+pub(crate) use seat::{Demand, Seat};
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -293,21 +295,4 @@ pub(crate) struct Receipt {
     pub(crate) cpu: Option<Duration>,
     /// From the decision to end the tree to the proof of its death.
     pub(crate) end: Duration,
-}
-
-/// The right to have one tree alive. It travels inside the tree's value, and is handed back by being dropped, which
-/// nobody does before the proof of death.
-pub(crate) struct Seat(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Send + Sync>);
-
-impl Seat {
-    /// A seat which is free again when `permit` is dropped.
-    pub(crate) fn new(permit: impl Send + Sync + 'static) -> Self {
-        Self(Box::new(permit))
-    }
-}
-
-impl fmt::Debug for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seat")
-    }
 }

@@ -17,15 +17,18 @@ use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
-use crate::child::spec::Spec;
+mod ears;
+
+use crate::child::spec::{Spec, Teardown};
 use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, Stdin};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
-    Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, RawJson, Receipt, Seat, Times,
+    Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
 };
 use crate::mcp::era::{Era, Protocol};
 use crate::mcp::{self, AskError, OpenError, Session, Telling, VerdictKey, Verdicts};
-use crate::rpc::{self, Closed, FrameError, Listener, Peer, Wire};
+use crate::rpc::{self, Closed, FrameError, Peer, Wire};
+use ears::Ears;
 
 /// How long what a dead server had still written is read, and how long the exit of one that went silent is waited
 /// for. A grandchild may hold the pipes open for ever.
@@ -33,8 +36,6 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long a sibling may take to show whether it knows `server/discover`; and how many times as long as the server
 /// took to open, if that is longer: on a busy machine a slow starter must not be taken for a silent one.
 const PROBE: (Duration, u32) = (Duration::from_secs(5), 4);
-/// How many stray lines are remembered, and how much of each.
-const NOISE: (usize, usize) = (5, 200);
 
 /// One configured server: what all its instances have in common.
 #[derive(Debug)]
@@ -305,6 +306,7 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
     let patience =
         least.max(Duration::from_millis(server.opening.load(Ordering::Relaxed)).saturating_mul(times));
     let found = body.converse(mcp::discover(&peer), &end.within(patience)).await;
+    let wanted = matches!(found, Err(BrokenOff::Early(Reason::CallerGone)));
     let era = match found {
         Ok(Ok(_)) => Some(Era::Modern),
         Ok(Err(error)) if mcp::proves_modern(&error) => Some(Era::Modern),
@@ -322,7 +324,12 @@ pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
         server.verdicts.record(body.key, era);
     }
     body.lesson = Lesson::Ignore;
-    body.end().await;
+    if wanted {
+        // Somebody waits for its seat.
+        body.end_by(&Ladder::new(Teardown::Kill)).await;
+    } else {
+        body.end().await;
+    }
 }
 
 impl Body {
@@ -457,42 +464,18 @@ impl Body {
     }
 
     async fn end(self) -> Remains {
-        let Self { server, child, wire, mut ears, lesson, .. } = self;
+        let server = Arc::clone(&self.server);
+        self.end_by(&server.ladder).await
+    }
+
+    async fn end_by(self, ladder: &Ladder) -> Remains {
+        let Self { child, wire, mut ears, lesson, .. } = self;
         let goodbye = async {
             let strays = wire.leave(&mut ears).await;
             if strays > 0 {
                 tracing::debug!(strays, "a server answered what nobody had asked");
             }
         };
-        child.stop(&server.ladder, lesson, goodbye).await
-    }
-}
-
-/// What is done with what a server says unasked.
-#[derive(Debug, Default)]
-struct Ears {
-    events: Option<Events>,
-    noise: Vec<String>,
-}
-
-impl Listener for Ears {
-    fn request(&mut self, method: &str) -> Result<RawJson, (i64, &'static str)> {
-        mcp::types::answer(method)
-    }
-
-    fn notification(&mut self, method: &str, params: Option<RawJson>) {
-        if let Some(events) = &self.events
-            && let Some(event) = mcp::types::event(method, params)
-        {
-            events.push(event);
-        }
-    }
-
-    fn noise(&mut self, line: &[u8]) {
-        let (most, longest) = NOISE;
-        if self.noise.len() < most {
-            let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);
-            self.noise.push(shown.trim_end().to_owned());
-        }
+        child.stop(ladder, lesson, goodbye).await
     }
 }

@@ -53,6 +53,7 @@
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
+//! instance/ears.rs       what is done with what a server says unasked
 //! mcp.rs                 Session: an opened conversation in a known era
 //! mcp/era.rs             the protocol revisions and what each allows                               (pure)
 //! mcp/open.rs            initialize or discover; returns a Session or an error, never half of one
@@ -76,6 +77,7 @@
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
+//! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once

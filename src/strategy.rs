@@ -24,6 +24,9 @@ pub(crate) trait Strategy: Send + Sync {
     /// A live, opened server for one call. The seat goes with the tree.
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>>;
 
+    /// From now on nothing is started but what is leased.
+    fn close(&self);
+
     /// Ends whatever the strategy itself keeps alive. No lease is asked for any more.
     fn drain(&self) -> BoxFuture<'_, ()>;
 }

@@ -5,13 +5,13 @@
 //! dropped, which the tree that has it does not do before it is dead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::deadline::{EarlyEnd, Reason};
-use crate::exchange::{CallError, LastWords, Phase, Seat};
+use crate::exchange::{CallError, Demand, LastWords, Phase, Seat};
 
 /// The bounds of one server.
 #[derive(Debug, Clone, Copy)]
@@ -26,12 +26,16 @@ pub(crate) struct Limits {
 
 /// The seats of all servers together.
 #[derive(Debug, Clone)]
-pub(crate) struct House(Arc<Semaphore>);
+pub(crate) struct House {
+    seats: Arc<Semaphore>,
+    /// Those who have a seat at a door and none in the house.
+    demand: Demand,
+}
 
 impl House {
     /// `concurrent` trees alive at once, whosever they are.
     pub(crate) fn new(concurrent: usize) -> Self {
-        Self(Arc::new(Semaphore::new(concurrent)))
+        Self { seats: Arc::new(Semaphore::new(concurrent)), demand: Demand::default() }
     }
 }
 
@@ -41,7 +45,7 @@ pub(crate) struct Admission {
     limits: Limits,
     house: House,
     seats: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    demand: Demand,
     /// A moving average of how long seats are held, in microseconds.
     held: Arc<AtomicU64>,
 }
@@ -64,20 +68,11 @@ impl Drop for Taken {
     }
 }
 
-/// A place in the queue; dropped, it is given up.
-struct Place<'a>(&'a AtomicUsize);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Admission {
     /// The door of a server with these bounds, in a house with bounds of its own.
     pub(crate) fn new(limits: Limits, house: House) -> Self {
         let seats = Arc::new(Semaphore::new(limits.concurrent));
-        Self { limits, house, seats, waiting: AtomicUsize::new(0), held: Arc::default() }
+        Self { limits, house, seats, demand: Demand::default(), held: Arc::default() }
     }
 
     /// A seat, at once or after a wait.
@@ -89,8 +84,7 @@ impl Admission {
         if let Some(seat) = self.try_enter() {
             return Ok(seat);
         }
-        let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Place(&self.waiting);
+        let (place, ahead) = self.demand.join();
         if ahead >= self.limits.queue {
             return Err(self.full(None));
         }
@@ -107,25 +101,27 @@ impl Admission {
     /// A seat that is free now. Nobody is overtaken: the semaphore gives its permits to those who wait first.
     fn try_enter(&self) -> Option<Seat> {
         let own = Arc::clone(&self.seats).try_acquire_owned().ok()?;
-        let house = Arc::clone(&self.house.0).try_acquire_owned().ok()?;
+        let house = Arc::clone(&self.house.seats).try_acquire_owned().ok()?;
         Some(self.seat(own, house))
     }
 
     async fn wait(&self) -> Seat {
         let never_closed = "nobody closes the semaphore";
         let own = Arc::clone(&self.seats).acquire_owned().await.expect(never_closed);
-        let house = Arc::clone(&self.house.0).acquire_owned().await.expect(never_closed);
+        let _place = self.house.demand.join();
+        let house = Arc::clone(&self.house.seats).acquire_owned().await.expect(never_closed);
         self.seat(own, house)
     }
 
     fn seat(&self, own: OwnedSemaphorePermit, house: OwnedSemaphorePermit) -> Seat {
         let held = Arc::clone(&self.held);
-        Seat::new(Taken { since: Instant::now(), held, _own: own, _house: house })
+        let wanted = vec![self.demand.clone(), self.house.demand.clone()];
+        Seat::new(Taken { since: Instant::now(), held, _own: own, _house: house }, wanted)
     }
 
     fn full(&self, waited: Option<Duration>) -> CallError {
         let average = Duration::from_micros(self.held.load(Ordering::Relaxed));
-        let waiting = self.waiting.load(Ordering::Relaxed).min(self.limits.queue);
+        let waiting = self.demand.waiting().min(self.limits.queue);
         let retry_after = retry_after(waiting, average, self.limits.concurrent, jitter());
         CallError::Overloaded { retry_after, waited }
     }
@@ -194,7 +190,7 @@ mod tests {
         let _seat = door.enter(&end).await.unwrap();
         assert!(matches!(door.enter(&end).await, Err(CallError::Overloaded { .. })));
         // Whoever gave up holds neither a seat nor a place.
-        assert_eq!((door.seats.available_permits(), door.waiting.load(Ordering::Relaxed)), (4, 0));
+        assert_eq!((door.seats.available_permits(), door.demand.waiting()), (4, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,7 +203,7 @@ mod tests {
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         caller.cancel();
         assert!(matches!(waiting.await, Err(CallError::CallerGone { phase: Phase::Queue })));
-        assert_eq!(door.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(door.demand.waiting(), 0);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Home {
     }
 
     async fn spawn_spec(&self, spec: &Spec) -> Result<Born, SpawnError> {
-        Child::spawn(spec, &self.nursery, Seat::new(Bell(Arc::clone(&self.free)))).await
+        Child::spawn(spec, &self.nursery, Seat::new(Bell(Arc::clone(&self.free)), Vec::new())).await
     }
 
     fn seat_is_free(&self) -> bool {

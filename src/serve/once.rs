@@ -144,6 +144,8 @@ fn with_rooms(
     runtime()?.block_on(async {
         let mut signals = Signals::new().map_err(ServeError::Runtime)?;
         let rooms = Rooms::build(config)?;
+        // What would be learned beside the call serves later ones, and here there is one only.
+        rooms.catalogs.iter().for_each(|catalog| catalog.calls().by_call_only());
         let done = tokio::select! {
             done = work(&rooms) => done,
             () = signals.next() => Err(OnceError::Failed("interrupted".to_owned())),

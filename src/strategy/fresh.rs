@@ -56,9 +56,13 @@ impl Strategy for Fresh {
         .boxed()
     }
 
+    fn close(&self) {
+        self.0.stop.cancel();
+    }
+
     fn drain(&self) -> BoxFuture<'_, ()> {
         async {
-            self.0.stop.cancel();
+            self.close();
             self.0.probes.close();
             self.0.probes.wait().await;
         }
@@ -83,16 +87,36 @@ impl Nest {
     /// Finds out the server's era in the seat of the call that has just ended: its caller has its answer, and no
     /// tree more than was admitted is alive.
     fn learn(self: Arc<Self>, seat: Seat) {
-        let known = self.server.era().is_some();
-        if known || self.stop.is_cancelled() || self.probing.swap(true, Ordering::Relaxed) {
+        let wanted = seat.wanted();
+        let needless = self.server.era().is_some() || wanted.iter().any(|demand| demand.waiting() > 0);
+        if needless || self.stop.is_cancelled() || self.probing.swap(true, Ordering::Relaxed) {
             return;
         }
         let nest = Arc::clone(&self);
         self.probes.spawn(async move {
-            let end =
-                EarlyEnd::new(CancellationToken::new(), nest.stop.clone(), Deadline::within(PROBE_DEADLINE));
-            instance::probe(&nest.server, seat, &end).await;
-            nest.probing.store(false, Ordering::Relaxed);
+            let probing = Probing(&nest.probing);
+            // A caller comes first: whoever waits for the seat gets it, and another call's end will do for this.
+            let enough = CancellationToken::new();
+            let end = EarlyEnd::new(enough.clone(), nest.stop.clone(), Deadline::within(PROBE_DEADLINE));
+            let mut probe = std::pin::pin!(instance::probe(&nest.server, seat, &end));
+            let rises = wanted.iter().map(|demand| Box::pin(demand.rises()));
+            tokio::select! {
+                () = probe.as_mut() => {}
+                _ = futures_util::future::select_all(rises) => {
+                    enough.cancel();
+                    probe.await;
+                }
+            }
+            drop(probing);
         });
+    }
+}
+
+/// One sibling at a time; dropped, there may be another.
+struct Probing<'a>(&'a AtomicBool);
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -199,3 +199,15 @@ fn the_limits_in_force_are_told() {
     assert_eq!(told["servers"][0]["limits"], expected);
     gateway.stop();
 }
+
+#[test]
+fn nobody_waits_for_a_server_that_is_only_being_learned_about() {
+    // Its sibling, in the only seat, would keep silent for 5 s at least.
+    let config = server("demo", &["--era", "legacy", "--silent-on-probe"])
+        + "deadline = \"3s\"\nlimits = { concurrent = 1 }\n";
+    let gateway = Gateway::start(&config);
+    for _ in 0..3 {
+        assert_eq!(gateway.tool("counter", "{}").status, 200);
+    }
+    gateway.stop();
+}

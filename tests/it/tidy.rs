@@ -55,7 +55,7 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("hyper_util", &["http"]),
     ("http_body", &["http"]),
     ("matchit", &["http"]),
-    ("percent_encoding", &["http"]),
+    ("percent_encoding", &["http", "catalog"]),
     ("jsonschema", &["catalog"]),
     ("tokio_process_stream", &["child"]),
     ("close_fds", &["child"]),

@@ -1,0 +1,39 @@
+//! What is done with what a server says unasked: its questions are answered, its events handed on, its noise kept.
+
+use crate::exchange::{Events, RawJson};
+use crate::mcp;
+use crate::rpc::Listener;
+
+/// How many stray lines are remembered, and how much of each.
+const NOISE: (usize, usize) = (5, 200);
+
+/// What is done with what a server says unasked.
+#[derive(Debug, Default)]
+pub(super) struct Ears {
+    /// Where progress and log messages go, while somebody listens.
+    pub(super) events: Option<Events>,
+    /// The first stray lines.
+    pub(super) noise: Vec<String>,
+}
+
+impl Listener for Ears {
+    fn request(&mut self, method: &str) -> Result<RawJson, (i64, &'static str)> {
+        mcp::types::answer(method)
+    }
+
+    fn notification(&mut self, method: &str, params: Option<RawJson>) {
+        if let Some(events) = &self.events
+            && let Some(event) = mcp::types::event(method, params)
+        {
+            events.push(event);
+        }
+    }
+
+    fn noise(&mut self, line: &[u8]) {
+        let (most, longest) = NOISE;
+        if self.noise.len() < most {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);
+            self.noise.push(shown.trim_end().to_owned());
+        }
+    }
+}
