@@ -143,10 +143,9 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, tell: Tell) {
     let mut lease = match parts.strategy.lease(seat, &end).await {
         Ok(lease) => lease,
         Err(failed) => {
-            let times = Times { queue, ..failed.times };
             let (id, reply) = (request.id, request.reply);
-            let mut failed = *failed;
-            let error = std::mem::replace(&mut failed.error, CallError::CallerGone { phase: Phase::Open });
+            let (error, times, failed) = failed.into_parts();
+            let times = Times { queue, ..times };
             log(&parts.server, id, Some(&error));
             return finish(tell, reply, Answer::refused(id, error, times), failed.end()).await;
         }
@@ -172,8 +171,7 @@ async fn admit(parts: &Parts, end: &EarlyEnd, times: &mut Times) -> Result<Seat,
 /// 3. Every step in order, as far as it goes.
 async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Times) -> Answer {
     let began = Instant::now();
-    let mut answer = Answer::refused(request.id, CallError::CallerGone { phase: Phase::Call }, times);
-    answer.failure = None;
+    let mut answer = Answer::begun(request.id, times);
     if request.steps.is_empty() {
         answer.failure = lease.introduce(end).await.err();
     }

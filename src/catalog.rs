@@ -287,8 +287,7 @@ fn from_memory(id: CallId, kept: &Kept) -> Answer {
 }
 
 fn nothing(id: CallId) -> Answer {
-    let (steps, times) = (Vec::new(), Times::default());
-    Answer { id, steps, failure: None, times, introduction: None, receipt: None }
+    Answer::begun(id, Times::default())
 }
 
 fn plain(id: CallId, steps: Vec<Step>, deadline: Deadline) -> Request {

@@ -194,9 +194,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// An answer to a call of which nothing was asked yet.
+    pub(crate) const fn begun(id: CallId, times: Times) -> Self {
+        Self { id, steps: Vec::new(), failure: None, times, introduction: None, receipt: None }
+    }
+
     /// An answer to a call that went no further than the gateway itself.
     pub(crate) fn refused(id: CallId, failure: CallError, times: Times) -> Self {
-        Self { id, steps: Vec::new(), failure: Some(failure), times, introduction: None, receipt: None }
+        Self { failure: Some(failure), ..Self::begun(id, times) }
     }
 }
 

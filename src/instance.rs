@@ -128,12 +128,14 @@ pub(crate) struct Instance {
 /// What is left of a start that failed; it must be ended too.
 #[derive(Debug)]
 pub(crate) struct HalfBorn {
-    body: Option<Body>,
-    /// Where the time went.
-    pub(crate) times: Times,
-    /// Why; taken by whoever answers.
-    pub(crate) error: CallError,
+    error: CallError,
+    times: Times,
+    stillborn: Stillborn,
 }
+
+/// The process of a start that failed, if it came so far.
+#[derive(Debug)]
+pub(crate) struct Stillborn(Option<Body>);
 
 /// What ends a conversation from the other side.
 enum Noticed {
@@ -168,7 +170,7 @@ impl Instance {
             Err(source) => {
                 let program = server.spec.program.clone();
                 let error = CallError::SpawnFailed { program, source: source.into() };
-                return Err(Box::new(HalfBorn { body: None, times, error }));
+                return Err(Box::new(HalfBorn { error, times, stillborn: Stillborn(None) }));
             }
         };
         let mut body = Body::new(server, born);
@@ -180,7 +182,7 @@ impl Instance {
                 server.opening.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 Ok(Self { body, session, began, times, untested })
             }
-            Err(error) => Err(Box::new(HalfBorn { body: Some(body), times, error })),
+            Err(error) => Err(Box::new(HalfBorn { error, times, stillborn: Stillborn(Some(body)) })),
         }
     }
 
@@ -289,10 +291,17 @@ impl Instance {
 }
 
 impl HalfBorn {
+    /// Why it failed and where the time went, for the caller; and what must be ended.
+    pub(crate) fn into_parts(self: Box<Self>) -> (CallError, Times, Stillborn) {
+        (self.error, self.times, self.stillborn)
+    }
+}
+
+impl Stillborn {
     /// Ends what there is of it. `None`: no process was started.
     pub(crate) async fn end(self) -> Option<Receipt> {
         // Boxed, for it is large and few calls come here.
-        Some(Box::pin(self.body?.end()).await.receipt)
+        Some(Box::pin(self.0?.end()).await.receipt)
     }
 }
 
