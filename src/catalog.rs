@@ -155,8 +155,8 @@ impl Catalog {
     }
 
     /// One list, all pages: from memory while it is fresh, else asked of the server, once for all who wait. The answer
-    /// has one step: [`Outcome::Listed`].
-    pub(crate) async fn list(&self, id: CallId, kind: ListKind, deadline: Deadline) -> Answer {
+    /// has one step: [`Outcome::Listed`]; and a receipt, if one was asked for and a process was.
+    pub(crate) async fn list(&self, id: CallId, kind: ListKind, deadline: Deadline, reply: Reply) -> Answer {
         let shelf = self.shelf(kind);
         if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh()) {
             return from_memory(id, &kept);
@@ -170,7 +170,7 @@ impl Catalog {
         if let Some(kept) = shelf.kept().filter(|kept| kept.learned > arrived) {
             return from_memory(id, &kept);
         }
-        let answer = self.run(plain(id, vec![Ask::List(kind).into()], deadline)).await;
+        let answer = self.run(plain(id, vec![Ask::List(kind).into()], deadline, reply)).await;
         if let [Ok(Outcome::Listed(listed))] = &*answer.steps {
             shelf.put(listed, self.settings.list_ttl);
         }
@@ -178,7 +178,7 @@ impl Catalog {
     }
 
     /// What the server says of itself; asked of it when that is not known. The answer has no steps.
-    pub(crate) async fn introduce(&self, id: CallId, deadline: Deadline) -> Answer {
+    pub(crate) async fn introduce(&self, id: CallId, deadline: Deadline, reply: Reply) -> Answer {
         if let Some(known) = self.known(id) {
             return known;
         }
@@ -188,7 +188,7 @@ impl Catalog {
         };
         match self.known(id) {
             Some(known) => known,
-            None => self.run(plain(id, Vec::new(), deadline)).await,
+            None => self.run(plain(id, Vec::new(), deadline, reply)).await,
         }
     }
 
@@ -290,8 +290,8 @@ fn nothing(id: CallId) -> Answer {
     Answer::begun(id, Times::default())
 }
 
-fn plain(id: CallId, steps: Vec<Step>, deadline: Deadline) -> Request {
-    Request { id, steps, on_error: OnError::Stop, deadline, events: None, reply: Reply::WhenKnown }
+fn plain(id: CallId, steps: Vec<Step>, deadline: Deadline, reply: Reply) -> Request {
+    Request { id, steps, on_error: OnError::Stop, deadline, events: None, reply }
 }
 
 fn late(deadline: Deadline) -> CallError {

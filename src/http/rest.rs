@@ -125,7 +125,7 @@ pub(super) async fn call(
 
 /// One list of a server.
 pub(super) async fn list(catalog: &Catalog, kind: ListKind, asker: Asker) -> Result<Response<Body>, Problem> {
-    let mut answer = catalog.list(new_id()?, kind, asker.deadline(catalog)).await;
+    let mut answer = catalog.list(new_id()?, kind, asker.deadline(catalog), asker.terms.reply).await;
     let stamp = Stamp::of(&mut answer);
     let listed = match first(answer) {
         Ok(Outcome::Listed(listed)) => Ok(list_object(kind, &listed)),
@@ -137,7 +137,7 @@ pub(super) async fn list(catalog: &Catalog, kind: ListKind, asker: Asker) -> Res
 
 /// One server, and what it says of itself.
 pub(super) async fn server(catalog: &Catalog, asker: Asker) -> Result<Response<Body>, Problem> {
-    let mut answer = catalog.introduce(new_id()?, asker.deadline(catalog)).await;
+    let mut answer = catalog.introduce(new_id()?, asker.deadline(catalog), asker.terms.reply).await;
     let stamp = Stamp::of(&mut answer);
     let told = match answer.failure {
         Some(failure) => Err(Problem::of(failure, asker.sees)),

@@ -84,7 +84,9 @@ async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> Stri
     match error {
         CallError::UnknownTool { name } => {
             // Known by now, as a rule: without the list nobody would have known that the tool is not in it.
-            let listed = catalog.list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline())).await;
+            let listed = catalog
+                .list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline()), Reply::WhenKnown)
+                .await;
             let tools = match listed.steps.as_slice() {
                 [Ok(Outcome::Listed(listed))] => listed.items.as_slice(),
                 _ => &[],
@@ -100,7 +102,9 @@ async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> Stri
 pub(crate) fn tools(config: &Config, server: &str, json: bool) -> Result<(), OnceError> {
     with_rooms(config, async |rooms| {
         let catalog = find(rooms, server)?;
-        let answer = catalog.list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline())).await;
+        let answer = catalog
+            .list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline()), Reply::WhenKnown)
+            .await;
         let listed = match (answer.failure, answer.steps.into_iter().next()) {
             (None, Some(Ok(Outcome::Listed(listed)))) => listed,
             (Some(error), _) | (None, Some(Err(error))) => return Err(OnceError::Failed(explain(&error))),
@@ -122,7 +126,8 @@ pub(crate) fn check(config: &Config) -> Result<(), OnceError> {
     with_rooms(config, async |rooms| {
         let mut failed = Vec::new();
         for catalog in &rooms.catalogs {
-            let answer = catalog.introduce(new_id(), Deadline::within(catalog.deadline())).await;
+            let answer =
+                catalog.introduce(new_id(), Deadline::within(catalog.deadline()), Reply::WhenKnown).await;
             writeln!(io::stdout(), "{}", show_start(catalog, &answer))?;
             if answer.failure.is_some() {
                 failed.push(catalog.name().to_string());

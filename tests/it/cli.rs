@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -72,7 +72,7 @@ impl Place {
     }
 
     fn end(&self, child: Child) -> Done {
-        let output = child.wait_with_output().expect("it can be waited for");
+        let output = within_patience(child);
         self.nothing_is_left();
         let text = |bytes| String::from_utf8(bytes).expect("it writes UTF-8");
         Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
@@ -398,4 +398,19 @@ fn demo_speaks_on_stdio_until_its_stdin_ends() {
     let answer: serde_json::Value = serde_json::from_str(&done.out).expect("one message");
     assert_eq!(answer["result"]["serverInfo"]["name"], "spawnling-demo");
     assert_eq!(place.run(&["demo", "--era", "future"]).code, Some(2));
+}
+
+/// Its output when it has ended. One that should have refused and serves instead is killed, or the test never ended.
+fn within_patience(child: Child) -> Output {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    let (ended, waits) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if waits.recv_timeout(crate::support::PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            kill_process(pid, Signal::KILL).expect("it can be killed");
+        }
+    });
+    let output = child.wait_with_output().expect("it can be waited for");
+    drop(ended);
+    watch.join().expect("the watch ends");
+    output
 }

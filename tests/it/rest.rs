@@ -345,3 +345,19 @@ fn a_gateway_on_every_address_answers_at_the_one_it_announces_and_visits_itself(
     assert_eq!(gateway.post("/api/browser-agent", &task).good()["success"], true);
     gateway.stop();
 }
+
+#[test]
+fn a_list_that_cost_a_process_can_bring_its_receipt_and_one_from_memory_has_none() {
+    let gateway = Gateway::start(&demo(&[]));
+    let wanted = [("Spawnling-Wait", "end")];
+    for path in ["/v1/servers/demo", "/v1/servers/demo/tools"] {
+        let first = gateway.request("GET", path, &wanted, "");
+        assert!(
+            first.header("spawnling-receipt").is_some_and(|receipt| receipt.contains("rung=eof")),
+            "{path}"
+        );
+        let second = gateway.request("GET", path, &wanted, "");
+        assert_eq!((second.status, second.header("spawnling-receipt")), (200, None), "{path}");
+    }
+    gateway.stop();
+}
