@@ -11,10 +11,12 @@ use clap::Parser as _;
 
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
 use crate::config::{self, Config, Sources, Surroundings};
+use crate::demo;
+use crate::exchange::RawJson;
+use crate::exchange::fault::chain;
 use crate::serve;
 use crate::serve::once::{self, OnceError};
 use crate::telemetry::{self, Format};
-use crate::{demo, exchange::RawJson};
 
 const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
@@ -134,15 +136,4 @@ fn from_stdin() -> Result<RawJson, Failure> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::unusable(format!("cannot read stdin: {error}")))?;
     arguments_from(text).map_err(|error| Failure::unusable(chain(&error)))
-}
-
-/// An error and its causes in one line, each once.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

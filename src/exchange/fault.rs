@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use super::{Exit, RawJson};
 
-/// An error and its causes in one line, each once.
+/// An error and its causes in one line; a cause that the text before it already quotes is not said twice.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
     }
     text
 }
@@ -174,18 +177,23 @@ impl CallError {
         }
     }
 
+    /// What the server left behind, if the failure is of a kind that leaves something.
+    pub(crate) const fn words(&self) -> Option<&LastWords> {
+        match self {
+            Self::DeadlineExceeded { words, .. }
+            | Self::OpenFailed { words, .. }
+            | Self::ServerCrashed { words, .. }
+            | Self::ProtocolViolation { words, .. }
+            | Self::OutputTooLarge { words, .. } => Some(words),
+            _ => None,
+        }
+    }
+
     /// The whole story in one line, for the log: the error, its causes, how the server ended and what it said last.
     pub(crate) fn story(&self) -> String {
         let mut story = chain(self);
         story.truncate(story.floor_char_boundary(LONGEST_STORY));
-        let (Self::DeadlineExceeded { words, .. }
-        | Self::OpenFailed { words, .. }
-        | Self::ServerCrashed { words, .. }
-        | Self::ProtocolViolation { words, .. }
-        | Self::OutputTooLarge { words, .. }) = self
-        else {
-            return story;
-        };
+        let Some(words) = self.words() else { return story };
         let exit = match words.exit {
             Some(Exit::Code(code)) => format!("; it exited with code {code}"),
             Some(Exit::Signal(signal)) => format!("; it was ended by signal {signal}"),

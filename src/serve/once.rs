@@ -1,6 +1,5 @@
 //! What the command line asks once, without HTTP: one call, one list, one look at every server.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use super::{Rooms, ServeError, Signals, hint, runtime};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
-use crate::exchange::fault::Violation;
+use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
     Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, RawJson, Receipt, Reply,
     Request,
@@ -174,12 +173,7 @@ fn new_id() -> CallId {
 
 /// An error, its causes, and what the server left behind, for a person.
 fn explain(error: &CallError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
+    let mut text = chain(error);
     match error {
         CallError::ToolError { result } => {
             let _ = write!(text, ":\n{}", show_result(result));
@@ -191,14 +185,9 @@ fn explain(error: &CallError) -> String {
                 let _ = write!(text, "\n  {place}: {message}");
             }
         }
-        CallError::DeadlineExceeded { words, .. }
-        | CallError::OpenFailed { words, .. }
-        | CallError::ServerCrashed { words, .. }
-        | CallError::ProtocolViolation { words, .. }
-        | CallError::OutputTooLarge { words, .. } => text.push_str(&show_words(words)),
         _ => {}
     }
-    text
+    text + &error.words().map(show_words).unwrap_or_default()
 }
 
 fn show_words(words: &LastWords) -> String {

@@ -1,10 +1,9 @@
 //! What a problem says in words: what happened, with its causes, once. Pure.
 
-use std::error::Error;
-
 use serde::Serialize;
 
 use super::{Sees, kind_of};
+use crate::exchange::fault::chain;
 use crate::exchange::{CallError, Exit, LastWords};
 use crate::http::text;
 
@@ -53,20 +52,6 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
         | CallError::CapabilityRequired { .. }
         | CallError::Internal { .. } => chain(error),
     }
-}
-
-/// The error and its causes; a cause that the text before it already quotes is not said twice.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn with_exit(text: String, words: &LastWords) -> String {
