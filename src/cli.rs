@@ -255,7 +255,7 @@ mod tests {
     fn surroundings() -> Surroundings {
         Surroundings {
             environment: std::iter::empty().collect(),
-            dir: "/work".into(),
+            dir: "/here".into(),
             program: "/bin/s".into(),
         }
     }

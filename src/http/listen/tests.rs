@@ -141,6 +141,7 @@ async fn a_caller_who_leaves_with_a_second_request_in_the_pipe_drops_the_first()
     let mut stream = served.ask("/wait").await;
     served.busy.becomes(1).await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    // Longer than the watch takes to look: a caller who is still there is not taken for gone.
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert_eq!(served.busy.0.load(Ordering::SeqCst), 1);
     drop(stream);
