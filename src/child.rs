@@ -42,7 +42,7 @@ use spec::{Spec, Teardown};
 use stderr::Tail;
 use tree::Tree;
 
-/// How long the pipes and the exit of a dead tree are waited for. Only a process that escaped can still hold a pipe.
+/// How long the stderr of a server that has failed is read for its last words.
 const DRAIN: Duration = Duration::from_millis(100);
 /// How long a dead server's stderr must stay silent to have ended.
 const QUIET: Duration = Duration::from_millis(5);
@@ -278,21 +278,17 @@ impl Living {
         (Receipt { pid, exit, rung: Rung::Kill, killed, cpu, end: Duration::ZERO }, seat)
     }
 
-    /// Lets stderr come to its end, and with it the stream to its last item, for which it waits for the process.
+    /// Takes what was read of stderr and not yet looked at, and waits for the leader, which is a zombie: neither blocks.
+    /// Stderr's end is not waited for; somebody who escaped may hold it open, and nobody asks for its words any more.
     async fn reap(&mut self) {
         drop(self.hold.take());
-        let drained = tokio::time::timeout(DRAIN, async {
-            while let Some(item) = self.rest.next().await {
-                match item {
-                    Item::Stderr(chunk) | Item::Stdout(chunk) => self.stderr.push(&chunk),
-                    Item::Done(_) => break,
-                }
+        while let Some(Some(item)) = self.rest.next().now_or_never() {
+            match item {
+                Item::Stderr(chunk) | Item::Stdout(chunk) => self.stderr.push(&chunk),
+                Item::Done(_) => return,
             }
-        });
-        if drained.await.is_err()
-            && let Some(process) = self.rest.child_mut()
-        {
-            // Somebody outside the group holds the pipe. The leader is a zombie, so this does not wait.
+        }
+        if let Some(process) = self.rest.child_mut() {
             let _ = process.wait().await;
         }
     }
