@@ -12,9 +12,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::tree::Gone;
 
+/// How often a directory is tried again into which somebody still writes, and after which pause.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 /// How many empty directories wait at most.
 const MOST_READY: usize = 16;
 
@@ -124,15 +128,24 @@ async fn remove_away(path: PathBuf) {
 }
 
 /// Removes a tree of files. Whoever lacks root's power needs to write to a directory to empty it, so modes are
-/// restored if they stand in the way.
+/// restored if they stand in the way; and a process that escaped may still be writing, but not for ever, perhaps.
 fn remove_whatever_it_takes(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_directories(path)?;
-            fs::remove_dir_all(path)
+    let mut tries = 0..TRIES;
+    loop {
+        let removed = match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                open_directories(path)?;
+                fs::remove_dir_all(path)
+            }
+            other => other,
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 
@@ -167,6 +180,29 @@ mod tests {
         open_directories(&top).unwrap();
         remove_whatever_it_takes(&top).unwrap();
         assert!(!top.exists());
+    }
+
+    #[test]
+    fn a_directory_into_which_somebody_still_writes_is_removed_when_they_stop() {
+        let base = tempfile::tempdir().unwrap();
+        let top = base.path().join("top");
+        fs::create_dir(&top).unwrap();
+        let (writing, (begun, begins)) = (top.clone(), std::sync::mpsc::channel());
+        let writer = std::thread::spawn(move || {
+            // For a while, or until the directory itself is gone.
+            for number in 0..1_500 {
+                if fs::create_dir(writing.join(number.to_string())).is_err() {
+                    return;
+                }
+                if number == 100 {
+                    begun.send(()).unwrap();
+                }
+            }
+        });
+        begins.recv().unwrap();
+        remove_whatever_it_takes(&top).unwrap();
+        assert!(!top.exists());
+        writer.join().unwrap();
     }
 
     #[tokio::test]
