@@ -3,7 +3,7 @@
 //! [`Child::spawn`] starts it in a scratch directory of its own; whoever holds the [`Child`] owns the tree.
 //! [`Child::attend`] must be polled while it lives: it drains stderr (an unread pipe blocks a server that complains a
 //! lot) and tells of the exit. [`Child::stop`] takes it and is awaited: it walks the ladder, kills what is left of the
-//! tree while the leader is still a zombie, reaps, drains, proves that nothing is left, sweeps the scratch directory,
+//! tree while the leader is still a zombie, reaps, proves that nothing is left, sweeps the scratch directory,
 //! and only then gives the seat back. Dropping a `Child` is the safety net: the tree is killed at once and handed to
 //! the reaper, and that is counted.
 //!
@@ -93,7 +93,8 @@ pub(crate) struct Child {
 struct Living {
     tree: Tree,
     rest: ProcessChunkStream,
-    hold: Option<OwnedFd>,
+    /// Dropped with all the rest, and not before the leader was reaped.
+    _hold: OwnedFd,
     stderr: Tail,
     scratch: Scratch,
     seat: Seat,
@@ -135,7 +136,7 @@ impl Child {
         let living = Living {
             tree,
             rest: started.rest,
-            hold: Some(started.hold),
+            _hold: started.hold,
             stderr: Tail::new(spec.stderr_limit),
             scratch,
             seat,
@@ -265,7 +266,7 @@ impl Living {
         tokio::time::timeout(grace, leaves).await.is_ok()
     }
 
-    /// Kills what is left, reaps, drains, waits for the proof, sweeps. The receipt's rung and duration are not known
+    /// Kills what is left, reaps, waits for the proof, sweeps. The receipt's rung and duration are not known
     /// here.
     async fn finish(mut self: Box<Self>) -> (Receipt, Seat) {
         self.tree.kill();
@@ -278,16 +279,10 @@ impl Living {
         (Receipt { pid, exit, rung: Rung::Kill, killed, cpu, end: Duration::ZERO }, seat)
     }
 
-    /// Takes what was read of stderr and not yet looked at, and waits for the leader, which is a zombie: neither blocks.
-    /// Stderr's end is not waited for; somebody who escaped may hold it open, and nobody asks for its words any more.
+    /// Waits for the leader, which is a zombie. The end of stderr is not waited for: somebody who escaped may hold it
+    /// open, and nobody asks for its words any more.
     async fn reap(&mut self) {
-        drop(self.hold.take());
-        while let Some(Some(item)) = self.rest.next().now_or_never() {
-            match item {
-                Item::Stderr(chunk) | Item::Stdout(chunk) => self.stderr.push(&chunk),
-                Item::Done(_) => return,
-            }
-        }
+        // While we hold stderr open the stream cannot have come to its end, and has the process still.
         if let Some(process) = self.rest.child_mut() {
             let _ = process.wait().await;
         }
