@@ -82,8 +82,19 @@ mod tests {
     }
 
     #[test]
-    fn we_are_alive_in_our_own_group() {
-        let group = rustix::process::getpgrp();
-        assert!(living_members(group).unwrap() >= 1);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a stranger to look at, which the test itself kills and reaps"
+    )]
+    fn a_leader_is_alone_in_its_new_group_until_it_has_died() {
+        use std::os::unix::process::CommandExt as _;
+
+        // Not our own group: its leader may live outside of our PID namespace, where it has no number.
+        let mut leader = std::process::Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let group = Pid::from_child(&leader);
+        assert_eq!(living_members(group).unwrap(), 1);
+        leader.kill().unwrap();
+        leader.wait().unwrap();
+        assert_eq!(living_members(group).unwrap(), 0);
     }
 }

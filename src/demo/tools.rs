@@ -196,8 +196,6 @@ fn environment() -> Value {
         "open_file_limit": {"soft": open_files.current, "hard": open_files.maximum},
         "pid": process::id(),
         "ppid": std::os::unix::process::parent_id(),
-        "pgid": rustix::process::getpgrp().as_raw_nonzero().get(),
-        "sid": rustix::process::getsid(None).ok().map(|sid| sid.as_raw_nonzero().get()),
     })
 }
 
