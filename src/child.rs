@@ -36,7 +36,7 @@ pub(crate) use spawn::SpawnError;
 pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
-use crate::exchange::{Exit, Receipt, Rung, Seat};
+use crate::exchange::{Cause, Exit, Measured, Receipt, Rung, Seat};
 use scratch::Scratch;
 use spec::{Spec, Teardown};
 use stderr::Tail;
@@ -167,10 +167,11 @@ impl Child {
         let _ = tokio::time::timeout(DRAIN, all).await;
     }
 
-    /// How its leader ended, if it has; with the end of its stderr, as read so far.
-    pub(crate) fn last_words(&self) -> (Option<Exit>, String) {
+    /// How its leader ended, if it has, and the limit that it met, if one is known; with the end of its stderr, as read
+    /// so far.
+    pub(crate) fn last_words(&self) -> (Option<Exit>, Option<Cause>, String) {
         let living = self.living();
-        (living.tree.leader_exit(), living.stderr.text())
+        (living.tree.leader_exit(), None, living.stderr.text())
     }
 
     /// Ends the tree: returns when nothing of it is left.
@@ -274,9 +275,21 @@ impl Living {
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.reap().await;
         let Self { tree, scratch, seat, .. } = *self;
+        let containment = tree.containment().name();
         let (gone, killed) = tree.gone().await;
         scratch.sweep(&gone).await;
-        (Receipt { pid, exit, rung: Rung::Kill, killed, cpu, end: Duration::ZERO }, seat)
+        let receipt = Receipt {
+            pid,
+            exit,
+            cause: None,
+            rung: Rung::Kill,
+            killed,
+            cpu: cpu.map(|value| Measured { value, source: "proc_pid_stat" }),
+            peak_memory: None,
+            containment,
+            end: Duration::ZERO,
+        };
+        (receipt, seat)
     }
 
     /// Waits for the leader, which is a zombie. The end of stderr is not waited for: somebody who escaped may hold it

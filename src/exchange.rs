@@ -18,11 +18,13 @@ use crate::deadline::Deadline;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod json;
+mod receipt;
 mod seat;
 
 pub(crate) use events::{Event, Events};
 pub(crate) use fault::{CallError, Fault, LastWords, Phase};
 pub(crate) use json::{JsonError, Members, RawJson};
+pub(crate) use receipt::{Cause, Exit, Measured, Receipt, Rung};
 pub(crate) use seat::{Demand, Seat};
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
@@ -249,55 +251,4 @@ pub(crate) struct Times {
     pub(crate) open: Option<Duration>,
     /// All steps.
     pub(crate) call: Option<Duration>,
-}
-
-/// How a process ended, as `waitid(2)` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// It called `exit` with this status.
-    Code(i32),
-    /// A signal ended it.
-    Signal(i32),
-}
-
-/// The rung of the ladder that ended a tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rung {
-    /// It had ended by itself before it was asked to.
-    Already,
-    /// It left when its stdin was closed.
-    Eof,
-    /// It left on SIGTERM.
-    Term,
-    /// It had to be killed.
-    Kill,
-}
-
-impl Rung {
-    /// The name in receipts and logs.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Already => "already",
-            Self::Eof => "eof",
-            Self::Term => "term",
-            Self::Kill => "kill",
-        }
-    }
-}
-
-/// What is known after the end of a tree.
-#[derive(Debug, Clone)]
-pub(crate) struct Receipt {
-    /// The leader's process id, now free again.
-    pub(crate) pid: u32,
-    /// How the leader ended; `None`: the kernel would not say.
-    pub(crate) exit: Option<Exit>,
-    /// Which rung of the ladder it took.
-    pub(crate) rung: Rung,
-    /// Processes of the tree beside the leader that outlived it and were killed, as far as they were seen.
-    pub(crate) killed: u32,
-    /// User and system time of the leader and of its children that it waited for (`proc_pid_stat(5)`).
-    pub(crate) cpu: Option<Duration>,
-    /// From the decision to end the tree to the proof of its death.
-    pub(crate) end: Duration,
 }

@@ -468,8 +468,8 @@ impl Body {
     }
 
     fn words_so_far(&self) -> LastWords {
-        let (exit, stderr_tail) = self.child.last_words();
-        LastWords { exit, stderr_tail, noise: self.ears.noise.clone() }
+        let (exit, cause, stderr_tail) = self.child.last_words();
+        LastWords { exit, cause, stderr_tail, noise: self.ears.noise.clone() }
     }
 
     async fn end(self) -> Remains {

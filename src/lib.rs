@@ -77,6 +77,7 @@
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
+//! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early

@@ -173,7 +173,7 @@ async fn what_it_wrote_to_stderr_last_is_kept() {
         home.spawn("i=0; while [ $i -lt 999 ]; do echo line $i >&2; i=$((i+1)); done").await.unwrap();
     born.child.attend().await;
     born.child.drain_stderr().await;
-    let (_, stderr) = born.child.last_words();
+    let (_, _, stderr) = born.child.last_words();
     assert!(
         stderr.len() <= 1024 && stderr.starts_with("line ") && stderr.ends_with("line 998\n"),
         "{stderr}"

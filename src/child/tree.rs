@@ -88,6 +88,11 @@ impl Tree {
         Ok(Self { leader, exit, containment })
     }
 
+    /// What holds it together.
+    pub(super) const fn containment(&self) -> Containment {
+        self.containment
+    }
+
     /// The leader's id.
     pub(super) fn pid(&self) -> u32 {
         self.leader.as_raw_nonzero().get().unsigned_abs()

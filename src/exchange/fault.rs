@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Exit, RawJson};
+use super::{Cause, Exit, RawJson};
 
 /// An error and its causes in one line; a cause that the text before it already quotes is not said twice.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -71,6 +71,8 @@ pub(crate) enum Fault {
 pub(crate) struct LastWords {
     /// How it ended, if it had ended.
     pub(crate) exit: Option<Exit>,
+    /// The limit that it met, if one is known.
+    pub(crate) cause: Option<Cause>,
     /// The end of what it wrote to stderr; invalid UTF-8 replaced.
     pub(crate) stderr_tail: String,
     /// The first lines on stdout that were no protocol messages, shortened.
@@ -199,9 +201,10 @@ impl CallError {
             Some(Exit::Signal(signal)) => format!("; it was ended by signal {signal}"),
             None => String::new(),
         };
+        let cause = words.cause.map(|cause| format!("; it {}", cause.words())).unwrap_or_default();
         let last = words.stderr_tail.lines().rfind(|line| !line.trim().is_empty());
         let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
-        let mut story = story + &exit + &last;
+        let mut story = story + &exit + &cause + &last;
         // A server's own sentence may be as long as its longest message.
         story.truncate(story.floor_char_boundary(LONGEST_STORY));
         story
@@ -232,6 +235,7 @@ mod tests {
     fn the_story_of_a_failure_has_its_cause_its_end_and_its_last_words() {
         let words = LastWords {
             exit: Some(Exit::Code(3)),
+            cause: None,
             stderr_tail: "first\nno such table\n\n".to_owned(),
             noise: Vec::new(),
         };

@@ -162,8 +162,8 @@ impl Problem {
     }
 
     fn last_words(&mut self, words: &LastWords, sees: Sees) {
-        if let Some(exit) = words.exit {
-            self.member("exit", Pieces::of(&ExitShown::from(exit)));
+        if let Some(exit) = ExitShown::of(words.exit, words.cause) {
+            self.member("exit", Pieces::of(&exit));
         }
         if sees == Sees::Little {
             return;

@@ -53,10 +53,14 @@ impl Stamp {
         let receipt = self.receipt.as_ref()?;
         Some(Pieces::of(&ReceiptShown {
             pid: receipt.pid,
-            exit: receipt.exit.map(ExitShown::from),
+            exit: ExitShown::of(receipt.exit, receipt.cause),
             rung: receipt.rung.name(),
             killed: receipt.killed,
-            cpu_ms: receipt.cpu.map(milliseconds),
+            cpu_ms: receipt.cpu.map(|cpu| milliseconds(cpu.value)),
+            cpu_source: receipt.cpu.map(|cpu| cpu.source),
+            peak_memory_bytes: receipt.peak_memory.map(|peak| peak.value),
+            peak_memory_source: receipt.peak_memory.map(|peak| peak.source),
+            containment: receipt.containment,
             end_ms: milliseconds(receipt.end),
         }))
     }
@@ -84,6 +88,13 @@ struct ReceiptShown {
     killed: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_source: Option<&'static str>,
+    containment: &'static str,
     end_ms: f64,
 }
 
@@ -99,7 +110,8 @@ fn server_timing(times: &Times) -> String {
     entries.join(", ")
 }
 
-/// A dictionary of RFC 9651, its decimals with three places: `pid=7, exit-code=0, rung=eof, killed=0, end-ms=1.200`.
+/// A dictionary of RFC 9651, its decimals with three places; where a figure was read is a parameter of it:
+/// `pid=7, exit-code=0, rung=eof, killed=0, cpu-ms=20.000;source="proc_pid_stat", containment=group, end-ms=1.200`.
 fn dictionary(receipt: &Receipt) -> String {
     let mut text = format!("pid={}", receipt.pid);
     let exit = match receipt.exit {
@@ -111,11 +123,18 @@ fn dictionary(receipt: &Receipt) -> String {
     let mut add = |key: &str, value: &dyn std::fmt::Display| {
         write!(text, ", {key}={value}").expect("a String takes everything");
     };
+    if let Some(cause) = receipt.cause {
+        add("cause", &cause.name());
+    }
     add("rung", &receipt.rung.name());
     add("killed", &receipt.killed);
     if let Some(cpu) = receipt.cpu {
-        add("cpu-ms", &format_args!("{:.3}", milliseconds(cpu)));
+        add("cpu-ms", &format_args!("{:.3};source=\"{}\"", milliseconds(cpu.value), cpu.source));
     }
+    if let Some(peak) = receipt.peak_memory {
+        add("peak-memory-bytes", &format_args!("{};source=\"{}\"", peak.value, peak.source));
+    }
+    add("containment", &receipt.containment);
     add("end-ms", &format_args!("{:.3}", milliseconds(receipt.end)));
     text
 }
@@ -128,7 +147,7 @@ fn milliseconds(time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::Rung;
+    use crate::exchange::{Cause, Measured, Rung};
 
     fn stamp() -> Stamp {
         Stamp {
@@ -142,9 +161,12 @@ mod tests {
             receipt: Some(Receipt {
                 pid: 7,
                 exit: Some(Exit::Signal(9)),
+                cause: Some(Cause::Memory),
                 rung: Rung::Kill,
                 killed: 2,
-                cpu: Some(Duration::from_millis(12)),
+                cpu: Some(Measured { value: Duration::from_millis(12), source: "cgroup cpu.stat" }),
+                peak_memory: Some(Measured { value: 4096, source: "memory.peak" }),
+                containment: "group",
                 end: Duration::from_nanos(190_499),
             }),
         }
@@ -158,7 +180,8 @@ mod tests {
         assert_eq!(headers[SERVER_TIMING], "queue;dur=0.000, spawn;dur=1.234");
         assert_eq!(
             headers[RECEIPT],
-            "pid=7, exit-signal=9, rung=kill, killed=2, cpu-ms=12.000, end-ms=0.190"
+            "pid=7, exit-signal=9, cause=memory, rung=kill, killed=2, cpu-ms=12.000;source=\"cgroup cpu.stat\", \
+             peak-memory-bytes=4096;source=\"memory.peak\", containment=group, end-ms=0.190"
         );
     }
 
@@ -167,7 +190,11 @@ mod tests {
         assert_eq!(stamp().timing().text(), r#"{"queue":0.0,"spawn":1.234}"#);
         assert_eq!(
             stamp().receipt().unwrap().text(),
-            r#"{"pid":7,"exit":{"signal":9,"name":"SIGKILL"},"rung":"kill","killed":2,"cpu_ms":12.0,"end_ms":0.19}"#
+            concat!(
+                r#"{"pid":7,"exit":{"signal":9,"name":"SIGKILL","cause":"memory"},"rung":"kill","killed":2,"#,
+                r#""cpu_ms":12.0,"cpu_source":"cgroup cpu.stat","peak_memory_bytes":4096,"#,
+                r#""peak_memory_source":"memory.peak","containment":"group","end_ms":0.19}"#
+            )
         );
     }
 

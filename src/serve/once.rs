@@ -196,6 +196,9 @@ fn show_words(words: &LastWords) -> String {
         Some(Exit::Signal(signal)) => format!("\nit was ended by signal {signal}"),
         None => String::new(),
     };
+    if let Some(cause) = words.cause {
+        let _ = write!(text, "\nit {}", cause.words());
+    }
     for line in &words.noise {
         let _ = write!(text, "\nit wrote to stdout what is no message: {line}");
     }
@@ -211,7 +214,7 @@ fn show_receipt(receipt: &Receipt) -> String {
         Some(Exit::Signal(signal)) => format!("signal {signal}"),
         None => "unknown".to_owned(),
     };
-    let cpu = receipt.cpu.map_or("unknown".to_owned(), |cpu| format!("{cpu:?}"));
+    let cpu = receipt.cpu.map_or("unknown".to_owned(), |cpu| format!("{:?}", cpu.value));
     let (pid, rung, killed, end) = (receipt.pid, receipt.rung.name(), receipt.killed, receipt.end);
     format!("receipt: pid {pid}, exit {exit}, rung {rung}, killed {killed}, cpu {cpu}, end {end:.1?}")
 }

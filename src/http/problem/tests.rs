@@ -1,7 +1,7 @@
 use std::error::Error;
 
 use super::*;
-use crate::exchange::Exit;
+use crate::exchange::{Cause, Exit};
 
 fn raw(text: &str) -> RawJson {
     RawJson::parse(text.to_owned().into()).unwrap()
@@ -10,6 +10,7 @@ fn raw(text: &str) -> RawJson {
 fn words() -> LastWords {
     LastWords {
         exit: Some(Exit::Signal(9)),
+        cause: Some(Cause::Memory),
         stderr_tail: "Traceback".into(),
         noise: vec!["Starting...".into()],
     }
@@ -108,7 +109,10 @@ fn the_owner_sees_the_last_words_and_nobody_else_does() {
     let little = object(crash(), Sees::Little);
     for object in [seen, little] {
         assert_eq!(object["exit"]["signal"], 9);
-        assert_eq!(object["exit"]["name"], "SIGKILL");
+        assert_eq!(
+            (&object["exit"]["name"], &object["exit"]["cause"]),
+            (&"SIGKILL".into(), &"memory".into())
+        );
         assert_eq!((&object["phase"], &object["fault"]), (&"call".into(), &"server".into()));
         assert!(object["detail"].as_str().unwrap().contains("SIGKILL"));
     }
@@ -218,7 +222,9 @@ fn nobody_is_sent_to_what_is_not_there() {
     for (tail, noise) in
         [("", vec![]), ("why", vec![]), ("", vec!["Hi".to_owned()]), ("why", vec!["Hi".to_owned()])]
     {
-        let words = || Box::new(LastWords { exit: None, stderr_tail: tail.to_owned(), noise: noise.clone() });
+        let words = || {
+            Box::new(LastWords { stderr_tail: tail.to_owned(), noise: noise.clone(), ..LastWords::default() })
+        };
         let (phase, what) = (Phase::Call, "x".to_owned());
         for error in [
             CallError::OpenFailed { source: cause(), words: words() },

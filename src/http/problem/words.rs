@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Sees, kind_of};
 use crate::exchange::fault::chain;
-use crate::exchange::{CallError, Exit, LastWords};
+use crate::exchange::{CallError, Cause, Exit, LastWords};
 use crate::http::text;
 
 /// How much of a tool's own words is quoted in the detail; all of them are in `result`.
@@ -55,14 +55,16 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
 }
 
 fn with_exit(text: String, words: &LastWords) -> String {
-    match words.exit {
-        Some(Exit::Code(code)) => format!("{text} (it exited with code {code})"),
-        Some(Exit::Signal(number)) => match signal_name(number) {
-            Some(name) => format!("{text} (ended by {name})"),
-            None => format!("{text} (ended by signal {number})"),
+    let exit = words.exit.map(|exit| match exit {
+        Exit::Code(code) => format!("it exited with code {code}"),
+        Exit::Signal(number) => match signal_name(number) {
+            Some(name) => format!("ended by {name}"),
+            None => format!("ended by signal {number}"),
         },
-        None => text,
-    }
+    });
+    let cause = words.cause.map(|cause| format!("it {}", cause.words()));
+    let told: Vec<_> = exit.into_iter().chain(cause).collect();
+    if told.is_empty() { text } else { format!("{text} ({})", told.join("; ")) }
 }
 
 fn shortened(text: &str) -> String {
@@ -77,25 +79,30 @@ pub(super) fn capitalised(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// How a process ended: `{"code":1}` or `{"signal":9,"name":"SIGKILL"}`.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub(in crate::http) enum ExitShown {
-    Code {
-        code: i32,
-    },
-    Signal {
-        signal: i32,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<&'static str>,
-    },
+/// How a process ended, and the limit that it met: `{"code":1}`, `{"signal":9,"name":"SIGKILL","cause":"memory"}`. The
+/// cause alone: it was refused something and lived on.
+#[derive(Serialize, Default)]
+pub(in crate::http) struct ExitShown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
 }
 
-impl From<Exit> for ExitShown {
-    fn from(exit: Exit) -> Self {
+impl ExitShown {
+    /// `None`: there is nothing to tell.
+    pub(in crate::http) fn of(exit: Option<Exit>, cause: Option<Cause>) -> Option<Self> {
+        let shown = Self { cause: cause.map(Cause::name), ..Self::default() };
         match exit {
-            Exit::Code(code) => Self::Code { code },
-            Exit::Signal(signal) => Self::Signal { signal, name: signal_name(signal) },
+            Some(Exit::Code(code)) => Some(Self { code: Some(code), ..shown }),
+            Some(Exit::Signal(signal)) => {
+                Some(Self { signal: Some(signal), name: signal_name(signal), ..shown })
+            }
+            None => cause.map(|_| shown),
         }
     }
 }

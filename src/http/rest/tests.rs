@@ -106,9 +106,12 @@ fn every_answer_to_a_call_is_stamped_good_or_bad() {
     let receipt = crate::exchange::Receipt {
         pid: 7,
         exit: None,
+        cause: None,
         rung: Rung::Eof,
         killed: 0,
         cpu: None,
+        peak_memory: None,
+        containment: "group",
         end: Duration::ZERO,
     };
     let stamp = Stamp::of(&mut Answer { receipt: Some(receipt), ..answer(Vec::new(), None) });
@@ -116,7 +119,10 @@ fn every_answer_to_a_call_is_stamped_good_or_bad() {
     let problem = respond(Err(Problem::of(crash(), Sees::Little)), stamp, Media::Json).err().unwrap();
     for response in [good, problem.into_response()] {
         assert_eq!(response.headers()["spawnling-call-id"], "00000000000000000000000000000001");
-        assert_eq!(response.headers()["spawnling-receipt"], "pid=7, rung=eof, killed=0, end-ms=0.000");
+        assert_eq!(
+            response.headers()["spawnling-receipt"],
+            "pid=7, rung=eof, killed=0, containment=group, end-ms=0.000"
+        );
     }
 }
 

@@ -66,12 +66,14 @@ impl Response {
         self.good()["content"][0]["text"].as_str().expect("a text").to_owned()
     }
 
-    /// A member of the receipt, as it was written.
+    /// A member of the receipt, as it was written, without its parameters.
     #[track_caller]
     pub(crate) fn receipt(&self, member: &str) -> &str {
         let receipt = self.header("spawnling-receipt").unwrap_or_else(|| panic!("no receipt: {self:?}"));
         let mut members = receipt.split(", ").filter_map(|entry| entry.split_once('='));
-        members.find(|(name, _)| *name == member).unwrap_or_else(|| panic!("no {member}: {receipt}")).1
+        let (_, value) =
+            members.find(|(name, _)| *name == member).unwrap_or_else(|| panic!("no {member}: {receipt}"));
+        value.split(';').next().unwrap_or_default()
     }
 }
 

@@ -1,0 +1,101 @@
+//! What is known after the end of a tree, and where each figure was read. Pure.
+
+use std::time::Duration;
+
+/// How a process ended, as `waitid(2)` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It called `exit` with this status.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+/// Why the kernel ended a tree's processes, or refused them something: what tells a limit from a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It used as much memory as it may.
+    Memory,
+    /// It had as many processes as it may.
+    Processes,
+    /// It used as much processor time as it may.
+    Cpu,
+}
+
+impl Cause {
+    /// The name in problems, receipts and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Processes => "processes",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    /// The same as a sentence about the server goes on: `it ...`.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Memory => "reached its limit of memory",
+            Self::Processes => "reached its limit of processes",
+            Self::Cpu => "reached its limit of processor time",
+        }
+    }
+}
+
+/// A figure, and where it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Measured<T> {
+    /// The figure.
+    pub(crate) value: T,
+    /// The kernel's name for it: `proc_pid_stat`, `cgroup cpu.stat`, `memory.peak`, `memory.max_usage_in_bytes`,
+    /// `wait4`. Printable ASCII without quotes, for it is told in a header.
+    pub(crate) source: &'static str,
+}
+
+/// The rung of the ladder that ended a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// It had ended by itself before it was asked to.
+    Already,
+    /// It left when its stdin was closed.
+    Eof,
+    /// It left on SIGTERM.
+    Term,
+    /// It had to be killed.
+    Kill,
+}
+
+impl Rung {
+    /// The name in receipts and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Already => "already",
+            Self::Eof => "eof",
+            Self::Term => "term",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// What is known after the end of a tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Receipt {
+    /// The leader's process id, now free again.
+    pub(crate) pid: u32,
+    /// How the leader ended; `None`: the kernel would not say.
+    pub(crate) exit: Option<Exit>,
+    /// The limit that ended it, or that refused it something; `None`: none is known to have.
+    pub(crate) cause: Option<Cause>,
+    /// Which rung of the ladder it took.
+    pub(crate) rung: Rung,
+    /// Processes of the tree beside the leader that outlived it and were killed, as far as they were seen.
+    pub(crate) killed: u32,
+    /// User and system time; of how much of the tree depends on the source.
+    pub(crate) cpu: Option<Measured<Duration>>,
+    /// The most memory that the tree had at once, in bytes.
+    pub(crate) peak_memory: Option<Measured<u64>>,
+    /// What made the tree killable as a whole: `group`.
+    pub(crate) containment: &'static str,
+    /// From the decision to end the tree to the proof of its death.
+    pub(crate) end: Duration,
+}
