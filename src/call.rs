@@ -18,14 +18,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub(crate) mod admission;
+mod log;
+mod receipts;
+
+pub(crate) use receipts::Receipts;
 
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Answer, CallError, CallId, Fault, OnError, Outcome, Phase, Receipt, Reply, Request, Seat, Step,
-    Times,
+    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Receipt, Reply, Request, Seat,
+    Step, Times, Told,
 };
 use crate::strategy::{Lease, Strategy};
 use admission::Admission;
+use receipts::Entry;
 
 /// What becomes of a call whose caller leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +44,7 @@ pub(crate) enum OnDisconnect {
 /// The calls of one server.
 pub(crate) struct Calls {
     parts: Arc<Parts>,
+    receipts: Arc<Receipts>,
     lives: TaskTracker,
     draining: AtomicBool,
     /// The last resort: ends every call, with an answer.
@@ -53,16 +59,17 @@ struct Parts {
 }
 
 impl Calls {
-    /// Calls to `server`, let in by `admission`, served by `strategy`.
+    /// Calls to `server`, let in by `admission`, served by `strategy`, put down in `receipts`.
     pub(crate) fn new(
         server: Arc<str>,
         admission: Admission,
         strategy: Box<dyn Strategy>,
         on_disconnect: OnDisconnect,
+        receipts: Arc<Receipts>,
     ) -> Self {
         let parts = Arc::new(Parts { server, admission, strategy });
         let (lives, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { parts, lives, draining: AtomicBool::new(false), stop, on_disconnect }
+        Self { parts, receipts, lives, draining: AtomicBool::new(false), stop, on_disconnect }
     }
 
     /// What can be told without starting anything.
@@ -78,7 +85,8 @@ impl Calls {
     pub(crate) async fn run(&self, request: Request) -> Answer {
         let id = request.id;
         if self.draining.load(Ordering::Relaxed) {
-            return Answer::refused(id, CallError::ShuttingDown { phase: Phase::Queue }, Times::default());
+            let refusal = CallError::ShuttingDown { phase: Phase::Queue };
+            return self.spared(Answer::refused(id, refusal, Times::default()));
         }
         let caller = CancellationToken::new();
         let end = EarlyEnd::new(caller.clone(), self.stop.clone(), request.deadline);
@@ -87,7 +95,9 @@ impl Calls {
             OnDisconnect::Finish => None,
         };
         let (tell, told) = oneshot::channel();
-        self.lives.spawn(life(Arc::clone(&self.parts), request, end, Tell(tell)));
+        let entry = self.receipts.open(id, request.principal.clone(), &self.parts.server);
+        let teller = Teller { way: tell, reply: request.reply, on_error: request.on_error, entry };
+        self.lives.spawn(life(Arc::clone(&self.parts), request, end, teller));
         let answer = told.await;
         // From here on the caller's leaving is no reason any more.
         let _ = interest.map(DropGuard::disarm);
@@ -95,6 +105,14 @@ impl Calls {
             let what = "a call ended without an answer".to_owned();
             Answer::refused(id, CallError::Internal { what }, Times::default())
         })
+    }
+
+    /// Puts down a call that needed no life of its own: answered from memory, or refused at once.
+    pub(crate) fn spared(&self, answer: Answer) -> Answer {
+        let entry = self.receipts.open(answer.id, Principal::Anonymous, &self.parts.server);
+        let (told, story) = in_short(&answer, OnError::Stop);
+        log::write(&entry.end(told, None), story.as_deref());
+        answer
     }
 
     /// Starts no process from now on but for a call.
@@ -121,43 +139,62 @@ impl Calls {
     }
 }
 
-/// The way back to whoever asked. They may have left.
-struct Tell(oneshot::Sender<Answer>);
+/// The way back to whoever asked, who may have left; and the call's record.
+struct Teller {
+    way: oneshot::Sender<Answer>,
+    reply: Reply,
+    on_error: OnError,
+    entry: Entry,
+}
 
-impl Tell {
-    fn answer(self, answer: Answer) {
+impl Teller {
+    /// 4. and 5. Answered, and ended; or ended and then answered, for a caller who wants the receipt.
+    async fn finish(self, mut answer: Answer, ended: impl Future<Output = Option<Receipt>>) {
+        let Self { way, reply, on_error, mut entry } = self;
+        let (told, story) = in_short(&answer, on_error);
+        entry.told(told);
         // Nobody there any more is no failure: their leaving has ended the call, or they asked it to be finished.
-        let _ = self.0.send(answer);
+        match reply {
+            Reply::WhenKnown => {
+                let _ = way.send(answer);
+                // Whoever waits for the answer goes first: they may be next on this very thread.
+                tokio::task::yield_now().await;
+                log::write(&entry.end(told, ended.await), story.as_deref());
+            }
+            Reply::WhenDead => {
+                let record = entry.end(told, ended.await);
+                log::write(&record, story.as_deref());
+                answer.receipt = Some(Box::new(record));
+                let _ = way.send(answer);
+            }
+        }
     }
 }
 
 /// One call, from the door to the proof of death.
-async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, tell: Tell) {
+async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller) {
+    let id = request.id;
     let mut times = Times::default();
     let entered = admit(&parts, &end, &mut times).await;
     let seat = match entered {
         Ok(seat) => seat,
-        Err(full) => return tell.answer(Answer::refused(request.id, full, times)),
+        Err(full) => return teller.finish(Answer::refused(id, full, times), async { None }).await,
     };
     let queue = times.queue;
     let mut lease = match parts.strategy.lease(seat, &end).await {
         Ok(lease) => lease,
         Err(failed) => {
-            let (id, reply) = (request.id, request.reply);
             let (error, times, failed) = failed.into_parts();
             let times = Times { queue, ..times };
-            log(&parts.server, id, Some(&error));
-            return finish(tell, reply, Answer::refused(id, error, times), failed.end()).await;
+            return teller.finish(Answer::refused(id, error, times), failed.end()).await;
         }
     };
     if let Some(events) = &request.events {
         events.leased();
     }
     times = Times { queue, ..lease.times() };
-    let (id, reply) = (request.id, request.reply);
     let answer = ask(&mut lease, request, &end, times).await;
-    log(&parts.server, id, answer.failure.as_ref().or_else(|| answer.steps.last()?.as_ref().err()));
-    finish(tell, reply, answer, async { Some(lease.end().await) }).await;
+    teller.finish(answer, async { Some(lease.end().await) }).await;
 }
 
 /// 1. Admitted, or turned away.
@@ -205,32 +242,11 @@ async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Tim
     answer
 }
 
-/// 4. and 5. Answered, and ended; or ended and then answered, for a caller who wants the receipt.
-async fn finish(tell: Tell, reply: Reply, mut answer: Answer, ended: impl Future<Output = Option<Receipt>>) {
-    match reply {
-        Reply::WhenKnown => {
-            let id = answer.id;
-            tell.answer(answer);
-            // Whoever waits for the answer goes first: they may be next on this very thread.
-            tokio::task::yield_now().await;
-            let receipt = ended.await;
-            tracing::debug!(call = %id, ?receipt, "ended");
-        }
-        Reply::WhenDead => {
-            answer.receipt = ended.await;
-            tell.answer(answer);
-        }
-    }
-}
-
-/// Failures that are not the caller's own are worth a line.
-fn log(server: &str, id: CallId, error: Option<&CallError>) {
-    let Some(error) = error else { return };
-    match error.fault() {
-        Fault::Caller => tracing::debug!(server, call = %id, error = error.story(), "call failed"),
-        Fault::Overload | Fault::Deadline | Fault::Server => {
-            tracing::warn!(server, call = %id, error = error.story(), "call failed");
-        }
-        Fault::Ours => tracing::error!(server, call = %id, error = error.story(), "call failed"),
-    }
+/// The answer in one word, for the record; and the words of its failure, for the log.
+fn in_short(answer: &Answer, on_error: OnError) -> (Told, Option<String>) {
+    // Where the steps after a failed one are asked all the same, it is the caller who judges.
+    let last = answer.steps.last().filter(|_| on_error == OnError::Stop);
+    let failure = answer.failure.as_ref().or_else(|| last?.as_ref().err());
+    let told = Told { failure: failure.map(Failed::from), times: answer.times };
+    (told, failure.map(CallError::story))
 }

@@ -14,11 +14,12 @@ mod schema;
 mod shelf;
 
 use crate::call::Calls;
+pub(crate) use crate::call::Receipts;
 use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
     About, Answer, Ask, CallError, CallId, Gate, Introduction, LastWords, ListKind, OnError, Outcome, Phase,
-    RawJson, Reply, Request, Step, Times,
+    Principal, RawJson, Reply, Request, Step, Times,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -137,18 +138,18 @@ impl Catalog {
             return self.run(request).await;
         };
         if kept.is_fresh() {
-            return Answer::refused(request.id, refusal, Times::default());
+            return self.refused(request.id, refusal);
         }
         // The list is old: before anybody is refused it is learned anew, once for all who wait for it.
         let arrived = Instant::now();
         let asking = match self.turn(shelf, request.deadline).await {
             Ok(asking) => asking,
-            Err(late) => return Answer::refused(request.id, late, Times::default()),
+            Err(late) => return self.refused(request.id, late),
         };
         match shelf.kept().filter(|kept| kept.learned > arrived) {
             Some(kept) => match judge(&kept, &tools, self.settings.validate) {
                 Ok(()) => self.run(request).await,
-                Err(refusal) => Answer::refused(request.id, refusal, Times::default()),
+                Err(refusal) => self.refused(request.id, refusal),
             },
             None => self.learn_and_run(request, tools, Some(asking)).await,
         }
@@ -159,16 +160,16 @@ impl Catalog {
     pub(crate) async fn list(&self, id: CallId, kind: ListKind, deadline: Deadline, reply: Reply) -> Answer {
         let shelf = self.shelf(kind);
         if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh()) {
-            return from_memory(id, &kept);
+            return self.remembered(id, &kept);
         }
         let arrived = Instant::now();
         let _asking = match self.turn(shelf, deadline).await {
             Ok(asking) => asking,
-            Err(late) => return Answer::refused(id, late, Times::default()),
+            Err(late) => return self.refused(id, late),
         };
         // Whoever was asking meanwhile has asked for us too, however short its answer stays fresh.
         if let Some(kept) = shelf.kept().filter(|kept| kept.learned > arrived) {
-            return from_memory(id, &kept);
+            return self.remembered(id, &kept);
         }
         let answer = self.run(plain(id, vec![Ask::List(kind).into()], deadline, reply)).await;
         if let [Ok(Outcome::Listed(listed))] = &*answer.steps {
@@ -184,7 +185,7 @@ impl Catalog {
         }
         let _introducing = tokio::select! {
             turn = self.introducing.lock() => turn,
-            () = deadline.passed() => return Answer::refused(id, late(deadline), Times::default()),
+            () = deadline.passed() => return self.refused(id, late(deadline)),
         };
         match self.known(id) {
             Some(known) => known,
@@ -228,7 +229,16 @@ impl Catalog {
     /// The answer to an introduction that took place already.
     fn known(&self, id: CallId) -> Option<Answer> {
         let introduction = self.introduction().filter(|introduction| introduction.capabilities.is_some())?;
-        Some(Answer { introduction: Some(introduction), ..nothing(id) })
+        Some(self.calls.spared(Answer { introduction: Some(introduction), ..nothing(id) }))
+    }
+
+    fn refused(&self, id: CallId, refusal: CallError) -> Answer {
+        self.calls.spared(Answer::refused(id, refusal, Times::default()))
+    }
+
+    fn remembered(&self, id: CallId, kept: &Kept) -> Answer {
+        self.calls
+            .spared(Answer { steps: vec![Ok(Outcome::Listed(Arc::clone(&kept.listed)))], ..nothing(id) })
     }
 
     fn introduction(&self) -> Option<Arc<Introduction>> {
@@ -282,16 +292,13 @@ fn invalid(place: usize, tool: &str, violations: Vec<Violation>) -> CallError {
     CallError::InvalidArguments { message, violations }
 }
 
-fn from_memory(id: CallId, kept: &Kept) -> Answer {
-    Answer { steps: vec![Ok(Outcome::Listed(Arc::clone(&kept.listed)))], ..nothing(id) }
-}
-
 fn nothing(id: CallId) -> Answer {
     Answer::begun(id, Times::default())
 }
 
 fn plain(id: CallId, steps: Vec<Step>, deadline: Deadline, reply: Reply) -> Request {
-    Request { id, steps, on_error: OnError::Stop, deadline, events: None, reply }
+    let (principal, on_error) = (Principal::Anonymous, OnError::Stop);
+    Request { id, principal, steps, on_error, deadline, events: None, reply }
 }
 
 fn late(deadline: Deadline) -> CallError {

@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     /// The longest request body, in bytes.
     pub(crate) body_limit: usize,
+    /// How many calls that are over are remembered, each with its receipt; 0: none, nor those that go on.
+    pub(crate) receipts: usize,
     /// Names beside those of the loopback that `Host` and `Origin` may hold; lower case, no ports.
     pub(crate) hosts: Vec<String>,
     /// The servers, at least one, in the order of the file.

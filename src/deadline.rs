@@ -48,6 +48,17 @@ pub(crate) enum Reason {
     Stopped,
 }
 
+impl Reason {
+    /// The name in receipts and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::CallerGone => "caller-gone",
+            Self::DeadlineExceeded => "deadline",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// Everything that can end one call early: its caller, its deadline, a forced stop.
 #[derive(Debug, Clone)]
 pub(crate) struct EarlyEnd {

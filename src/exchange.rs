@@ -19,12 +19,14 @@ pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod json;
 mod receipt;
+mod record;
 mod seat;
 
 pub(crate) use events::{Event, Events};
 pub(crate) use fault::{CallError, Fault, LastWords, Phase};
 pub(crate) use json::{JsonError, Members, RawJson};
 pub(crate) use receipt::{Cause, Exit, Measured, Receipt, Rung};
+pub(crate) use record::{Failed, Moment, Record, Stage, Told};
 pub(crate) use seat::{Demand, Seat};
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
@@ -35,6 +37,12 @@ impl CallId {
     /// Names a call by the given bits; they should come from the operating system's random source.
     pub(crate) const fn from_bits(bits: u128) -> Self {
         Self(bits)
+    }
+
+    /// The name as it is shown; `None`: no call goes by that.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(Self)
     }
 }
 
@@ -50,11 +58,20 @@ impl fmt::Debug for CallId {
     }
 }
 
+/// Who asks. Nobody is asked for a token yet, so there is one only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Principal {
+    /// Whoever can reach the gateway.
+    Anonymous,
+}
+
 /// One call, as every dialect (REST, the command line, later MCP) puts it.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// The name it goes by in answers, logs and receipts.
     pub(crate) id: CallId,
+    /// Who asks: its receipt is for nobody else.
+    pub(crate) principal: Principal,
     /// What to ask, in order, all of one server process. No step at all: open the server, learn what it says of
     /// itself, and end it.
     pub(crate) steps: Vec<Step>,
@@ -191,8 +208,8 @@ pub(crate) struct Answer {
     pub(crate) times: Times,
     /// What the server said of itself when it was opened, if it came so far.
     pub(crate) introduction: Option<Arc<Introduction>>,
-    /// What is known of the end; only under [`Reply::WhenDead`], and only if a process was started.
-    pub(crate) receipt: Option<Receipt>,
+    /// Its receipt; only under [`Reply::WhenDead`].
+    pub(crate) receipt: Option<Box<Record>>,
 }
 
 impl Answer {

@@ -21,7 +21,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Receipts};
+use crate::exchange::{CallId, Principal, Reply};
 
 mod accept;
 mod admin;
@@ -31,6 +32,7 @@ mod json;
 mod legacy;
 pub(crate) mod listen;
 mod problem;
+mod receipt;
 mod rest;
 mod route;
 mod sse;
@@ -100,13 +102,19 @@ pub(crate) struct Service {
     config: Config,
     edge: Edge,
     servers: Vec<Arc<Catalog>>,
+    receipts: Arc<Receipts>,
     draining: CancellationToken,
 }
 
 impl Service {
     /// `draining`: once cancelled, the gateway says that it is not ready; nothing else changes here.
-    pub(crate) fn new(config: Config, servers: Vec<Arc<Catalog>>, draining: CancellationToken) -> Self {
-        Self { edge: Edge::new(&config.hosts), config, servers, draining }
+    pub(crate) fn new(
+        config: Config,
+        servers: Vec<Arc<Catalog>>,
+        receipts: Arc<Receipts>,
+        draining: CancellationToken,
+    ) -> Self {
+        Self { edge: Edge::new(&config.hosts), config, servers, receipts, draining }
     }
 
     /// Answers one request.
@@ -174,6 +182,10 @@ impl Service {
                 json()?;
                 rest::list(self.server(&server)?, kind, Asker { terms: Terms::of(head)?, sees }).await
             }
+            Route::Call { id } => {
+                json()?;
+                self.call(&id, Terms::of(head)?).await
+            }
             Route::Browser(Browser::Health) => Ok(legacy::health(self.browser(head)?)),
             Route::Browser(Browser::Disconnect) => Ok(legacy::disconnect()),
             Route::Post { .. } | Route::Browser(Browser::Agent) => Err(unknown(head).into()),
@@ -222,6 +234,22 @@ impl Service {
         }
     }
 
+    /// The receipt of a call, as far as it goes; or, if that is wanted, when it is complete.
+    async fn call(&self, id: &str, terms: Terms) -> Result<Response<Body>, Problem> {
+        let asker = Principal::Anonymous;
+        let unknown = || Refusal::UnknownCall { id: id.to_owned() };
+        let call = CallId::parse(id).ok_or_else(unknown)?;
+        let ended = async {
+            match terms.reply {
+                Reply::WhenKnown => None,
+                Reply::WhenDead => self.receipts.find_ended(call, &asker).await,
+            }
+        };
+        let ended = tokio::time::timeout(terms.budget(LONGEST_WAIT), ended).await;
+        let record = ended.ok().flatten().or_else(|| self.receipts.find(call, &asker)).ok_or_else(unknown)?;
+        Ok(rest::good(receipt::of_call(&record), Media::Json))
+    }
+
     fn server(&self, name: &str) -> Result<&Arc<Catalog>, Refusal> {
         self.servers.iter().find(|catalog| &**catalog.name() == name).ok_or_else(|| Refusal::UnknownServer {
             name: name.to_owned(),
@@ -237,6 +265,9 @@ impl Service {
         body::Limits { bytes: self.config.body_limit, time: self.config.body_timeout }
     }
 }
+
+/// How long the end of a call is waited for, for whoever asks for its receipt.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What proxies add to a request that they pass on.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "x-real-ip"];

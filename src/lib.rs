@@ -20,6 +20,7 @@
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
+//! serve/receipt.rs       the receipt of a call for a person                                       (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
 //! http/listen.rs         sockets, connections, graceful stop
@@ -34,6 +35,7 @@
 //! http/json.rs           JSON written around relayed JSON, which is not copied                     (pure)
 //! http/text.rs           the text alone of a result                                                (pure)
 //! http/stamp.rs          call id, timing, receipt: what every answer to a call carries             (pure)
+//! http/receipt.rs        a receipt as a header and as JSON                                        (pure)
 //! http/rest.rs           the REST dialect <-> exchange::{Request, Answer}
 //! http/rest/steps.rs     what a path and a body ask                                                (pure)
 //! http/sse.rs            events -> bytes; dropping the stream hangs up the call
@@ -50,6 +52,8 @@
 //! catalog/shelf.rs       one list, kept while it is fresh
 //! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended
 //! call/admission.rs      how many lives at once, who waits, who is turned away
+//! call/receipts.rs       what is known of the calls that are, and of the last ones that were
+//! call/log.rs            the receipt of a call in the log
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
@@ -78,6 +82,7 @@
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
+//! exchange/record.rs     the receipt of a whole call: what is known of it by now                   (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early

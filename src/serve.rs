@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 mod hint;
 pub(crate) mod once;
+mod receipt;
 
 use crate::call::admission::{Admission, House, Limits};
-use crate::call::{self, Calls};
+use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config};
@@ -59,13 +60,14 @@ pub(crate) enum ServeError {
 /// All servers of a configuration, ready to be called.
 pub(crate) struct Rooms {
     catalogs: Vec<Arc<Catalog>>,
+    receipts: Arc<Receipts>,
     nursery: Nursery,
     rescue: JoinSet<()>,
 }
 
 impl Rooms {
-    /// Builds everything below HTTP.
-    pub(crate) fn build(config: &Config) -> Result<Self, ServeError> {
+    /// Builds everything below HTTP. So many `receipts` are kept.
+    pub(crate) fn build(config: &Config, receipts: usize) -> Result<Self, ServeError> {
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let (reaper, taken_over) = reaper();
@@ -73,10 +75,11 @@ impl Rooms {
         let mut rescue = JoinSet::new();
         rescue.spawn(taken_over.run());
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
-        let house = House::new(config.concurrent);
-        let catalog = |server: &config::Server| Arc::new(furnish(server, &nursery, &verdicts, &house));
+        let shared =
+            Shared { house: House::new(config.concurrent), receipts: Arc::new(Receipts::new(receipts)) };
+        let catalog = |server: &config::Server| Arc::new(furnish(server, &nursery, &verdicts, &shared));
         let catalogs = config.servers.iter().map(catalog).collect();
-        Ok(Self { catalogs, nursery, rescue })
+        Ok(Self { catalogs, receipts: shared.receipts, nursery, rescue })
     }
 
     /// The server of this name.
@@ -106,7 +109,7 @@ impl Rooms {
 
     /// Gives up everything. Returns when the trees that lost their owner, of which there should be none, are dead too.
     pub(crate) async fn leave(self) {
-        let Self { catalogs, nursery, mut rescue } = self;
+        let Self { catalogs, nursery, mut rescue, .. } = self;
         let rescued = nursery.rescued();
         if rescued > 0 {
             tracing::error!(rescued, "process trees lost their owner; this is a defect");
@@ -118,7 +121,13 @@ impl Rooms {
     }
 }
 
-fn furnish(server: &config::Server, nursery: &Nursery, verdicts: &Arc<Verdicts>, house: &House) -> Catalog {
+/// What the calls of all servers have in common.
+struct Shared {
+    house: House,
+    receipts: Arc<Receipts>,
+}
+
+fn furnish(server: &config::Server, nursery: &Nursery, verdicts: &Arc<Verdicts>, shared: &Shared) -> Catalog {
     let config::Limits { concurrent, queue, queue_timeout, output, stderr } = server.limits;
     let name: Arc<str> = server.name.as_str().into();
     let making = Making {
@@ -131,12 +140,13 @@ fn furnish(server: &config::Server, nursery: &Nursery, verdicts: &Arc<Verdicts>,
     let strategy: Box<dyn Strategy> = match server.strategy {
         config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
     };
-    let admission = Admission::new(Limits { concurrent, queue, queue_timeout }, house.clone());
+    let admission = Admission::new(Limits { concurrent, queue, queue_timeout }, shared.house.clone());
     let on_disconnect = match server.on_disconnect {
         config::OnDisconnect::Cancel => call::OnDisconnect::Cancel,
         config::OnDisconnect::Finish => call::OnDisconnect::Finish,
     };
-    let calls = Calls::new(Arc::clone(&name), admission, strategy, on_disconnect);
+    let receipts = Arc::clone(&shared.receipts);
+    let calls = Calls::new(Arc::clone(&name), admission, strategy, on_disconnect, receipts);
     let (deadline, open_deadline) = (server.deadline, server.open_deadline);
     let settings = catalog::Settings {
         validate: match server.validate {
@@ -173,9 +183,10 @@ async fn run(mut config: Config) -> Result<(), ServeError> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let rooms = Rooms::build(&config)?;
+    let rooms = Rooms::build(&config, config.receipts)?;
     let draining = CancellationToken::new();
-    let service = Arc::new(Service::new(http_config(&config), rooms.catalogs.clone(), draining.clone()));
+    let (catalogs, receipts) = (rooms.catalogs.clone(), Arc::clone(&rooms.receipts));
+    let service = Arc::new(Service::new(http_config(&config), catalogs, receipts, draining.clone()));
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
     serving.spawn(listen::run(listeners, service, stop.clone()));

@@ -28,6 +28,7 @@ use super::value::{self, Parsed};
 pub(super) struct Written {
     pub(super) listen: Option<Vec<(Place, SocketAddr)>>,
     pub(super) concurrent: Option<usize>,
+    pub(super) receipts: Option<usize>,
     pub(super) drain: Option<Duration>,
     pub(super) body_limit: Option<usize>,
     pub(super) hosts: Vec<String>,
@@ -117,6 +118,7 @@ fn settings(table: &mut Table<'_>) -> Written {
             .into_iter()
             .map(|(_, host)| host)
             .collect(),
+        receipts: table.get("receipts", value::count),
         servers: Vec::new(),
         browser: table.table("browser_agent").map(browser_agent),
     };

@@ -78,6 +78,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         concurrent: written.concurrent.unwrap_or(64),
         drain: drain(written.drain, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),
+        receipts: written.receipts.unwrap_or(1000),
         hosts: hosts(written.hosts, sources, &ledger),
         default_server: default_server(&written.servers),
         servers: written.servers,

@@ -71,6 +71,7 @@ fn the_smallest_file_leaves_everything_else_at_its_default() {
     let config = load(&sample("smallest.toml")).expect("a good file");
     assert_eq!(config.listen, ["127.0.0.1:5001".parse().expect("an address")]);
     assert_eq!((config.concurrent, config.drain, config.body_limit), (64, secs(30), 4 << 20));
+    assert_eq!(config.receipts, 1000);
     assert_eq!(config.default_server.as_deref(), Some("time"));
     assert_eq!((config.browser, config.cache_dir), (None, Some("/home/u/.cache/spawnling".into())));
     assert!(config.hosts.is_empty() && config.notices.is_empty());
@@ -92,6 +93,7 @@ fn every_key_of_a_file_has_its_effect() {
     let config = load(&sample("full.toml")).expect("a good file");
     assert_eq!(config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:0", "[::1]:0"]);
     assert_eq!((config.concurrent, config.drain, config.body_limit), (16, secs(10), 1 << 20));
+    assert_eq!(config.receipts, 0);
     assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
     assert_eq!((names(&config), &config.default_server), (vec!["time", "browser"], &None));
     let [time, browser] = config.servers.as_slice() else { panic!("two servers") };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Cause, Exit, RawJson};
+use crate::deadline::Reason;
 
 /// An error and its causes in one line; a cause that the text before it already quotes is not said twice.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -64,6 +65,19 @@ pub(crate) enum Fault {
     Deadline,
     /// Spawnling's own.
     Ours,
+}
+
+impl Fault {
+    /// The name in problems, receipts and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Server => "server",
+            Self::Overload => "overload",
+            Self::Deadline => "deadline",
+            Self::Ours => "gateway",
+        }
+    }
 }
 
 /// What a server left behind that helps to understand its failure.
@@ -176,6 +190,66 @@ impl CallError {
             | Self::CapabilityRequired { .. }
             | Self::ToolError { .. } => Fault::Caller,
             Self::Internal { .. } => Fault::Ours,
+        }
+    }
+
+    /// The name of the problem that it is, wherever it is told.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Overloaded { .. } => "overloaded",
+            Self::ShuttingDown { .. } => "shutting-down",
+            Self::DeadlineExceeded { .. } => "deadline-exceeded",
+            Self::CallerGone { .. } => "caller-gone",
+            Self::SpawnFailed { .. } => "spawn-failed",
+            Self::OpenFailed { .. } => "open-failed",
+            Self::ServerCrashed { .. } => "server-crashed",
+            Self::ProtocolViolation { .. } => "protocol-violation",
+            Self::ServerError { .. } => "server-error",
+            Self::OutputTooLarge { .. } => "output-too-large",
+            Self::UnknownTool { .. } => "unknown-tool",
+            Self::UnknownResource { .. } => "unknown-resource",
+            Self::UnknownPrompt { .. } => "unknown-prompt",
+            Self::NotOffered { .. } => "not-offered",
+            Self::InvalidArguments { .. } => "invalid-arguments",
+            Self::InputRequired { .. } => "input-required",
+            Self::CapabilityRequired { .. } => "capability-required",
+            Self::ToolError { .. } => "tool-error",
+            Self::Internal { .. } => "internal-error",
+        }
+    }
+
+    /// How far the call had come, where that is not plain from the kind of failure.
+    pub(crate) const fn phase(&self) -> Option<Phase> {
+        match self {
+            Self::Overloaded { .. } => Some(Phase::Queue),
+            Self::SpawnFailed { .. } => Some(Phase::Spawn),
+            Self::OpenFailed { .. } => Some(Phase::Open),
+            Self::ShuttingDown { phase }
+            | Self::DeadlineExceeded { phase, .. }
+            | Self::CallerGone { phase }
+            | Self::ServerCrashed { phase, .. }
+            | Self::ProtocolViolation { phase, .. } => Some(*phase),
+            Self::ServerError { .. }
+            | Self::OutputTooLarge { .. }
+            | Self::InputRequired { .. }
+            | Self::CapabilityRequired { .. }
+            | Self::ToolError { .. } => Some(Phase::Call),
+            Self::UnknownTool { .. }
+            | Self::UnknownResource { .. }
+            | Self::UnknownPrompt { .. }
+            | Self::NotOffered { .. }
+            | Self::InvalidArguments { .. }
+            | Self::Internal { .. } => None,
+        }
+    }
+
+    /// Why the call ended before its time, if it did.
+    pub(crate) const fn early(&self) -> Option<Reason> {
+        match self {
+            Self::CallerGone { .. } => Some(Reason::CallerGone),
+            Self::DeadlineExceeded { .. } => Some(Reason::DeadlineExceeded),
+            Self::ShuttingDown { .. } => Some(Reason::Stopped),
+            _ => None,
         }
     }
 

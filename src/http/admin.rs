@@ -48,6 +48,7 @@ fn contents(servers: &[Arc<Catalog>], browser: Option<&BrowserApi>) -> String {
          POST /v1/servers/{server}/resources/read      {\"uri\":\"...\"}\n\
          POST /v1/servers/{server}/prompts/{prompt}    the body is its arguments\n\
          POST /v1/servers/{server}/calls               several steps in one process\n\
+         GET  /v1/calls/{id}                           the receipt of a call: how it went and how its process ended\n\
          GET  /problems/{name}                         what a problem means and what to do\n\
          GET  /healthz, /readyz                        alive; ready\n",
     );

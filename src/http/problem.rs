@@ -13,7 +13,7 @@ use super::json::Pieces;
 use super::stamp::Stamp;
 use super::text;
 use crate::exchange::fault::Violation;
-use crate::exchange::{CallError, Fault, LastWords, Phase, RawJson};
+use crate::exchange::{CallError, LastWords, RawJson};
 
 mod kind;
 mod refusal;
@@ -62,8 +62,8 @@ impl Problem {
     pub(super) fn of(error: CallError, sees: Sees) -> Self {
         let kind = kind_of(&error);
         let mut problem = Self::with_remedy(kind, &describe(&error, sees), remedy(&error, sees));
-        problem.member("fault", Pieces::of(fault_name(error.fault())));
-        if let Some(phase) = phase_of(&error) {
+        problem.member("fault", Pieces::of(error.fault().name()));
+        if let Some(phase) = error.phase() {
             problem.member("phase", Pieces::of(phase.name()));
         }
         problem.explain(error, sees);
@@ -232,41 +232,6 @@ const fn kind_of(error: &CallError) -> Kind {
         CallError::CapabilityRequired { .. } => Kind::CapabilityRequired,
         CallError::ToolError { .. } => Kind::ToolError,
         CallError::Internal { .. } => Kind::Internal,
-    }
-}
-
-/// How far the call had come, where that is not plain from the kind of problem.
-const fn phase_of(error: &CallError) -> Option<Phase> {
-    match error {
-        CallError::Overloaded { .. } => Some(Phase::Queue),
-        CallError::SpawnFailed { .. } => Some(Phase::Spawn),
-        CallError::OpenFailed { .. } => Some(Phase::Open),
-        CallError::ShuttingDown { phase }
-        | CallError::DeadlineExceeded { phase, .. }
-        | CallError::CallerGone { phase }
-        | CallError::ServerCrashed { phase, .. }
-        | CallError::ProtocolViolation { phase, .. } => Some(*phase),
-        CallError::ServerError { .. }
-        | CallError::OutputTooLarge { .. }
-        | CallError::InputRequired { .. }
-        | CallError::CapabilityRequired { .. }
-        | CallError::ToolError { .. } => Some(Phase::Call),
-        CallError::UnknownTool { .. }
-        | CallError::UnknownResource { .. }
-        | CallError::UnknownPrompt { .. }
-        | CallError::NotOffered { .. }
-        | CallError::InvalidArguments { .. }
-        | CallError::Internal { .. } => None,
-    }
-}
-
-const fn fault_name(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Caller => "caller",
-        Fault::Server => "server",
-        Fault::Overload => "overload",
-        Fault::Deadline => "deadline",
-        Fault::Ours => "gateway",
     }
 }
 

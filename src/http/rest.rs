@@ -20,7 +20,7 @@ use crate::catalog::{Catalog, Summary};
 use crate::deadline::Deadline;
 use crate::exchange::{
     Answer, Ask, CallError, CallId, Events, Introduction, LastWords, ListKind, Listed, OnError, Outcome,
-    Phase, RawJson, Request,
+    Phase, Principal, RawJson, Request,
 };
 
 mod steps;
@@ -88,6 +88,7 @@ impl Asker {
     pub(super) fn request(self, asked: Asked, catalog: &Catalog) -> Result<Request, Problem> {
         Ok(Request {
             id: new_id()?,
+            principal: Principal::Anonymous,
             steps: asked.steps,
             on_error: asked.on_error,
             deadline: self.deadline(catalog),

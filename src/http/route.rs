@@ -25,6 +25,8 @@ pub(super) enum Route {
     List { server: String, kind: ListKind },
     /// Something to be asked of one of them.
     Post { server: String, post: Post },
+    /// The receipt of a call.
+    Call { id: String },
     /// The original API.
     Browser(Browser),
 }
@@ -69,10 +71,11 @@ enum Place {
     Resource,
     Prompt,
     Calls,
+    Call,
     Browser(Browser),
 }
 
-const PLACES: [(&str, Place); 18] = [
+const PLACES: [(&str, Place); 19] = [
     ("/", Place::Front),
     ("/healthz", Place::Alive),
     ("/readyz", Place::Ready),
@@ -87,6 +90,7 @@ const PLACES: [(&str, Place); 18] = [
     ("/v1/servers/{server}/resources/read", Place::Resource),
     ("/v1/servers/{server}/prompts/{name}", Place::Prompt),
     ("/v1/servers/{server}/calls", Place::Calls),
+    ("/v1/calls/{id}", Place::Call),
     ("/api/browser-agent", Place::Browser(Browser::Agent)),
     ("/api/health", Place::Browser(Browser::Health)),
     ("/health", Place::Browser(Browser::Health)),
@@ -122,6 +126,7 @@ pub(super) fn find(method: &Method, path: &str, browser: bool) -> Result<Route, 
         | Place::Servers
         | Place::Server
         | Place::List(_)
+        | Place::Call
         | Place::Browser(Browser::Health) => (matches!(*method, Method::GET | Method::HEAD), "GET, HEAD"),
     };
     if !right {
@@ -145,6 +150,7 @@ fn arrive(place: Place, params: &Params<'_, '_>) -> Result<Route, Refusal> {
         Place::Resource => Route::Post { server: server()?, post: Post::Resource },
         Place::Prompt => Route::Post { server: server()?, post: Post::Prompt { name: name()? } },
         Place::Calls => Route::Post { server: server()?, post: Post::Calls },
+        Place::Call => Route::Call { id: decoded(params, "id")? },
         Place::Browser(browser) => Route::Browser(browser),
     })
 }
@@ -187,6 +193,7 @@ mod tests {
             ("/v1/servers/a/resources", list(ListKind::Resources)),
             ("/v1/servers/a/resource-templates", list(ListKind::ResourceTemplates)),
             ("/v1/servers/a/prompts", list(ListKind::Prompts)),
+            ("/v1/calls/0f", Route::Call { id: "0f".into() }),
             ("/api/health", Route::Browser(Browser::Health)),
             ("/health", Route::Browser(Browser::Health)),
         ] {
@@ -218,8 +225,17 @@ mod tests {
 
     #[test]
     fn another_path_is_unknown() {
-        for path in ["/x", "/v1", "/v1/servers/", "/v1/servers/a/tools/", "/v1/servers/a/tools/t/u", "", "*"]
-        {
+        for path in [
+            "/x",
+            "/v1",
+            "/v1/calls",
+            "/v1/calls/",
+            "/v1/servers/",
+            "/v1/servers/a/tools/",
+            "/v1/servers/a/tools/t/u",
+            "",
+            "*",
+        ] {
             assert!(matches!(find(&Method::GET, path, true), Err(Refusal::UnknownRoute { .. })), "{path}");
         }
     }
@@ -229,6 +245,7 @@ mod tests {
         for (method, path, allowed) in [
             (Method::GET, "/v1/servers/a/calls", "POST"),
             (Method::POST, "/v1/servers", "GET, HEAD"),
+            (Method::DELETE, "/v1/calls/0f", "GET, HEAD"),
             (Method::DELETE, "/healthz", "GET, HEAD"),
             (Method::OPTIONS, "/api/browser-agent", "POST"),
         ] {

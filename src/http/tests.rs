@@ -7,7 +7,7 @@ use super::*;
 fn service(browser: bool) -> Service {
     let api = BrowserApi { server: "browser".into(), tool: "run".into(), available: Arc::new(|| true) };
     let config = Config { browser: browser.then_some(api), body_limit: 64, ..Config::default() };
-    Service::new(config, Vec::new(), CancellationToken::new())
+    Service::new(config, Vec::new(), Arc::new(Receipts::new(1)), CancellationToken::new())
 }
 
 fn request(line: &str) -> http::request::Builder {
@@ -41,6 +41,8 @@ async fn each_refusal_is_a_problem_with_its_own_status_and_type() {
         (request("GET /v1/servers").header("accept", "image/png"), 406, "not-acceptable"),
         (request("GET /v1/servers/a/tools"), 404, "unknown-server"),
         (request("POST /v1/servers/a/tools/t"), 404, "unknown-server"),
+        (request("GET /v1/calls/x"), 404, "unknown-call"),
+        (request("GET /v1/calls/00000000000000000000000000000001"), 404, "unknown-call"),
         (request("GET /problems/no-such"), 404, "unknown-route"),
         (request("GET /api/health"), 404, "unknown-route"),
     ] {

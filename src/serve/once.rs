@@ -8,15 +8,18 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Rooms, ServeError, Signals, hint, runtime};
+use super::{Rooms, ServeError, Signals, hint, receipt, runtime};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, RawJson, Receipt, Reply,
+    Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, Principal, RawJson, Reply,
     Request,
 };
+
+/// A call, and what is learned for whoever took a wrong tool: no command asks more often.
+const RECEIPTS: usize = 8;
 
 /// Why a command failed, in words for a person.
 #[derive(Debug, thiserror::Error)]
@@ -54,19 +57,18 @@ pub(crate) fn call(config: &Config, call: &OneCall) -> Result<(), OnceError> {
         let budget = call.timeout.map_or(catalog.deadline(), |wanted| wanted.min(catalog.deadline()));
         let ask =
             Ask::Tool { name: call.tool.clone(), arguments: Some(call.arguments.clone()), extra: Vec::new() };
+        let id = new_id();
         let request = Request {
-            id: new_id(),
+            id,
+            principal: Principal::Anonymous,
             steps: vec![ask.into()],
             on_error: OnError::Stop,
             deadline: Deadline::within(budget),
             events: None,
-            reply: if call.receipt { Reply::WhenDead } else { Reply::WhenKnown },
+            reply: Reply::WhenKnown,
         };
         let mut answer = catalog.call(request).await;
-        if let Some(receipt) = &answer.receipt {
-            writeln!(io::stderr(), "{}", show_receipt(receipt))?;
-        }
-        match (answer.failure.take(), answer.steps.pop()) {
+        let done = match (answer.failure.take(), answer.steps.pop()) {
             (None, Some(Ok(Outcome::Result(result)))) => {
                 Ok(writeln!(io::stdout(), "{}", show_result(&result))?)
             }
@@ -74,7 +76,14 @@ pub(crate) fn call(config: &Config, call: &OneCall) -> Result<(), OnceError> {
                 Err(OnceError::Failed(explain(&error) + &next_step(catalog, call, &error).await))
             }
             (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
+        };
+        if call.receipt
+            && let Some(record) = rooms.receipts.find_ended(id, &Principal::Anonymous).await
+        {
+            // Whoever closed our stderr does not want to know.
+            let _ = writeln!(io::stderr(), "{}", receipt::show(&record));
         }
+        done
     })
 }
 
@@ -147,7 +156,7 @@ fn with_rooms(
 ) -> Result<(), OnceError> {
     runtime()?.block_on(async {
         let mut signals = Signals::new().map_err(ServeError::Runtime)?;
-        let rooms = Rooms::build(config)?;
+        let rooms = Rooms::build(config, RECEIPTS)?;
         // What would be learned beside the call serves later ones, and here there is one only.
         rooms.catalogs.iter().for_each(|catalog| catalog.calls().by_call_only());
         let done = tokio::select! {
@@ -206,17 +215,6 @@ fn show_words(words: &LastWords) -> String {
         let _ = write!(text, "\nits stderr ended with:\n{}", words.stderr_tail.trim_end());
     }
     text
-}
-
-fn show_receipt(receipt: &Receipt) -> String {
-    let exit = match receipt.exit {
-        Some(Exit::Code(code)) => format!("code {code}"),
-        Some(Exit::Signal(signal)) => format!("signal {signal}"),
-        None => "unknown".to_owned(),
-    };
-    let cpu = receipt.cpu.map_or("unknown".to_owned(), |cpu| format!("{:?}", cpu.value));
-    let (pid, rung, killed, end) = (receipt.pid, receipt.rung.name(), receipt.killed, receipt.end);
-    format!("receipt: pid {pid}, exit {exit}, rung {rung}, killed {killed}, cpu {cpu}, end {end:.1?}")
 }
 
 /// The text of a result that is nothing but text; everything else as it is.

@@ -176,8 +176,18 @@ fn a_receipt_goes_to_stderr() {
     let place = Place::new();
     let done = place.run(&["call", "--receipt", "demo", "echo", "message=bye"]);
     done.printed("bye\n");
-    assert!(done.err.starts_with("receipt: pid "), "{done:?}");
-    assert!(done.err.contains(", exit code 0, rung eof, killed 0, "), "{done:?}");
+    let lines: Vec<_> = done.err.lines().collect();
+    assert!(lines.iter().all(|line| line.get(17..19).is_some_and(|gap| gap.ends_with(' '))), "{done:?}");
+    for line in ["server             demo", "outcome            ok", "exit               code 0"] {
+        assert!(lines.contains(&line), "{line}: {done:?}");
+    }
+    let failed = place.run(&["call", "--receipt", "demo", "fail", "message=no luck"]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.err.ends_with("\nspawnling: the tool reported an error:\nno luck\n"), "{failed:?}");
+    assert!(failed.err.contains("\noutcome            tool-error\n"), "{failed:?}");
+    let refused = place.run(&["call", "--receipt", "demo", "nothing"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("\noutcome            unknown-tool\n"), "{refused:?}");
     assert!(place.run(&["call", "demo", "echo", "message=bye"]).err.is_empty());
 }
 

@@ -1,7 +1,7 @@
 //! Nothing is left, however a call ended; and each failure says whose it was.
 //!
 //! What fails by its server is here, every fault of the demo; who leaves in `life/hang_up.rs`; how the gateway stops in
-//! `life/stop.rs`; how a server is asked to leave in `life/ladder.rs`.
+//! `life/stop.rs`; how a server is asked to leave in `life/ladder.rs`; what is told of it all in `life/receipt.rs`.
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::support::{Gateway, JSON, Pending, demo, kill, until};
 mod flood;
 mod hang_up;
 mod ladder;
+mod receipt;
 mod stop;
 
 const ECHO: &str = r#"{"message":"hello"}"#;

@@ -46,11 +46,12 @@ const IMPURE: [&str; 13] = [
 ];
 
 /// Crates that only some rooms name: what a room is for, said by what it depends on.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 16] = [
     ("clap", &["cli", "demo"]),
     ("toml", &["config"]),
     ("jsonc_parser", &["config"]),
     ("strsim", &["config"]),
+    ("humantime", &["exchange"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("http_body", &["http"]),

@@ -21,6 +21,9 @@ pub(in crate::http) enum Refusal {
     /// No such server.
     #[error("there is no server {name:?}; configured: {}", list(known))]
     UnknownServer { name: String, known: Vec<Arc<str>> },
+    /// No receipt that the caller may see.
+    #[error("no receipt of a call {id:?} is kept")]
+    UnknownCall { id: String },
     /// The path exists, the method does not.
     #[error("{method} is not allowed here, only {allow}")]
     MethodNotAllowed { method: String, allow: &'static str },
@@ -62,6 +65,7 @@ impl Refusal {
             Self::Malformed(_) | Self::Json(_) => Kind::MalformedRequest,
             Self::UnknownRoute { .. } => Kind::UnknownRoute,
             Self::UnknownServer { .. } => Kind::UnknownServer,
+            Self::UnknownCall { .. } => Kind::UnknownCall,
             Self::MethodNotAllowed { .. } => Kind::MethodNotAllowed,
             Self::NotAcceptable { .. } => Kind::NotAcceptable,
             Self::BodyTimeout { .. } => Kind::BodyTimeout,

@@ -1,7 +1,7 @@
 use std::error::Error;
 
 use super::*;
-use crate::exchange::{Cause, Exit};
+use crate::exchange::{Cause, Exit, Phase};
 
 fn raw(text: &str) -> RawJson {
     RawJson::parse(text.to_owned().into()).unwrap()
@@ -75,6 +75,8 @@ fn object(error: CallError, sees: Sees) -> serde_json::Value {
 #[test]
 fn every_fault_has_the_status_of_the_table_and_a_page() {
     for (error, status, name) in every_fault() {
+        // The record of a call, which knows of no HTTP, goes by the same name.
+        assert_eq!(error.name(), name);
         let problem = Problem::of(error, Sees::Everything);
         assert!(Kind::named(name).is_some(), "{name}");
         assert_eq!(problem.kind().facts().name, name);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::exchange::{Rung, Times};
+use crate::exchange::{Moment, Receipt, Record, Rung, Stage, Times, Told};
 
 fn raw(text: &str) -> RawJson {
     RawJson::parse(text.to_owned().into()).unwrap()
@@ -103,7 +103,7 @@ fn an_answer_without_outcome_is_our_defect() {
 
 #[test]
 fn every_answer_to_a_call_is_stamped_good_or_bad() {
-    let receipt = crate::exchange::Receipt {
+    let process = Receipt {
         pid: 7,
         exit: None,
         cause: None,
@@ -114,7 +114,16 @@ fn every_answer_to_a_call_is_stamped_good_or_bad() {
         containment: "group",
         end: Duration::ZERO,
     };
-    let stamp = Stamp::of(&mut Answer { receipt: Some(receipt), ..answer(Vec::new(), None) });
+    let told = Told { failure: None, times: Times::default() };
+    let record = Record {
+        id: CallId::from_bits(1),
+        principal: Principal::Anonymous,
+        server: "demo".into(),
+        began: Moment::since_epoch(Duration::ZERO),
+        stage: Stage::Ended { told, lasted: Duration::ZERO, process: Some(process) },
+    };
+    let receipt = Some(Box::new(record));
+    let stamp = Stamp::of(&mut Answer { receipt, ..answer(Vec::new(), None) });
     let good = respond(Ok(Pieces::of("x")), stamp.clone(), Media::Json).unwrap();
     let problem = respond(Err(Problem::of(crash(), Sees::Little)), stamp, Media::Json).err().unwrap();
     for response in [good, problem.into_response()] {
