@@ -9,26 +9,33 @@
 //!
 //! Nothing here knows that a child can speak.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
-use tokio_process_stream::{Item, ProcessChunkStream};
 
+mod cgroup;
+mod containment;
+mod keeper;
 mod ladder;
+mod os;
 mod proc;
 mod program;
 mod reaper;
+mod rest;
 mod scratch;
+pub(crate) mod shim;
 mod spawn;
 pub(crate) mod spec;
 mod stderr;
 mod stdin;
 mod tree;
+pub(crate) mod warden;
 
+pub(crate) use containment::{ContainmentError, Watch};
 pub(crate) use ladder::{Ladder, Lesson};
 pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
@@ -37,8 +44,13 @@ pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
 use crate::exchange::{Cause, Exit, Measured, Receipt, Rung, Seat};
+use cgroup::Leaf;
+use containment::Means;
+use keeper::{KeeperError, Kept};
+use rest::Rest;
 use scratch::Scratch;
-use spec::{Spec, Teardown};
+use shim::words::{Keeping, Step};
+use spec::{Choice, Spec, Teardown};
 use stderr::Tail;
 use tree::Tree;
 
@@ -57,21 +69,45 @@ pub(crate) fn find_program(spec: &Spec) -> Option<PathBuf> {
 pub(crate) struct Nursery {
     scratch: Arc<ScratchRoot>,
     reaper: Reaper,
-    containment: Containment,
+    means: Arc<Means>,
 }
 
 impl Nursery {
-    /// Scratch directories come from `scratch`; trees whose owner was dropped go to `reaper`.
+    /// Scratch directories come from `scratch`; trees whose owner was dropped go to `reaper`; trees are held together as
+    /// `choice` says. What is watched over meanwhile is to be run beside everything else.
     ///
     /// From here on no child inherits a descriptor that was open before.
-    pub(crate) fn new(scratch: ScratchRoot, reaper: Reaper) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The containment that was chosen cannot be had here.
+    pub(crate) async fn open(
+        scratch: ScratchRoot,
+        reaper: Reaper,
+        choice: Choice,
+    ) -> Result<(Self, Watch), ContainmentError> {
         spawn::keep_descriptors_to_ourselves();
-        Self { scratch: Arc::new(scratch), reaper, containment: Containment::Group }
+        let (means, watch) = Means::find(choice).await?;
+        Ok((Self::of(scratch, reaper, means), watch))
+    }
+
+    fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
+        Self { scratch: Arc::new(scratch), reaper, means: Arc::new(means) }
     }
 
     /// The containment that trees get here.
-    pub(crate) const fn containment(&self) -> Containment {
-        self.containment
+    pub(crate) fn containment(&self) -> Containment {
+        self.means.containment
+    }
+
+    /// Why better ones are not had, a line each.
+    pub(crate) fn refused(&self) -> &[String] {
+        &self.means.refused
+    }
+
+    /// Lets whoever waits for the next tree go. Nothing may be born here any more.
+    pub(crate) async fn dismiss(&self) {
+        self.means.keepers.dismiss().await;
     }
 
     /// How many trees lost their owner so far.
@@ -92,9 +128,7 @@ pub(crate) struct Child {
 #[derive(Debug)]
 struct Living {
     tree: Tree,
-    rest: ProcessChunkStream,
-    /// Dropped with all the rest, and not before the leader was reaped.
-    _hold: OwnedFd,
+    rest: Rest,
     stderr: Tail,
     scratch: Scratch,
     seat: Seat,
@@ -119,30 +153,86 @@ impl Child {
     /// Starts a process. If it cannot be started, nothing is left of the attempt and the seat is free again.
     pub(crate) async fn spawn(spec: &Spec, nursery: &Nursery, seat: Seat) -> Result<Born, SpawnError> {
         let scratch = nursery.scratch.allot().map_err(SpawnError::Scratch)?;
-        let started = match spawn::start(spec, scratch.path()) {
-            Ok(started) => started,
+        let leaf = nursery.means.cgroups.as_ref().map(cgroup::Root::leaf).transpose();
+        let leaf = match leaf {
+            Ok(leaf) => leaf,
             Err(error) => {
                 scratch.sweep(&Gone::never_born()).await;
+                return Err(SpawnError::Contain(error));
+            }
+        };
+        let parts = Parts { nursery, scratch, leaf, seat };
+        match nursery.means.containment {
+            Containment::Group | Containment::Cgroup => Self::bear(spec, parts).await,
+            Containment::Subreaper => Self::have_borne(spec, parts, Keeping::Subreaper).await,
+            Containment::Namespace | Containment::Strict => {
+                Self::have_borne(spec, parts, Keeping::Namespace(nursery.means.power)).await
+            }
+        }
+    }
+
+    /// Starts a child of our own.
+    async fn bear(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
+        let Parts { nursery, scratch, leaf, seat } = parts;
+        let started = match spawn::start(spec, scratch.path(), leaf.as_ref()) {
+            Ok(started) => started,
+            Err(error) => {
+                scratch.sweep(&never_born(leaf).await).await;
                 return Err(error);
             }
         };
-        let tree = match Tree::watch(started.pid, nursery.containment) {
+        let tree = match Tree::watch(started.pid, leaf) {
             Ok(tree) => tree,
-            Err(error) => {
-                scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
+            Err((error, leaf)) => {
+                scratch.sweep(&tree::end_unwatched(started.pid, started.rest, leaf).await).await;
                 return Err(SpawnError::Watch(error));
             }
         };
-        let living = Living {
-            tree,
-            rest: started.rest,
-            _hold: started.hold,
-            stderr: Tail::new(spec.stderr_limit),
-            scratch,
-            seat,
-        };
-        let child = Self { living: Some(Box::new(living)), reaper: nursery.reaper.clone() };
+        let rest = Rest::Ours { stream: started.rest, _hold: started.hold };
+        let child =
+            Self::new(nursery, Living { tree, rest, stderr: Tail::new(spec.stderr_limit), scratch, seat });
         Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })
+    }
+
+    /// Has a keeper start a child.
+    async fn have_borne(spec: &Spec, parts: Parts<'_>, keeping: Keeping) -> Result<Born, SpawnError> {
+        let Parts { nursery, scratch, leaf, seat } = parts;
+        let prepared =
+            spawn::orders(spec, scratch.path(), keeping, usize::from(leaf.is_some())).and_then(|orders| {
+                let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
+                let door = leaf.as_ref().map(Leaf::door).transpose().map_err(SpawnError::Contain)?;
+                let kept =
+                    Kept::new(&nursery.means.keepers, nursery.means.containment).map_err(SpawnError::Keep)?;
+                Ok((orders, pipes, door, kept))
+            });
+        let (orders, pipes, door, kept) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                scratch.sweep(&never_born(leaf).await).await;
+                return Err(error);
+            }
+        };
+        let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
+        let mut child =
+            Self::new(nursery, Living { tree, rest, stderr: Tail::new(spec.stderr_limit), scratch, seat });
+        let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
+        given.extend(door.as_ref().map(std::os::fd::AsFd::as_fd));
+        let kept = child.living_mut().tree.keeper().expect("it was just given one");
+        if let Err(error) = kept.start(&orders, &given).await {
+            let living = child.living.take().expect("nobody has taken it");
+            living.finish().await;
+            return Err(match error {
+                KeeperError::Refused { step: Step::Exec, source } => {
+                    spawn::refused(orders.program.as_ref(), orders.cwd.as_ref(), source)
+                }
+                error => SpawnError::Keep(error),
+            });
+        }
+        Ok(Born { child, stdin: Stdin::new(pipes.stdin), stdout: pipes.stdout })
+    }
+
+    fn new(nursery: &Nursery, living: Living) -> Self {
+        Self { living: Some(Box::new(living)), reaper: nursery.reaper.clone() }
     }
 
     /// Keeps what it writes to stderr, and returns when its leader has exited. Must be polled while the child lives.
@@ -159,7 +249,7 @@ impl Child {
     pub(crate) async fn drain_stderr(&mut self) {
         let Living { rest, stderr, .. } = self.living_mut();
         let all = async {
-            while let Ok(Some(Item::Stderr(chunk))) = tokio::time::timeout(QUIET, rest.next()).await {
+            while let Ok(Some(chunk)) = tokio::time::timeout(QUIET, rest.next()).await {
                 stderr.push(&chunk);
             }
         };
@@ -169,8 +259,8 @@ impl Child {
 
     /// How its leader ended, if it has, and the limit that it met, if one is known; with the end of its stderr, as read
     /// so far.
-    pub(crate) fn last_words(&self) -> (Option<Exit>, Option<Cause>, String) {
-        let living = self.living();
+    pub(crate) fn last_words(&mut self) -> (Option<Exit>, Option<Cause>, String) {
+        let living = self.living_mut();
         (living.tree.leader_exit(), None, living.stderr.text())
     }
 
@@ -195,6 +285,7 @@ impl Child {
         Remains { receipt, seat }
     }
 
+    #[cfg(test)]
     fn living(&self) -> &Living {
         self.living.as_ref().expect("only stop takes it, and stop takes the child")
     }
@@ -206,7 +297,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if let Some(living) = self.living.take() {
+        if let Some(mut living) = self.living.take() {
             living.tree.kill();
             self.reaper.take_over(living);
         }
@@ -219,10 +310,9 @@ impl Living {
             tokio::select! {
                 biased;
                 () = self.tree.leader_exits() => return,
-                item = self.rest.next() => match item {
-                    Some(Item::Stderr(chunk) | Item::Stdout(chunk)) => self.stderr.push(&chunk),
-                    // While we hold stderr open there is no end to come to; if there is, the exit is all that is left.
-                    Some(Item::Done(_)) | None => return self.tree.leader_exits().await,
+                chunk = self.rest.next() => match chunk {
+                    Some(chunk) => self.stderr.push(&chunk),
+                    None => return self.tree.leader_exits().await,
                 },
             }
         }
@@ -273,32 +363,39 @@ impl Living {
         self.tree.kill();
         self.tree.leader_exits().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
-        self.reap().await;
+        self.rest.reap().await;
         let Self { tree, scratch, seat, .. } = *self;
         let containment = tree.containment().name();
-        let (gone, killed) = tree.gone().await;
+        let (gone, toll) = tree.gone().await;
         scratch.sweep(&gone).await;
         let receipt = Receipt {
             pid,
             exit,
             cause: None,
             rung: Rung::Kill,
-            killed,
-            cpu: cpu.map(|value| Measured { value, source: "proc_pid_stat" }),
-            peak_memory: None,
+            killed: toll.killed,
+            cpu: toll.cpu.or(cpu.map(|value| Measured { value, source: "proc_pid_stat" })),
+            peak_memory: toll.peak_memory,
             containment,
             end: Duration::ZERO,
         };
         (receipt, seat)
     }
+}
 
-    /// Waits for the leader, which is a zombie. The end of stderr is not waited for: somebody who escaped may hold it
-    /// open, and nobody asks for its words any more.
-    async fn reap(&mut self) {
-        // While we hold stderr open the stream cannot have come to its end, and has the process still.
-        if let Some(process) = self.rest.child_mut() {
-            let _ = process.wait().await;
-        }
+/// What was prepared for one birth.
+struct Parts<'a> {
+    nursery: &'a Nursery,
+    scratch: Scratch,
+    leaf: Option<Leaf>,
+    seat: Seat,
+}
+
+/// Nothing was started; its cgroup is removed all the same.
+async fn never_born(leaf: Option<Leaf>) -> Gone {
+    match leaf {
+        Some(leaf) => tree::empty(leaf).await,
+        None => Gone::never_born(),
     }
 }
 

@@ -77,6 +77,10 @@ pub(crate) struct Setup {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// What makes a server's processes killable as a whole; auto: the best that works here
+    #[arg(long, value_name = "KIND", value_parser = ["auto", "strict", "cgroup", "namespace", "subreaper", "group"])]
+    pub(crate) containment: Option<String>,
+
     /// A server's command and its arguments, in place of a file; the server is called `default`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -85,7 +89,12 @@ pub(crate) struct Setup {
 impl Setup {
     /// What this says of the configuration.
     pub(crate) fn sources(&self, surroundings: Surroundings) -> Sources {
-        Sources { config: self.config.clone(), command: self.command.clone(), ..Sources::plain(surroundings) }
+        Sources {
+            config: self.config.clone(),
+            command: self.command.clone(),
+            containment: self.containment.clone(),
+            ..Sources::plain(surroundings)
+        }
     }
 }
 
@@ -125,7 +134,7 @@ Examples:
 
 Once it is ready, one line per address is printed: spawnling listening on http://127.0.0.1:5001
 Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between), SPAWNLING_HOSTS (names that Host and
-Origin may hold, with commas between), SPAWNLING_CACHE_DIR, SPAWNLING_LOG;
+Origin may hold, with commas between), SPAWNLING_CONTAINMENT, SPAWNLING_CACHE_DIR, SPAWNLING_LOG;
 MCP_BROWSER_USE_DIR puts mcp-server-browser-use of that directory behind /api/browser-agent.
 Flags come before variables, variables before the file.";
 

@@ -18,7 +18,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::child::spec::{Spec, Teardown};
+use crate::child::spec::{Choice, Spec, Teardown};
 use crate::mcp::era::Protocol;
 
 mod browser;
@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) concurrent: usize,
     /// How long calls may go on once the gateway is told to stop.
     pub(crate) drain: Duration,
+    /// What makes trees killable as a whole.
+    pub(crate) containment: Choice,
     /// The longest request body, in bytes.
     pub(crate) body_limit: usize,
     /// How many calls that are over are remembered, each with its receipt; 0: none, nor those that go on.
@@ -220,6 +222,8 @@ pub(crate) struct Sources {
     pub(crate) exposure: Exposure,
     /// `--drain`
     pub(crate) drain: Option<String>,
+    /// `--containment`
+    pub(crate) containment: Option<String>,
     /// What stands behind `--`: a server's command; empty: nothing does.
     pub(crate) command: Vec<OsString>,
     /// Where the gateway was started.
@@ -234,6 +238,7 @@ impl Sources {
             listen: Vec::new(),
             exposure: Exposure::Moot,
             drain: None,
+            containment: None,
             command: Vec::new(),
             surroundings,
         }

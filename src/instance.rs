@@ -82,7 +82,7 @@ impl Server {
     }
 
     /// What makes its trees killable as a whole.
-    pub(crate) const fn containment(&self) -> Containment {
+    pub(crate) fn containment(&self) -> Containment {
         self.nursery.containment()
     }
 
@@ -467,7 +467,7 @@ impl Body {
         Box::new(self.words_so_far())
     }
 
-    fn words_so_far(&self) -> LastWords {
+    fn words_so_far(&mut self) -> LastWords {
         let (exit, cause, stderr_tail) = self.child.last_words();
         LastWords { exit, cause, stderr_tail, noise: self.ears.noise.clone() }
     }

@@ -23,7 +23,7 @@ mod receipt;
 use crate::call::admission::{Admission, House, Limits};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
-use crate::child::{Nursery, ScratchRoot, reaper};
+use crate::child::{Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config};
 use crate::http::{self, BrowserApi, Service, listen};
 use crate::instance::{Making, Server};
@@ -46,6 +46,9 @@ pub(crate) enum ServeError {
     /// There is no place for scratch directories.
     #[error("cannot make a directory for scratch files below {}", base.display())]
     Scratch { base: std::path::PathBuf, source: io::Error },
+    /// Trees cannot be held together as was asked for.
+    #[error(transparent)]
+    Containment(#[from] ContainmentError),
     /// The runtime or the signal handlers could not be set up.
     #[error("cannot set up the runtime")]
     Runtime(#[source] io::Error),
@@ -62,18 +65,21 @@ pub(crate) struct Rooms {
     catalogs: Vec<Arc<Catalog>>,
     receipts: Arc<Receipts>,
     nursery: Nursery,
+    /// What is to be waited for on the way out: trees without an owner, wardens.
     rescue: JoinSet<()>,
 }
 
 impl Rooms {
     /// Builds everything below HTTP. So many `receipts` are kept.
-    pub(crate) fn build(config: &Config, receipts: usize) -> Result<Self, ServeError> {
+    pub(crate) async fn build(config: &Config, receipts: usize) -> Result<Self, ServeError> {
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let (reaper, taken_over) = reaper();
-        let nursery = Nursery::new(scratch, reaper);
+        let (nursery, watch) = Nursery::open(scratch, reaper, config.containment).await?;
         let mut rescue = JoinSet::new();
         rescue.spawn(taken_over.run());
+        rescue.spawn(watch.run());
+        tell(&nursery);
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
         let shared =
             Shared { house: House::new(config.concurrent), receipts: Arc::new(Receipts::new(receipts)) };
@@ -114,8 +120,11 @@ impl Rooms {
         if rescued > 0 {
             tracing::error!(rescued, "process trees lost their owner; this is a defect");
         }
-        drop((catalogs, nursery));
-        if tokio::time::timeout(LAST_RESORT, rescue.join_next()).await.is_err() {
+        drop(catalogs);
+        nursery.dismiss().await;
+        drop(nursery);
+        let all = async { while rescue.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_RESORT, all).await.is_err() {
             tracing::error!("leaving although not everything that lost its owner could be killed");
         }
     }
@@ -125,6 +134,21 @@ impl Rooms {
 struct Shared {
     house: House,
     receipts: Arc<Receipts>,
+}
+
+/// Says how what is started here will be ended.
+fn tell(nursery: &Nursery) {
+    let (containment, refused) = (nursery.containment(), nursery.refused());
+    let name = containment.name();
+    if containment == Containment::Group && !refused.is_empty() {
+        tracing::warn!(
+            containment = name,
+            ?refused,
+            "only process groups can be killed here: what leaves its group lives on"
+        );
+    } else {
+        tracing::info!(containment = name, ?refused, "every process that is started here can be ended");
+    }
 }
 
 fn furnish(server: &config::Server, nursery: &Nursery, verdicts: &Arc<Verdicts>, shared: &Shared) -> Catalog {
@@ -183,7 +207,7 @@ async fn run(mut config: Config) -> Result<(), ServeError> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let rooms = Rooms::build(&config, config.receipts)?;
+    let rooms = Rooms::build(&config, config.receipts).await?;
     let draining = CancellationToken::new();
     let (catalogs, receipts) = (rooms.catalogs.clone(), Arc::clone(&rooms.receipts));
     let service = Arc::new(Service::new(http_config(&config), catalogs, receipts, draining.clone()));

@@ -1,9 +1,11 @@
 //! The only place that starts a process.
 //!
 //! Everything here keeps the standard library on its `posix_spawn` path, which does not copy our page tables: an
-//! absolute program, a cleared environment, a process group of its own, a working directory. Nothing but 0, 1 and 2
+//! absolute program, a cleared environment, a process group of its own, a working directory. Only joining a cgroup takes
+//! it off: that is done between fork and exec. Nothing but 0, 1 and 2
 //! is inherited: every descriptor that we open is closed on exec, and those that we inherited were marked so at start.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,8 +14,11 @@ use std::process::Stdio;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_process_stream::ProcessChunkStream;
 
+use super::cgroup::Leaf;
 use super::program::{self, ProgramError};
+use super::shim::words::{Keeping, Orders};
 use super::spec::Spec;
+use super::{os, warden};
 
 /// Why no process was started.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,12 @@ pub(crate) enum SpawnError {
     /// The kernel gave the process but not the means to watch it.
     #[error("cannot watch the process")]
     Watch(#[source] io::Error),
+    /// It could not be put where nothing of it can escape.
+    #[error("cannot contain the process")]
+    Contain(#[source] io::Error),
+    /// Neither could its keeper.
+    #[error("cannot have the process kept")]
+    Keep(#[source] super::keeper::KeeperError),
 }
 
 /// A process that was just started.
@@ -45,9 +56,17 @@ pub(super) struct Started {
     pub(super) stdout: ChildStdout,
     /// Its stderr and its exit.
     pub(super) rest: ProcessChunkStream,
-    /// A write end of its stderr in our own hands: while it is open stderr has no end, so that `rest` does not come
-    /// to its last item, for which it reaps the process, before we have killed what is left of the tree.
+    /// A write end of its stderr in our own hands, to be kept until it was reaped.
     pub(super) hold: OwnedFd,
+}
+
+/// The pipes to a process that somebody else starts.
+pub(super) struct Pipes {
+    pub(super) stdin: ChildStdin,
+    pub(super) stdout: ChildStdout,
+    pub(super) stderr: ChildStderr,
+    /// Its descriptors 0, 1 and 2.
+    pub(super) theirs: [OwnedFd; 3],
 }
 
 /// Marks every descriptor but 0, 1 and 2 that we inherited as closed on exec, so that no child inherits it from us.
@@ -55,20 +74,12 @@ pub(super) fn keep_descriptors_to_ourselves() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-/// Starts what `spec` says, in `scratch` unless it has a working directory of its own.
-pub(super) fn start(spec: &Spec, scratch: &Path) -> Result<Started, SpawnError> {
+/// Starts what `spec` says, in `scratch` unless it has a working directory of its own, and in `leaf` if there is one.
+pub(super) fn start(spec: &Spec, scratch: &Path, leaf: Option<&Leaf>) -> Result<Started, SpawnError> {
     let path = program::find(&spec.program, &spec.env)?;
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
-    let (stderr, hold, mut child) = launch(spec, &path, directory, scratch).map_err(|source| {
-        // `posix_spawn` does not say which step failed; ENOENT can mean three things.
-        match source.kind() {
-            io::ErrorKind::NotFound if !directory.is_dir() => {
-                SpawnError::Directory { path: directory.to_owned() }
-            }
-            io::ErrorKind::NotFound if path.exists() => SpawnError::Interpreter { path: path.clone() },
-            _ => SpawnError::Exec { path: path.clone(), source },
-        }
-    })?;
+    let (stderr, hold, mut child) =
+        launch(spec, &path, scratch, leaf).map_err(|source| refused(&path, directory, source))?;
     let (Some(pid), Some(stdin), Some(stdout)) = (child.id(), child.stdin.take(), child.stdout.take()) else {
         return Err(SpawnError::Watch(io::Error::other("the process has no pipes")));
     };
@@ -76,7 +87,24 @@ pub(super) fn start(spec: &Spec, scratch: &Path) -> Result<Started, SpawnError> 
     Ok(Started { pid, stdin, stdout, rest: child.into(), hold })
 }
 
-fn launch(spec: &Spec, path: &Path, dir: &Path, scratch: &Path) -> io::Result<(OwnedFd, OwnedFd, Child)> {
+/// Says what the kernel's refusal means: it does not tell which step failed, and ENOENT can mean three things.
+pub(super) fn refused(path: &Path, directory: &Path, source: io::Error) -> SpawnError {
+    match source.kind() {
+        io::ErrorKind::NotFound if !directory.is_dir() => {
+            SpawnError::Directory { path: directory.to_owned() }
+        }
+        io::ErrorKind::NotFound if path.exists() => SpawnError::Interpreter { path: path.to_owned() },
+        _ => SpawnError::Exec { path: path.to_owned(), source },
+    }
+}
+
+fn launch(
+    spec: &Spec,
+    path: &Path,
+    scratch: &Path,
+    leaf: Option<&Leaf>,
+) -> io::Result<(OwnedFd, OwnedFd, Child)> {
+    let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, theirs) = io::pipe()?;
     let hold = theirs.try_clone()?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -84,15 +112,81 @@ fn launch(spec: &Spec, path: &Path, dir: &Path, scratch: &Path) -> io::Result<(O
     command
         .args(&spec.args)
         .env_clear()
-        .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .env("TMPDIR", scratch)
-        .env("PWD", dir)
-        .current_dir(dir)
+        .envs(environment(spec, scratch))
+        .current_dir(directory)
         .process_group(0)
         // For the moment between the start and the first owner only; from then on the tree is what is killed.
         .kill_on_drop(true)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(theirs);
+    if let Some(leaf) = leaf {
+        os::join_before_exec(&mut command, vec![leaf.door()?]);
+    }
     Ok((stderr.into(), hold.into(), command.spawn()?))
+}
+
+fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
+    let given = spec.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+    let directory = spec.cwd.as_deref().unwrap_or(scratch);
+    given.chain([(OsStr::new("TMPDIR"), scratch.as_os_str()), (OsStr::new("PWD"), directory.as_os_str())])
+}
+
+/// The orders by which a keeper starts what `spec` says.
+pub(super) fn orders(
+    spec: &Spec,
+    scratch: &Path,
+    keeping: Keeping,
+    cgroups: usize,
+) -> Result<Orders, SpawnError> {
+    let owned = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
+    Ok(Orders {
+        keeping,
+        cgroups,
+        program: program::find(&spec.program, &spec.env)?.into(),
+        args: spec.args.clone(),
+        env: environment(spec, scratch).map(owned).collect(),
+        cwd: spec.cwd.as_deref().unwrap_or(scratch).into(),
+    })
+}
+
+/// The pipes to what a keeper will start.
+pub(super) fn pipes() -> io::Result<Pipes> {
+    let ((zero, stdin), (stdout, one), (stderr, two)) = (io::pipe()?, io::pipe()?, io::pipe()?);
+    Ok(Pipes {
+        stdin: ChildStdin::from_std(OwnedFd::from(stdin).into())?,
+        stdout: ChildStdout::from_std(OwnedFd::from(stdout).into())?,
+        stderr: ChildStderr::from_std(OwnedFd::from(stderr).into())?,
+        theirs: [zero.into(), one.into(), two.into()],
+    })
+}
+
+/// Starts another of this very program, with `stdin` and nothing else of ours: as a keeper or as a warden. Dropped, it is
+/// not killed: it ends by itself when its stdin does, and not before its work is done.
+pub(super) fn another_of_us(args: &[OsString], stdin: OwnedFd) -> io::Result<Child> {
+    us(args, stdin).spawn()
+}
+
+/// The same, to be killed in a cgroup.
+pub(super) fn in_cgroup(leaf: &Leaf, stdin: OwnedFd) -> io::Result<Child> {
+    let mut command = us(&[warden::WORD.into(), "/dev/null/nothing".into()], stdin);
+    command.kill_on_drop(true);
+    os::join_before_exec(&mut command, vec![leaf.door()?]);
+    command.spawn()
+}
+
+fn us(args: &[OsString], stdin: OwnedFd) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    // The file that we were started from, whatever lies under its name by now (`proc_pid_exe(5)`).
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("spawnling")
+        .args(args)
+        .env_clear()
+        .current_dir("/")
+        .process_group(0)
+        .stdin(stdin)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
 }

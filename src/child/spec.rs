@@ -21,6 +21,31 @@ pub(crate) struct Spec {
     pub(crate) teardown: Teardown,
 }
 
+/// Which containment is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// The best that works here.
+    #[default]
+    Auto,
+    Strict,
+    Cgroup,
+    Namespace,
+    Subreaper,
+    Group,
+}
+
+impl Choice {
+    /// All of them, by the names that settings use.
+    pub(crate) const ALL: [(&str, Self); 6] = [
+        ("auto", Self::Auto),
+        ("strict", Self::Strict),
+        ("cgroup", Self::Cgroup),
+        ("namespace", Self::Namespace),
+        ("subreaper", Self::Subreaper),
+        ("group", Self::Group),
+    ];
+}
+
 /// How a tree is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Teardown {

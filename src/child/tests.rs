@@ -29,7 +29,7 @@ impl Home {
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         let (reaper, rescue) = reaper();
-        let nursery = Nursery::new(ScratchRoot::create(base.path()).unwrap(), reaper);
+        let nursery = Nursery::of(ScratchRoot::create(base.path()).unwrap(), reaper, Means::group());
         Self { nursery, rescue, base, free: Arc::default() }
     }
 

@@ -1,15 +1,22 @@
 //! Signal, kill, reap and count the whole tree; the only source of [`Gone`].
 //!
-//! The order of death: watch the leader's exit through a pidfd without reaping it (`pidfd_open(2)`); kill all the rest
-//! while the leader is still a zombie, so that its id, and with it the id of its group, cannot mean anybody else; only
-//! then reap. The proof is not "we sent SIGKILL" but that nothing alive is found afterwards.
+//! A tree is a child of ours, held by its process group or by a cgroup; or it is kept by a process between
+//! (`keeper.rs`). The order of death of our own: watch the leader's exit through a pidfd without reaping it
+//! (`pidfd_open(2)`); kill all the rest while the leader is still a zombie, so that its id, and with it the id of its
+//! group, cannot mean anybody else; only then reap. The proof is not "we sent SIGKILL" but that nothing alive is found
+//! afterwards.
 //!
 //! ```text
 //!   alive --exit--> zombie --kill the rest--> --reap--> --nobody left?--> Gone
+//!
+//!   nobody left:  group       no member of the group is alive
+//!                 cgroup      rmdir(2) of its cgroup has succeeded
+//!                 namespace   its init is dead: the kernel has reaped all the others before
+//!                 subreaper   the keeper that adopted every orphan has no child left
 //! ```
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -21,11 +28,17 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_process_stream::ProcessChunkStream;
 
+use super::cgroup::Leaf;
+use super::keeper::{Kept, Unproved};
 use super::proc;
-use crate::exchange::Exit;
+use crate::exchange::{Exit, Measured};
 
 /// How long a killed process may take to be gone before that is worth a line.
 const DYING: Duration = Duration::from_secs(2);
+/// How long dying members of a cgroup are watched before they are looked for anew.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long an end that must come at any moment is asked for without a pause.
+const SOON: Duration = Duration::from_millis(2);
 
 /// The proof that nothing of a tree is alive.
 #[derive(Debug)]
@@ -39,20 +52,31 @@ impl Gone {
 }
 
 /// Ends a tree that was just born and that cannot be watched, for want of a descriptor: its group is killed and its
-/// leader, a child of ours, waited for. So young, it has nobody else.
-pub(super) async fn end_unwatched(pid: u32, mut rest: ProcessChunkStream) -> Gone {
+/// leader, a child of ours, waited for. So young, it has nobody else, or they are in its cgroup.
+pub(super) async fn end_unwatched(pid: u32, mut rest: ProcessChunkStream, leaf: Option<Leaf>) -> Gone {
     if let Some(leader) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(leader, Signal::KILL);
     }
     if let Some(process) = rest.child_mut() {
         let _ = process.wait().await;
     }
-    Gone(())
+    match leaf {
+        Some(leaf) => empty(leaf).await,
+        None => Gone(()),
+    }
 }
 
 /// What makes a tree killable as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Containment {
+    /// A PID namespace in a cgroup.
+    Strict,
+    /// A cgroup.
+    Cgroup,
+    /// A PID namespace with an init of ours.
+    Namespace,
+    /// A parent of ours that adopts every orphan.
+    Subreaper,
     /// Its process group: what leaves it by `setsid(2)` or `setpgid(2)` is not found again.
     Group,
 }
@@ -61,7 +85,19 @@ impl Containment {
     /// The name in listings.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Strict => "strict",
+            Self::Cgroup => "cgroup",
+            Self::Namespace => "namespace",
+            Self::Subreaper => "subreaper",
             Self::Group => "group",
+        }
+    }
+
+    /// Whether it has a PID namespace of its own.
+    pub(super) const fn has_namespace(self) -> bool {
+        match self {
+            Self::Strict | Self::Namespace => true,
+            Self::Cgroup | Self::Subreaper | Self::Group => false,
         }
     }
 }
@@ -69,33 +105,79 @@ impl Containment {
 /// A process and all that it started, as far as its containment holds them.
 #[derive(Debug)]
 pub(super) struct Tree {
-    leader: Pid,
-    /// Readable from the moment at which the leader is a zombie, and ever after.
-    exit: AsyncFd<OwnedFd>,
-    containment: Containment,
+    held: Held,
+    leaf: Option<Leaf>,
+    /// Members of the cgroup beside the leader that were alive at the first kill.
+    killed: Option<u32>,
+}
+
+/// By whom.
+#[derive(Debug)]
+enum Held {
+    /// The leader is a child of ours.
+    ByUs {
+        leader: Pid,
+        /// Readable from the moment at which the leader is a zombie, and ever after.
+        exit: AsyncFd<OwnedFd>,
+    },
+    /// By a process between.
+    ByKeeper(Box<Kept>),
+}
+
+/// What is known of a tree once it is gone.
+#[derive(Debug, Default)]
+pub(super) struct Toll {
+    /// Processes beside the leader that were killed, as far as they were seen.
+    pub(super) killed: u32,
+    /// User and system time.
+    pub(super) cpu: Option<Measured<Duration>>,
+    /// In bytes.
+    pub(super) peak_memory: Option<Measured<u64>>,
 }
 
 impl Tree {
-    /// Watches the tree of a leader that nobody has waited for yet: its id still means it.
-    pub(super) fn watch(pid: u32, containment: Containment) -> io::Result<Self> {
+    /// Watches the tree of a leader that nobody has waited for yet: its id still means it. `leaf` comes back if it cannot
+    /// be watched.
+    pub(super) fn watch(pid: u32, leaf: Option<Leaf>) -> Result<Self, (io::Error, Option<Leaf>)> {
+        match Self::held(pid) {
+            Ok(held) => Ok(Self { held, leaf, killed: None }),
+            Err(error) => Err((error, leaf)),
+        }
+    }
+
+    fn held(pid: u32) -> io::Result<Held> {
         let leader = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-        let pidfd = pidfd_open(leader, PidfdFlags::NONBLOCK)?;
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"
-        )]
-        let exit = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
-        Ok(Self { leader, exit, containment })
+        Ok(Held::ByUs { leader, exit: watched(pidfd_open(leader, PidfdFlags::NONBLOCK)?)? })
+    }
+
+    /// A tree that a keeper keeps.
+    pub(super) fn kept(kept: Kept, leaf: Option<Leaf>) -> Self {
+        Self { held: Held::ByKeeper(Box::new(kept)), leaf, killed: None }
+    }
+
+    /// The keeper's side of it, if it has one.
+    pub(super) fn keeper(&mut self) -> Option<&mut Kept> {
+        match &mut self.held {
+            Held::ByKeeper(kept) => Some(kept),
+            Held::ByUs { .. } => None,
+        }
     }
 
     /// What holds it together.
-    pub(super) const fn containment(&self) -> Containment {
-        self.containment
+    pub(super) fn containment(&self) -> Containment {
+        match &self.held {
+            Held::ByKeeper(kept) => kept.containment(),
+            Held::ByUs { .. } if self.leaf.is_some() => Containment::Cgroup,
+            Held::ByUs { .. } => Containment::Group,
+        }
     }
 
-    /// The leader's id.
+    /// The leader's id; that of its init, if it has a namespace.
     pub(super) fn pid(&self) -> u32 {
-        self.leader.as_raw_nonzero().get().unsigned_abs()
+        match &self.held {
+            Held::ByUs { leader, .. } => leader.as_raw_nonzero().get().unsigned_abs(),
+            Held::ByKeeper(kept) => kept.pid(),
+        }
     }
 
     /// Returns when the leader is dead, without reaping it.
@@ -103,80 +185,177 @@ impl Tree {
     /// # Cancel safety
     ///
     /// Nothing is lost when this is dropped.
-    pub(super) async fn leader_exits(&self) {
-        // An error here would mean that the runtime is going away; the exit is then looked for, not waited for.
-        let _ = self.exit.readable().await;
+    pub(super) async fn leader_exits(&mut self) {
+        match &mut self.held {
+            // An error here would mean that the runtime is going away; the exit is then looked for, not waited for.
+            Held::ByUs { exit, .. } => drop(exit.readable().await),
+            Held::ByKeeper(kept) => kept.leader_exits().await,
+        }
     }
 
     /// How the leader ended, if it has, without reaping it (`waitid(2)`, `WNOWAIT`).
-    pub(super) fn leader_exit(&self) -> Option<Exit> {
-        use std::os::fd::AsFd;
+    pub(super) fn leader_exit(&mut self) -> Option<Exit> {
+        let exit = match &mut self.held {
+            Held::ByUs { exit, .. } => exit,
+            Held::ByKeeper(kept) => return kept.leader_exit(),
+        };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::PidFd(self.exit.get_ref().as_fd()), options).ok()??;
+        let status = waitid(WaitId::PidFd(exit.get_ref().as_fd()), options).ok()??;
         if let Some(code) = status.exit_status() {
             return Some(Exit::Code(code));
         }
         status.terminating_signal().map(Exit::Signal)
     }
 
-    /// Processor time of the leader and of those it waited for; readable while it is a zombie.
-    pub(super) fn cpu_time(&self) -> Option<Duration> {
-        proc::stat(self.leader)?.cpu
-    }
-
-    /// Asks everybody in the tree to leave. The leader must not have been reaped.
+    /// Asks everybody in the leader's group to leave. The leader must not have been reaped.
     pub(super) fn terminate(&self) {
-        self.signal(Signal::TERM);
+        match &self.held {
+            Held::ByUs { leader, exit } => signal_group(*leader, exit, Signal::TERM),
+            Held::ByKeeper(kept) => kept.terminate(),
+        }
     }
 
     /// Kills everybody in the tree. The leader must not have been reaped.
     ///
-    /// A signal to a group reaches all its members at once: a fork either happens before and is hit, or does not
-    /// happen (`fork(2)` restarts when a signal is pending), so once is enough.
-    pub(super) fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        match self.containment {
-            Containment::Group => {
-                // EPERM: a member that changed its user is out of our reach; `gone` will say so by not returning.
-                let _ = kill_process_group(self.leader, signal);
-                // The leader itself may have moved to another group of its session (`setpgid(2)`).
-                let _ = pidfd_send_signal(self.exit.get_ref(), signal);
+    /// A signal to a group reaches all its members at once, and so does the kill of a cgroup: a fork either happens
+    /// before and is hit, or does not happen (`fork(2)` restarts when a signal is pending), so once is enough.
+    pub(super) fn kill(&mut self) {
+        let own = self.pid();
+        match (&self.held, &self.leaf) {
+            (Held::ByKeeper(kept), _) => kept.kill(),
+            (Held::ByUs { .. }, Some(leaf)) => {
+                self.killed.get_or_insert_with(|| {
+                    let others = leaf.members().into_iter().filter(|pid| pid.unsigned_abs() != own);
+                    u32::try_from(others.count()).unwrap_or(u32::MAX)
+                });
+                leaf.kill();
             }
+            (Held::ByUs { leader, exit }, None) => signal_group(*leader, exit, Signal::KILL),
         }
     }
 
-    /// Waits until nobody is left, after the kill and after the leader was reaped, and says how many were seen that
-    /// had outlived the leader. Does not return while anybody lives: not even when it is nobody whom we may signal
-    /// (a set-user-ID program), which is said once.
-    pub(super) async fn gone(self) -> (Gone, u32) {
-        let began = Instant::now();
-        let (mut pause, mut seen, mut silent) = (Duration::from_micros(50), 0, true);
-        loop {
-            // While the group has members its id cannot be given to another process (`setpgid(2)`), so this asks
-            // about nobody else; if the id is free and reused at once, the answer merely comes a little later.
-            // EPERM would mean that there is somebody.
-            if test_kill_process_group(self.leader) == Err(Errno::SRCH) {
-                return (Gone(()), seen);
-            }
-            let alive = proc::living_members(self.leader);
-            if matches!(alive, Ok(0)) {
-                // Dead, but not yet waited for by whoever adopted them: no process any more.
-                return (Gone(()), seen);
-            }
-            seen = seen.max(alive.as_ref().map_or(0, |alive| *alive));
-            if silent && began.elapsed() > DYING {
-                tracing::error!(
-                    pid = self.pid(),
-                    seen,
-                    "processes of a tree outlive their kill; its seat stays taken"
-                );
-                silent = false;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(50));
+    /// Processor time of a leader of ours and of those it waited for; readable while it is a zombie.
+    pub(super) fn cpu_time(&self) -> Option<Duration> {
+        match &self.held {
+            Held::ByUs { leader, .. } if self.leaf.is_none() => proc::stat(*leader)?.cpu,
+            Held::ByUs { .. } | Held::ByKeeper(_) => None,
         }
+    }
+
+    /// Waits until nobody is left, after the kill and after a leader of ours was reaped. Does not return while anybody
+    /// lives: not even when it is nobody whom we may signal (a set-user-ID program), which is said once.
+    pub(super) async fn gone(self) -> (Gone, Toll) {
+        let Self { held, leaf, killed } = self;
+        let mut toll = Toll { killed: killed.unwrap_or(0), ..Toll::default() };
+        let unproved = match held {
+            Held::ByUs { leader, .. } => Some(leader),
+            Held::ByKeeper(kept) => match kept.gone().await {
+                Ok(count) => {
+                    if let Some(count) = count {
+                        toll.take(count);
+                    }
+                    None
+                }
+                Err(Unproved(leader)) => Some(leader),
+            },
+        };
+        match (leaf, unproved) {
+            (Some(leaf), _) => {
+                toll.cpu = leaf.cpu().map(|value| Measured { value, source: "cpu.stat" }).or(toll.cpu);
+                (empty(leaf).await, toll)
+            }
+            (None, Some(leader)) => {
+                let (gone, seen) = group_gone(leader).await;
+                toll.killed = seen;
+                (gone, toll)
+            }
+            (None, None) => (Gone(()), toll),
+        }
+    }
+}
+
+impl Toll {
+    fn take(&mut self, count: super::shim::words::Count) {
+        self.killed = count.killed;
+        self.cpu =
+            Some(Measured { value: Duration::from_micros(count.cpu_us), source: "getrusage of all reaped" });
+        self.peak_memory = (count.largest_kib > 0)
+            .then_some(Measured { value: count.largest_kib * 1024, source: "getrusage, largest process" });
+    }
+}
+
+fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"
+    )]
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
+}
+
+fn signal_group(leader: Pid, exit: &AsyncFd<OwnedFd>, signal: Signal) {
+    // EPERM: a member that changed its user is out of our reach; `gone` will say so by not returning.
+    let _ = kill_process_group(leader, signal);
+    // The leader itself may have moved to another group of its session (`setpgid(2)`).
+    let _ = pidfd_send_signal(exit.get_ref(), signal);
+}
+
+/// Waits until a cgroup could be removed, and says so once if that takes long.
+pub(super) async fn empty(mut leaf: Leaf) -> Gone {
+    let (began, mut silent) = (Instant::now(), true);
+    loop {
+        match leaf.remove(|| Gone(())) {
+            Ok(gone) => return gone,
+            Err(occupied) => leaf = occupied,
+        }
+        // Again, for whoever joined between: only a process that may write there can.
+        leaf.kill();
+        let members = leaf.members();
+        if silent && began.elapsed() > DYING {
+            tracing::error!(?members, "processes of a tree outlive their kill; its seat stays taken");
+            silent = false;
+        }
+        let all = async {
+            for member in members.into_iter().filter_map(Pid::from_raw) {
+                if let Ok(pidfd) =
+                    pidfd_open(member, PidfdFlags::NONBLOCK).map_err(io::Error::from).and_then(watched)
+                {
+                    let _ = pidfd.readable().await;
+                }
+            }
+        };
+        // Who is on the way out is not listed any more, but may be counted still.
+        if tokio::time::timeout(LOOK_AGAIN, all).await.is_ok() {
+            match began.elapsed() {
+                young if young < SOON => tokio::task::yield_now().await,
+                _ => tokio::time::sleep(SOON).await,
+            }
+        }
+    }
+}
+
+/// Waits until a process group has no living member, and says how many were seen.
+async fn group_gone(leader: Pid) -> (Gone, u32) {
+    let began = Instant::now();
+    let (mut pause, mut seen, mut silent) = (Duration::from_micros(50), 0, true);
+    loop {
+        // While the group has members its id cannot be given to another process (`setpgid(2)`), so this asks about
+        // nobody else; if the id is free and reused at once, the answer merely comes a little later. EPERM would mean
+        // that there is somebody.
+        if test_kill_process_group(leader) == Err(Errno::SRCH) {
+            return (Gone(()), seen);
+        }
+        let alive = proc::living_members(leader);
+        if matches!(alive, Ok(0)) {
+            // Dead, but not yet waited for by whoever adopted them: no process any more.
+            return (Gone(()), seen);
+        }
+        seen = seen.max(alive.as_ref().map_or(0, |alive| *alive));
+        if silent && began.elapsed() > DYING {
+            let pid = leader.as_raw_nonzero();
+            tracing::error!(pid, seen, "processes of a tree outlive their kill; its seat stays taken");
+            silent = false;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

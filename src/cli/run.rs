@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
+use crate::child::{shim, warden};
 use crate::config::{self, Config, Sources, Surroundings};
 use crate::demo;
 use crate::exchange::RawJson;
@@ -40,6 +41,12 @@ impl Failure {
 /// The whole program.
 pub fn run() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
+    // A gateway starts others of itself, many of them: nothing else is looked at before.
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some(shim::WORD) => return shim::run(),
+        Some(warden::WORD) => return warden::run(words.get(2).map(OsString::as_os_str)),
+        _ => {}
+    }
     let done = match Cli::parse_from(&words).command {
         command if command.lacks_command(&words) => Err(Failure::unusable("a command must follow `--`")),
         Command::Serve(serve) => run_serve(&serve),

@@ -15,13 +15,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Server;
 use super::browser;
 use super::complaint::{Ledger, Place};
 use super::server::{self, Around};
 use super::table::Table;
 use super::tree::{self, Value};
 use super::value::{self, Parsed};
+use super::{Choice, Server};
 
 /// What a file says; `None` where it says nothing.
 #[derive(Debug, Default)]
@@ -30,6 +30,7 @@ pub(super) struct Written {
     pub(super) concurrent: Option<usize>,
     pub(super) receipts: Option<usize>,
     pub(super) drain: Option<Duration>,
+    pub(super) containment: Option<Choice>,
     pub(super) body_limit: Option<usize>,
     pub(super) hosts: Vec<String>,
     pub(super) servers: Vec<Server>,
@@ -111,6 +112,7 @@ fn settings(table: &mut Table<'_>) -> Written {
         listen: listen(table),
         concurrent: table.get("concurrent", value::positive_count),
         drain: table.get("drain", value::duration),
+        containment: table.get("containment", value::containment),
         body_limit: table.get("body_limit", value::positive_size),
         hosts: table
             .each("hosts", value::host)
@@ -122,7 +124,7 @@ fn settings(table: &mut Table<'_>) -> Written {
         servers: Vec::new(),
         browser: table.table("browser_agent").map(browser_agent),
     };
-    table.refuse(&["tokens", "routes", "containment"], "is not there yet");
+    table.refuse(&["tokens", "routes"], "is not there yet");
     written
 }
 

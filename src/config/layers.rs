@@ -9,13 +9,16 @@ use super::browser::{self, Availability, Browser};
 use super::complaint::{Complaints, Ledger, Place, nearest};
 use super::file::{self, Written, WrittenBrowser};
 use super::server::Around;
-use super::{Config, Exposure, LISTEN, Server, Sources, plain_spec, value};
+use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, value};
 
 /// The file that is read without being named.
 const USUAL_FILE: &str = "spawnling.toml";
 
 /// By this variable a gateway without a file learns its names, too.
 const HOSTS_VARIABLE: &str = "SPAWNLING_HOSTS";
+
+/// By this variable the containment is chosen where no flag says it.
+const CONTAINMENT_VARIABLE: &str = "SPAWNLING_CONTAINMENT";
 
 /// What the servers come from.
 enum Origin {
@@ -77,6 +80,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         listen: listen(written.listen, sources, &ledger),
         concurrent: written.concurrent.unwrap_or(64),
         drain: drain(written.drain, sources, &ledger),
+        containment: containment(written.containment, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),
         receipts: written.receipts.unwrap_or(1000),
         hosts: hosts(written.hosts, sources, &ledger),
@@ -235,6 +239,18 @@ fn hosts(written: Vec<String>, sources: &Sources, ledger: &Ledger) -> Vec<String
         value::host_text(text).map_err(|what| ledger.complain(Place::Named(HOSTS_VARIABLE), "", what)).ok()
     };
     text.to_string_lossy().split(',').filter_map(|text| parse(text.trim())).collect()
+}
+
+/// Flag, variable, file.
+fn containment(written: Option<Choice>, sources: &Sources, ledger: &Ledger) -> Choice {
+    let variable = sources.surroundings.environment.get(CONTAINMENT_VARIABLE);
+    let variable = variable.map(|text| text.to_string_lossy().into_owned());
+    let said = [("--containment", sources.containment.clone()), (CONTAINMENT_VARIABLE, variable)];
+    let said = said.into_iter().find_map(|(place, text)| Some((place, text?)));
+    let parsed = said.and_then(|(place, text)| {
+        value::containment_text(&text).map_err(|what| ledger.complain(Place::Named(place), "", what)).ok()
+    });
+    parsed.or(written).unwrap_or_default()
 }
 
 fn drain(written: Option<Duration>, sources: &Sources, ledger: &Ledger) -> Duration {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::Choice;
 use super::complaint::nearest;
 use super::tree::Value;
 
@@ -77,6 +78,23 @@ pub(super) fn positive_count(value: &Value) -> Parsed<usize> {
         0 => Err("must be at least 1".to_owned()),
         count => Ok(count),
     }
+}
+
+/// What makes trees killable as a whole.
+pub(super) fn containment(value: &Value) -> Parsed<Choice> {
+    match value {
+        Value::Text(text) => containment_text(text),
+        other => expected("\"auto\", or a containment", other),
+    }
+}
+
+/// The same from a flag or a variable.
+pub(super) fn containment_text(text: &str) -> Parsed<Choice> {
+    let found = Choice::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, choice)| *choice).ok_or_else(|| {
+        let names = Choice::ALL.map(|(name, _)| format!("{name:?}"));
+        format!("{text:?} is none of {}", names.join(", "))
+    })
 }
 
 /// A length of time, in a string.

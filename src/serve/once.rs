@@ -156,7 +156,7 @@ fn with_rooms(
 ) -> Result<(), OnceError> {
     runtime()?.block_on(async {
         let mut signals = Signals::new().map_err(ServeError::Runtime)?;
-        let rooms = Rooms::build(config, RECEIPTS)?;
+        let rooms = Rooms::build(config, RECEIPTS).await?;
         // What would be learned beside the call serves later ones, and here there is one only.
         rooms.catalogs.iter().for_each(|catalog| catalog.calls().by_call_only());
         let done = tokio::select! {

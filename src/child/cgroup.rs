@@ -1,0 +1,241 @@
+//! A cgroup for each tree (`cgroups(7)`, version 2): joined before exec, killed as a whole, removed when it is empty.
+//!
+//! ```text
+//! <our own cgroup>/
+//!   spawnling-5f0c...            one root per gateway, locked with flock(2) for as long as the gateway lives
+//!     0  1  2 ...                one leaf per tree, some made ahead
+//! ```
+//!
+//! Nothing leaves its cgroup by `setsid(2)`, `setpgid(2)` or a double fork. `cgroup.kill` reaches every member at once,
+//! forks in flight included, and `rmdir(2)` succeeds only when no member is alive: its success is the proof of death.
+//!
+//! A root whose lock nobody holds belongs to a gateway that is dead; whoever starts next to it ends what is in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+mod place;
+
+use super::tree::Gone;
+
+/// How many empty leaves wait at most.
+const MOST_READY: usize = 16;
+/// How long a root of a dead gateway is tried to be ended at start. What does not die of SIGKILL in that time hangs in the
+/// kernel.
+const SWEEPING: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(1);
+/// What the names of roots begin with; sixteen hexadecimal digits follow.
+const PREFIX: &str = "spawnling-";
+
+/// Why there are no cgroups to use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CgroupError {
+    /// No hierarchy of version 2 is mounted, or we are not in it.
+    #[error("no cgroup v2 hierarchy is mounted here")]
+    NoHierarchy,
+    /// We may not make one.
+    #[error("cannot make a cgroup below {}", below.display())]
+    Make { below: PathBuf, source: io::Error },
+    /// A kernel before 5.14.
+    #[error("the kernel has no cgroup.kill")]
+    NoKill,
+    /// A process could not be put into one.
+    #[error("cannot start a process in a cgroup")]
+    Join(#[source] io::Error),
+}
+
+/// The cgroup of one gateway, removed with it.
+#[derive(Debug)]
+pub(crate) struct Root {
+    path: PathBuf,
+    next: AtomicU64,
+    ready: Mutex<Vec<PathBuf>>,
+    /// Locked. Closed on exec, so that nobody else can hold the lock.
+    _lock: File,
+}
+
+impl Root {
+    /// Makes one below our own cgroup, and ends what dead gateways have left there.
+    pub(crate) fn create() -> Result<Self, CgroupError> {
+        let own = place::own().ok_or(CgroupError::NoHierarchy)?;
+        sweep_dead(&own);
+        let make = |source| CgroupError::Make { below: own.clone(), source };
+        loop {
+            let id = getrandom::u64().map_err(|error| make(io::Error::other(error)))?;
+            let path = own.join(format!("{PREFIX}{id:016x}"));
+            fs::create_dir(&path).map_err(make)?;
+            let lock = File::open(&path)
+                .and_then(|dir| Ok(flock(&dir, FlockOperation::LockExclusive).map(|()| dir)?));
+            // Before it was locked, another gateway at its start could take it for that of a dead one and remove it.
+            if !path.exists() {
+                continue;
+            }
+            let _lock = lock.map_err(make)?;
+            let root = Self { path, next: AtomicU64::new(0), ready: Mutex::default(), _lock };
+            return if root.path.join("cgroup.kill").exists() { Ok(root) } else { Err(CgroupError::NoKill) };
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new, empty cgroup for one tree.
+    pub(super) fn leaf(self: &Arc<Self>) -> io::Result<Leaf> {
+        let ready = self.ready().pop();
+        let path = ready.map_or_else(|| self.make(), Ok)?;
+        Ok(Leaf { path, root: Arc::clone(self) })
+    }
+
+    fn make(&self) -> io::Result<PathBuf> {
+        let path = self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+        fs::create_dir(&path)?;
+        Ok(path)
+    }
+
+    /// Leaves a leaf ready, unless enough of them are.
+    fn replenish(&self) {
+        if self.ready().len() < MOST_READY
+            && let Ok(path) = self.make()
+        {
+            self.ready().push(path);
+        }
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        // Nothing panics while holding it; even then the list would be whole.
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        for path in self.ready().drain(..) {
+            let _ = fs::remove_dir(path);
+        }
+        // Empty unless a tree could not be killed; then it stays for whoever starts next.
+        let _ = fs::remove_dir(&self.path);
+    }
+}
+
+/// The cgroup of one tree.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    path: PathBuf,
+    root: Arc<Root>,
+}
+
+impl Leaf {
+    /// The file by which a process joins.
+    pub(super) fn door(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
+    }
+
+    /// Kills every member, forks in flight included.
+    pub(super) fn kill(&self) {
+        // It fails only where there is nothing to kill: the file was there at the start.
+        let _ = fs::write(self.path.join("cgroup.kill"), "1");
+    }
+
+    /// The members that are alive, sub-groups that they made for themselves included.
+    pub(super) fn members(&self) -> Vec<i32> {
+        let mut members = Vec::new();
+        let mut waiting = vec![self.path.clone()];
+        while let Some(path) = waiting.pop() {
+            let listed = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            // 0: a member that has no number in our PID namespace.
+            members.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+            waiting.extend(below(&path));
+        }
+        members
+    }
+
+    /// What its members have used, dead ones included: `usage_usec` of `cpu.stat`, which needs no controller.
+    pub(super) fn cpu(&self) -> Option<Duration> {
+        let text = fs::read_to_string(self.path.join("cpu.stat")).ok()?;
+        let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        Some(Duration::from_micros(usage.trim().parse().ok()?))
+    }
+
+    /// Removes it, if no member is alive.
+    ///
+    /// # Errors
+    ///
+    /// The leaf itself, while somebody is.
+    pub(super) fn remove(self, proof: impl FnOnce() -> Gone) -> Result<Gone, Self> {
+        match remove(&self.path) {
+            Ok(()) => {
+                self.root.replenish();
+                Ok(proof())
+            }
+            Err(_) => Err(self),
+        }
+    }
+}
+
+/// The sub-groups of one.
+fn below(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
+}
+
+/// Removes a cgroup in which nobody is alive, with its sub-groups.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // EBUSY stands for members and for sub-groups alike.
+        Err(error) => {
+            let below = below(path);
+            if below.is_empty() {
+                return Err(error);
+            }
+            below.iter().try_for_each(|path| remove(path))?;
+            fs::remove_dir(path)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Kills everybody in the cgroup of a dead gateway again and again until it could be removed, or for so long. Blocks.
+pub(super) fn end(path: &Path, patience: Option<Duration>) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        let _ = fs::write(path.join("cgroup.kill"), "1");
+        match remove(path) {
+            Err(error) if patience.is_some_and(|patience| began.elapsed() > patience) => return Err(error),
+            Err(_) => std::thread::sleep(PAUSE),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+/// Ends what gateways that are dead have left below `own`. The lock of a living one is held.
+fn sweep_dead(own: &Path) {
+    for path in below(own) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_root = name
+            .strip_prefix(PREFIX)
+            .is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if !is_root {
+            continue;
+        }
+        let Ok(directory) = File::open(&path) else { continue };
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        match end(&path, Some(SWEEPING)) {
+            Ok(()) => tracing::warn!(cgroup = %path.display(), "ended what a dead gateway had left"),
+            Err(error) => {
+                tracing::error!(cgroup = %path.display(), %error, "cannot end what a dead gateway has left");
+            }
+        }
+    }
+}

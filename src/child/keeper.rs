@@ -1,0 +1,356 @@
+//! The gateway's end of a keeper: the process between us and a tree that is kept by a subreaper or in a namespace.
+//!
+//! ```text
+//!   Keepers --hire--> Keeper --orders--> Kept --Exited--> --Counted--> --Gone--> back to the Keepers
+//!                                          \--- the keeper died ---> what it kept is looked for, and the keeper dropped
+//! ```
+//!
+//! What keepers do is in `shim.rs`. A keeper whose last report was `Gone` keeps nothing and is hired again.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+
+use super::shim::words::{Count, KILL, Keeping, MOST_DESCRIPTORS, Orders, Report, Step, TERM};
+use super::tree::Containment;
+use super::{shim, spawn};
+use crate::exchange::Exit;
+
+/// How many keepers wait for the next tree at most.
+const MOST_IDLE: usize = 16;
+/// How long a keeper may take to leave once the control channel is closed.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Why a tree was not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeeperError {
+    /// There is no keeper to be had.
+    #[error("cannot start a keeper")]
+    Hire(#[source] io::Error),
+    /// The keeper is gone, or speaks another language.
+    #[error("lost the keeper")]
+    Lost(#[source] io::Error),
+    /// The kernel refused.
+    #[error("the keeper failed at {}", step.words())]
+    Refused { step: Step, source: io::Error },
+}
+
+impl Step {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Orders => "reading its orders",
+            Self::Namespace => "making a namespace",
+            Self::Setup => "setting a namespace up",
+            Self::Join => "joining a cgroup",
+            Self::Exec => "executing the program",
+        }
+    }
+}
+
+/// All keepers that keep nothing at the moment.
+#[derive(Debug, Default)]
+pub(super) struct Keepers {
+    idle: Mutex<Vec<Keeper>>,
+}
+
+/// One process that keeps trees, one at a time.
+#[derive(Debug)]
+struct Keeper {
+    process: Child,
+    control: BufReader<UnixStream>,
+    /// What was read of a report so far.
+    line: Vec<u8>,
+}
+
+impl Keepers {
+    /// A keeper that keeps nothing: one that has waited, or a new one.
+    fn hire(&self) -> io::Result<Keeper> {
+        loop {
+            let waiting = self.idle().pop();
+            let Some(mut keeper) = waiting else { return Keeper::start() };
+            if keeper.is_there() {
+                return Ok(keeper);
+            }
+        }
+    }
+
+    fn take_back(&self, keeper: Keeper) {
+        let mut idle = self.idle();
+        if idle.len() < MOST_IDLE {
+            idle.push(keeper);
+        }
+        // One too many ends as its control channel closes, and the runtime reaps it.
+    }
+
+    /// Lets all go that keep nothing, and waits until they have gone.
+    pub(super) async fn dismiss(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        for keeper in idle {
+            keeper.dismiss().await;
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Keeper>> {
+        // Nothing panics while holding it; even then the list would be whole.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keeper {
+    fn start() -> io::Result<Self> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let process = spawn::another_of_us(&[shim::WORD.into()], theirs.into())?;
+        Ok(Self { process, control: BufReader::new(UnixStream::from_std(ours)?), line: Vec::new() })
+    }
+
+    fn is_there(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    async fn dismiss(self) {
+        let Self { mut process, control, .. } = self;
+        drop(control);
+        if tokio::time::timeout(LEAVING, process.wait()).await.is_err() {
+            let _ = process.kill().await;
+        }
+    }
+
+    /// Sends orders, the descriptors with the first byte (`unix(7)`, `SCM_RIGHTS`).
+    async fn order(&mut self, orders: &Orders, given: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = orders.to_bytes();
+        let socket = self.control.get_mut();
+        let sent = socket
+            .async_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+                let mut rights = SendAncillaryBuffer::new(&mut space);
+                if !rights.push(SendAncillaryMessage::ScmRights(given)) {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                Ok(sendmsg(&*socket, &[IoSlice::new(&bytes)], &mut rights, SendFlags::NOSIGNAL)?)
+            })
+            .await?;
+        socket.write_all(&bytes[sent..]).await
+    }
+
+    /// Its next report.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    async fn report(&mut self) -> io::Result<Report> {
+        self.control.read_until(b'\n', &mut self.line).await?;
+        if self.line.last() != Some(&b'\n') {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let report = serde_json::from_slice(&self.line).map_err(io::Error::other);
+        self.line.clear();
+        report
+    }
+
+    /// Says one byte. There is room for it: nobody says more than a few to one tree.
+    fn say(&self, byte: u8) {
+        // Whoever is not there any more is found out by what is read.
+        let _ = send(self.control.get_ref(), &[byte], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+}
+
+/// A tree that a keeper keeps, or is about to start.
+#[derive(Debug)]
+pub(super) struct Kept {
+    keeper: Keeper,
+    home: Arc<Keepers>,
+    containment: Containment,
+    /// The leader, or the init of its namespace.
+    pid: Option<Pid>,
+    /// Holds the namespace's init, so that its number cannot come to mean another.
+    init: Option<OwnedFd>,
+    started: bool,
+    refused: Option<(Step, i32)>,
+    exit: Option<Exit>,
+    count: Option<Count>,
+    over: Over,
+}
+
+/// What the keeper's last report leaves to wait for.
+#[derive(Debug)]
+enum Over {
+    /// More reports.
+    NotYet,
+    /// Nothing: the tree is gone.
+    Gone,
+    /// The keeper died, or talks nonsense: what it kept must be looked for.
+    Lost(io::Error),
+}
+
+impl Kept {
+    /// A keeper that has no orders yet.
+    pub(super) fn new(home: &Arc<Keepers>, containment: Containment) -> Result<Self, KeeperError> {
+        let keeper = home.hire().map_err(KeeperError::Hire)?;
+        Ok(Self {
+            keeper,
+            home: Arc::clone(home),
+            containment,
+            pid: None,
+            init: None,
+            started: false,
+            refused: None,
+            exit: None,
+            count: None,
+            over: Over::NotYet,
+        })
+    }
+
+    /// Has the tree started; returns when its program runs, or does not and will not.
+    pub(super) async fn start(
+        &mut self,
+        orders: &Orders,
+        given: &[BorrowedFd<'_>],
+    ) -> Result<(), KeeperError> {
+        self.keeper.order(orders, given).await.map_err(KeeperError::Lost)?;
+        let in_namespace = matches!(orders.keeping, Keeping::Namespace(_));
+        loop {
+            if let Some((step, errno)) = self.refused {
+                return Err(KeeperError::Refused { step, source: io::Error::from_raw_os_error(errno) });
+            }
+            if self.started && (self.init.is_some() || !in_namespace) {
+                return Ok(());
+            }
+            match &self.over {
+                Over::NotYet => self.listen().await,
+                Over::Gone => return Err(KeeperError::Lost(io::ErrorKind::UnexpectedEof.into())),
+                Over::Lost(error) => return Err(KeeperError::Lost(error.kind().into())),
+            }
+        }
+    }
+
+    /// Takes in one report.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    async fn listen(&mut self) {
+        match self.keeper.report().await {
+            Ok(Report::Born(pid)) => {
+                self.pid = number(pid);
+                // The keeper has not reaped it yet, or it is gone and there is nothing to hold.
+                self.init = self.pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+            }
+            Ok(Report::Started(pid)) => {
+                self.started = true;
+                // From within a namespace the number means nothing here.
+                if !self.containment.has_namespace() {
+                    self.pid = number(pid);
+                }
+            }
+            Ok(Report::Failed { step, errno }) => self.refused = Some((step, errno)),
+            Ok(Report::Exited(ended)) => self.exit = Some(ended.into()),
+            Ok(Report::Counted(count)) => self.count = Some(count),
+            Ok(Report::Gone) => self.over = Over::Gone,
+            Err(error) => self.over = Over::Lost(error),
+        }
+    }
+
+    /// The leader's process id, or that of its namespace's init; 0 before there is one.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// What holds the tree together.
+    pub(super) const fn containment(&self) -> Containment {
+        self.containment
+    }
+
+    /// Returns when the leader is dead, or nobody is left who could tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(super) async fn leader_exits(&mut self) {
+        while self.exit.is_none() && matches!(self.over, Over::NotYet) {
+            self.listen().await;
+        }
+    }
+
+    /// How the leader ended, if it has and that is known.
+    pub(super) fn leader_exit(&mut self) -> Option<Exit> {
+        let _ = self.leader_exits().now_or_never();
+        self.exit
+    }
+
+    /// Asks everybody in the leader's group to leave.
+    pub(super) fn terminate(&self) {
+        self.keeper.say(TERM);
+    }
+
+    /// Kills everybody.
+    pub(super) fn kill(&self) {
+        self.keeper.say(KILL);
+    }
+
+    /// Waits until nobody is left, after the kill, and lets the keeper go. A tree whose keeper was killed is killed from
+    /// here, as far as it can be reached.
+    ///
+    /// # Errors
+    ///
+    /// The keeper is gone, and of what it kept only the process group could be killed.
+    pub(super) async fn gone(mut self) -> Result<Option<Count>, Unproved> {
+        while matches!(self.over, Over::NotYet) {
+            self.listen().await;
+        }
+        let Self { keeper, home, pid, init, count, over, containment, .. } = self;
+        let Over::Lost(error) = over else {
+            home.take_back(keeper);
+            return Ok(count);
+        };
+        tracing::error!(pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get()), %error, "lost a keeper; ending what it kept");
+        // The end of the control channel also ends an init whose keeper was killed.
+        keeper.dismiss().await;
+        match (init, pid) {
+            (Some(init), _) => {
+                let _ = pidfd_send_signal(&init, Signal::KILL);
+                dead(init).await;
+                Ok(count)
+            }
+            // Nothing was started.
+            (None, None) => Ok(count),
+            (None, Some(pid)) => {
+                if !containment.has_namespace() {
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+                Err(Unproved(pid))
+            }
+        }
+    }
+}
+
+/// The group of this leader was killed, but whoever has left it may live on.
+#[derive(Debug)]
+pub(super) struct Unproved(pub(super) Pid);
+
+fn number(pid: i32) -> Option<Pid> {
+    Pid::from_raw(pid.max(0))
+}
+
+/// Waits until the process behind a pidfd is dead (`pidfd_open(2)`: readable from then on).
+async fn dead(process: OwnedFd) {
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"
+    )]
+    let watched = AsyncFd::with_interest(process, Interest::READABLE);
+    if let Ok(watched) = watched {
+        let _ = watched.readable().await;
+    }
+}

@@ -1,0 +1,9 @@
+//! What only the kernel's own interface can do, as a list of safe functions.
+//!
+//! Everything else about processes goes through the standard library, rustix and nix, which are safe to call. The two
+//! functions here need a promise that no library can make for us, so the only unsafe code of the crate lies in the file
+//! below, with its argument ([decision](../../docs/decisions/unsafe-code.md)).
+
+mod linux;
+
+pub(super) use linux::{Born, fork, join_before_exec};

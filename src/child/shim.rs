@@ -1,0 +1,110 @@
+//! The re-executed first step: a keeper, a small copy of this program that starts a tree, holds it together, and ends it.
+//!
+//! ```text
+//!   gateway ==control== keeper ---> tree            subreaper: the keeper adopts what loses its parent
+//!   gateway ==control== keeper ---> init ---> tree  namespace: the init is process 1 of the tree's own PID namespace
+//! ```
+//!
+//! A keeper has one thread, no runtime, and nothing to do with what its tree says: it passes on the descriptors that it
+//! was given. It is started with the control channel, a socket, as its standard input, and lives until that ends: then
+//! the gateway has gone, in whatever way, and what the keeper keeps goes too. It serves one tree at a time, many times
+//! over, since starting it costs more than what it does; no tree leaves anything in it behind.
+
+use std::convert::Infallible;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::{
+    DumpableBehavior, Pid, WaitId, WaitIdOptions, set_child_subreaper, set_dumpable_behavior, waitid,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+
+mod control;
+mod init;
+mod keep;
+mod start;
+mod walk;
+pub(super) mod words;
+
+use super::os::{self, Born};
+use control::Control;
+use words::{Keeping, Orders, Power, Report, Step};
+
+/// The word that makes this program a keeper.
+pub(crate) const WORD: &str = "shim";
+
+/// Keeps trees until the gateway is gone.
+pub(crate) fn run() -> ExitCode {
+    if io::stdin().is_terminal() {
+        eprintln!("spawnling: a gateway starts its keepers itself; there is nothing to do for one here");
+        return ExitCode::from(2);
+    }
+    match serve() {
+        // The end of the control channel is how a keeper ends.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn serve() -> io::Result<Infallible> {
+    let control = Control::from_stdin()?;
+    // A service manager that stops us signals everybody; who goes first is the gateway's to say. These are handlers, for
+    // they do not outlive an exec as blocked or ignored signals would (`signal(7)`).
+    for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    loop {
+        let (orders, descriptors) = control.orders()?;
+        tend(&control, &orders, descriptors)?;
+        control.tell(&Report::Gone)?;
+    }
+}
+
+/// One tree, from its orders until nothing is left of it.
+fn tend(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    match orders.keeping {
+        Keeping::Subreaper => {
+            // Nobody of the same user may look into us or use us as a debugger would (`ptrace(2)`).
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+            keep::keep(control, orders, descriptors, keep::Reach::Descendants)
+        }
+        Keeping::Namespace(power) => {
+            // The identity maps of a new user namespace are ours to write only while we may be looked into.
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+            let identity = init::Identity::ours();
+            match os::fork(namespaces(power)) {
+                Ok(Born::Child) => init::run(control, orders, descriptors, identity),
+                Ok(Born::Parent(init)) => {
+                    drop(descriptors);
+                    control.tell(&Report::Born(init.as_raw_nonzero().get()))?;
+                    reap(init)
+                }
+                Err(error) => control.tell(&Report::failed(Step::Namespace, &error)),
+            }
+        }
+    }
+}
+
+/// A PID namespace, a mount namespace for its own view of `/proc`, and the user namespace that may give the right to both.
+const fn namespaces(power: Power) -> i32 {
+    let both = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    match power {
+        Power::Own => both,
+        Power::UserNamespace => both | libc::CLONE_NEWUSER,
+    }
+}
+
+/// Waits for an init. When it has exited nobody is left in its namespace: the kernel kills and reaps them all before
+/// (`pid_namespaces(7)`).
+fn reap(init: Pid) -> io::Result<()> {
+    loop {
+        match waitid(WaitId::Pid(init), WaitIdOptions::EXITED) {
+            Err(error) if error == rustix::io::Errno::INTR => {}
+            done => return done.map(|_| ()).map_err(Into::into),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The life of a kept tree: started, watched, ended as a whole, counted.
+//!
+//! Both kinds of keeper adopt what loses its parent, so that whoever has no child left has no descendant left: that
+//! `wait(2)` finds nobody is the proof, and nothing is said before.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::SIGCHLD;
+
+use super::control::Control;
+use super::start;
+use super::walk;
+use super::words::{Count, Ended, KILL, Keeping, Orders, Report, Step, TERM};
+
+/// How long a kill may take before whoever is left is looked for again.
+const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
+/// What a keeper can reach of its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Its descendants, which it has to look for.
+    Descendants,
+    /// Everybody in its namespace but itself.
+    Namespace,
+}
+
+/// Starts a tree, and returns when nothing of it is left.
+///
+/// # Errors
+///
+/// Nobody listens any more; the tree is gone all the same.
+pub(super) fn keep(control: &Control, orders: &Orders, given: Vec<OwnedFd>, reach: Reach) -> io::Result<()> {
+    let before = Spent::so_far();
+    let children = Children::watch()?;
+    let leader = match start(orders, given, reach) {
+        Ok(leader) => leader,
+        Err((step, error)) => return control.tell(&Report::failed(step, &error)),
+    };
+    let told = control.tell(&Report::Started(leader.as_raw_nonzero().get()));
+    let mut tree = Tree { leader, ended: None, killed: 0 };
+    let listened = told.and_then(|()| tree.watch(control, &children));
+    let early = tree.ended;
+    // Whoever cannot be told any more has a tree that goes all the same; that is the point.
+    let told = early.map_or(Ok(()), |ended| control.tell(&Report::Exited(ended)));
+    tree.end(reach, &children);
+    listened.and(told)?;
+    if let (None, Some(ended)) = (early, tree.ended) {
+        control.tell(&Report::Exited(ended))?;
+    }
+    control.tell(&Report::Counted(Spent::so_far().since(&before, tree.killed)))
+}
+
+fn start(orders: &Orders, given: Vec<OwnedFd>, reach: Reach) -> Result<Pid, start::Failed> {
+    let missing = || (Step::Orders, io::Error::from(io::ErrorKind::InvalidInput));
+    let mut given = given.into_iter();
+    let mut next = || given.next().ok_or_else(missing);
+    let stdio = [next()?, next()?, next()?];
+    let doors: Vec<File> = given.map(File::from).collect();
+    if doors.len() != orders.cgroups {
+        return Err(missing());
+    }
+    match reach {
+        Reach::Descendants => start::leader(orders, stdio, &doors),
+        // An init goes into the cgroup itself: it is of the tree.
+        Reach::Namespace => {
+            debug_assert!(matches!(orders.keeping, Keeping::Namespace(_)));
+            start::join(&doors).map_err(|error| (Step::Join, error))?;
+            start::leader(orders, stdio, &[])
+        }
+    }
+}
+
+/// Tells when a child has died.
+struct Children {
+    bell: UnixStream,
+    hook: signal_hook::SigId,
+}
+
+impl Children {
+    fn watch() -> io::Result<Self> {
+        let (bell, rope) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        Ok(Self { bell, hook: signal_hook::low_level::pipe::register(SIGCHLD, rope)? })
+    }
+
+    fn silence(&self) {
+        let mut heard = [0; 64];
+        while (&self.bell).read(&mut heard).is_ok_and(|length| length == heard.len()) {}
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        signal_hook::low_level::unregister(self.hook);
+    }
+}
+
+/// A tree that was started.
+struct Tree {
+    leader: Pid,
+    /// Set once its leader is dead.
+    ended: Option<Ended>,
+    killed: u32,
+}
+
+/// What the reaping of whoever is dead has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Somebody,
+    Nobody,
+}
+
+impl Tree {
+    /// Passes orders on and buries orphans until the leader has exited, or the tree is to end. The leader stays a zombie:
+    /// its number, and with it that of its group, can mean nobody else.
+    fn watch(&mut self, control: &Control, children: &Children) -> io::Result<()> {
+        loop {
+            let (ordered, died) = wait_for(Some(control), children, None)?;
+            if died {
+                children.silence();
+                self.bury(Some(self.leader));
+                if self.ended.is_some() {
+                    return Ok(());
+                }
+            }
+            if ordered {
+                match control.order()? {
+                    Some(TERM) => drop(kill_process_group(self.leader, Signal::TERM)),
+                    Some(KILL) | None => return Ok(()),
+                    // Both sides are one program.
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Kills and reaps until there is nobody.
+    fn end(&mut self, reach: Reach, children: &Children) {
+        // The dead among them were not killed by us.
+        self.bury(Some(self.leader));
+        let mut buried = 0;
+        loop {
+            match reach {
+                Reach::Descendants => walk::kill_descendants(),
+                // All whom we may signal, but for ourselves (`kill(2)`).
+                Reach::Namespace => {
+                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL);
+                }
+            }
+            let (left, more) = self.bury(None);
+            buried += more;
+            if left == Left::Nobody {
+                break;
+            }
+            // Nothing is lost if this fails: it only waits.
+            let _ = wait_for(None, children, Some(&AGAIN));
+            children.silence();
+        }
+        // The leader is not counted: how it ended is told.
+        self.killed = buried;
+    }
+
+    /// Reaps the dead, but for one, and says how many beside the leader they were.
+    fn bury(&mut self, but: Option<Pid>) -> (Left, u32) {
+        let mut buried = 0;
+        loop {
+            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            let (pid, ended) = match waitid(Id::All, peek) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Ended::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Ended::Signal(signal as i32)),
+                Err(Errno::EINTR) => continue,
+                Err(_) => return (Left::Nobody, buried),
+                Ok(_) => return (Left::Somebody, buried),
+            };
+            let is_leader = pid.as_raw() == self.leader.as_raw_nonzero().get();
+            if is_leader {
+                self.ended = Some(ended);
+                if but == Some(self.leader) {
+                    return (Left::Somebody, buried);
+                }
+            }
+            let reaped = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+            buried += u32::from(!is_leader && reaped.is_ok());
+        }
+    }
+}
+
+/// Waits for an order or a death, and says which came.
+fn wait_for(
+    control: Option<&Control>,
+    children: &Children,
+    at_most: Option<&Timespec>,
+) -> io::Result<(bool, bool)> {
+    let bell = children.bell.as_fd();
+    let mut watched = vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+    watched.extend(control.map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)));
+    match poll(&mut watched, at_most) {
+        // A signal: its handler has rung the bell, if it was a death.
+        Err(rustix::io::Errno::INTR) => Ok((false, true)),
+        Err(error) => Err(error.into()),
+        Ok(_) => {
+            let ready = |index: usize| watched.get(index).is_some_and(|fd| !fd.revents().is_empty());
+            Ok((ready(1), ready(0)))
+        }
+    }
+}
+
+/// What the children of this process that were waited for have used (`getrusage(2)`, `RUSAGE_CHILDREN`).
+struct Spent {
+    cpu_us: u64,
+    largest_kib: u64,
+}
+
+impl Spent {
+    fn so_far() -> Self {
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else {
+            return Self { cpu_us: 0, largest_kib: 0 };
+        };
+        let micros = |time: nix::sys::time::TimeVal| {
+            time.tv_sec().unsigned_abs() * 1_000_000 + time.tv_usec().unsigned_abs()
+        };
+        Self {
+            cpu_us: micros(usage.user_time()) + micros(usage.system_time()),
+            largest_kib: usage.max_rss().unsigned_abs(),
+        }
+    }
+
+    fn since(&self, before: &Self, killed: u32) -> Count {
+        Count {
+            killed,
+            cpu_us: self.cpu_us.saturating_sub(before.cpu_us),
+            // The kernel keeps the largest of all times: of this tree it is known only if no tree before was larger.
+            largest_kib: if self.largest_kib > before.largest_kib { self.largest_kib } else { 0 },
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The processes that outlive us and end every tree if we are killed.
+//!
+//! ```text
+//!   gateway ==pipe==> warden, warden        the pipe's end means that the gateway has gone, in whatever way;
+//!   gateway <--exit-- warden                a warden that dies is replaced
+//! ```
+//!
+//! In a cgroup nobody notices the death of the gateway by himself. So two wardens wait for it, each able to do all the
+//! work alone: to kill whoever is in the gateway's cgroup until that is empty and removed. There are two so that one may be
+//! killed together with the gateway. They do nothing else, and have nothing of ours but the pipe.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal as _, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use tokio::process::Child;
+use tokio::sync::mpsc;
+
+use super::{cgroup, spawn};
+
+/// The word that makes this program a warden.
+pub(crate) const WORD: &str = "warden";
+/// How long a warden may take to leave once the gateway has ended in order.
+const LEAVING: Duration = Duration::from_secs(2);
+/// The pause before a warden that could not be started is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The warden itself: waits until the gateway has gone, and ends what it left in the cgroup `root`.
+pub(crate) fn run(root: Option<&OsStr>) -> ExitCode {
+    let Some(root) = root.filter(|_| !io::stdin().is_terminal()) else {
+        eprintln!("spawnling: a gateway starts its wardens itself; there is nothing to do for one here");
+        return ExitCode::from(2);
+    };
+    // A service manager that stops the gateway signals everybody, and we are the last to go.
+    for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
+        if signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+    // Nobody writes to it: this returns when nobody could any more.
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+    match cgroup::end(Path::new(root), None) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The gateway's side: two wardens, and the pipe by which they know that we live.
+#[derive(Debug)]
+pub(super) struct Wardens {
+    root: PathBuf,
+    /// Nothing is ever written to it. Closed on exec, so that nobody but us holds it.
+    _life: OwnedFd,
+    watched: OwnedFd,
+    pair: [Child; 2],
+}
+
+impl Wardens {
+    /// Starts them.
+    pub(super) fn start(root: &Path) -> io::Result<Self> {
+        let (watched, life) = io::pipe()?;
+        let (watched, life) = (OwnedFd::from(watched), OwnedFd::from(life));
+        let pair = [warden(root, &watched)?, warden(root, &watched)?];
+        Ok(Self { root: root.to_owned(), _life: life, watched, pair })
+    }
+
+    /// Replaces the ones that die, until `closed` is: then the gateway ends in order. Lets them go, and waits for that.
+    pub(super) async fn stand_by(mut self, mut closed: mpsc::Receiver<()>) {
+        loop {
+            let [first, second] = &mut self.pair;
+            let fallen = tokio::select! {
+                _ = closed.recv() => break,
+                _ = first.wait() => 0,
+                _ = second.wait() => 1,
+            };
+            tracing::warn!("a warden was killed; starting another");
+            match warden(&self.root, &self.watched) {
+                Ok(next) => self.pair[fallen] = next,
+                Err(error) => {
+                    tracing::error!(%error, "cannot start a warden");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+        let Self { pair, _life: life, .. } = self;
+        drop(life);
+        for mut warden in pair {
+            if tokio::time::timeout(LEAVING, warden.wait()).await.is_err() {
+                let _ = warden.kill().await;
+            }
+        }
+    }
+}
+
+fn warden(root: &Path, watched: &OwnedFd) -> io::Result<Child> {
+    let args = [OsString::from(WORD), root.into()];
+    spawn::another_of_us(&args, watched.as_fd().try_clone_to_owned()?)
+}
