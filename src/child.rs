@@ -86,12 +86,12 @@ impl Nursery {
         reaper: Reaper,
         choice: Choice,
     ) -> Result<(Self, Watch), ContainmentError> {
-        spawn::keep_descriptors_to_ourselves();
         let (means, watch) = Means::find(choice).await?;
         Ok((Self::of(scratch, reaper, means), watch))
     }
 
     fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
+        spawn::keep_descriptors_to_ourselves();
         Self { scratch: Arc::new(scratch), reaper, means: Arc::new(means) }
     }
 

@@ -11,7 +11,7 @@ use crate::child::spec::{Spec, Teardown};
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
-const NOT_YET: [&str; 4] = ["home", "required", "secret_env", "standby"];
+const NOT_YET: [&str; 5] = ["home", "required", "secret_env", "containment", "standby"];
 
 /// What other clients call the key of a server that is reached over the network.
 const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];

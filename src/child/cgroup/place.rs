@@ -22,7 +22,7 @@ fn find(mounts: &str, cgroups: &str) -> Option<PathBuf> {
         // The mount may show only a part of the hierarchy; and with `/..` in it, ours lies outside of our namespace.
         let within = own.strip_prefix(&root).ok().filter(|path| !path.starts_with(".."));
         (back.split(' ').next() == Some("cgroup2"))
-            .then(|| within.map(|path| Path::new(&point).join(path)))?
+            .then(|| within.map(|path| Path::new(&point).join(path).components().collect()))?
     })
 }
 
