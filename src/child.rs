@@ -188,7 +188,7 @@ impl Child {
                 return Err(SpawnError::Watch(error));
             }
         };
-        let rest = Rest::Ours { stream: started.rest, _hold: started.hold };
+        let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
         let child =
             Self::new(nursery, Living { tree, rest, stderr: Tail::new(spec.stderr_limit), scratch, seat });
         Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })

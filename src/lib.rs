@@ -70,8 +70,23 @@
 //! child.rs               Child: a process tree we own, from spawn to proof of death
 //! child/spec.rs          what to run, and how patiently it is ended                                (pure)
 //! child/program.rs       from a program's name to the file that will be run
-//! child/spawn.rs         the only place that starts a process
+//! child/containment.rs   which containment this host can have, found out by trying
+//! child/spawn.rs         the only place where we start a process
 //! child/tree.rs          signal, kill, reap and count the whole tree; yields Gone
+//! child/cgroup.rs        a cgroup for each tree: joined before exec, killed as a whole, removed
+//! child/cgroup/place.rs  where our own cgroup is mounted
+//! child/keeper.rs        the process between us and a tree that is kept, seen from here
+//! child/shim.rs          the re-executed first step: the keeper itself, seen from inside
+//! child/shim/words.rs    what the gateway and a keeper say to each other                          (pure)
+//! child/shim/control.rs  the keeper's end of the channel between them
+//! child/shim/init.rs     process 1 of a tree's own PID namespace
+//! child/shim/keep.rs     the life of a kept tree: started, watched, ended, counted
+//! child/shim/start.rs    how a keeper starts the program
+//! child/shim/walk.rs     finds and kills every descendant, and nobody else
+//! child/warden.rs        the processes that outlive us and end every tree if we are killed
+//! child/os.rs            what needs a promise that no library can make for us
+//! child/os/linux.rs      the only unsafe code: join a cgroup before exec, fork into namespaces
+//! child/rest.rs          its stderr, and its exit where it is a child of ours
 //! child/proc.rs          what /proc tells of processes
 //! child/ladder.rs        how a tree is asked to leave, and where to begin next time
 //! child/stderr.rs        the last few kilobytes of what it complained about                        (pure)
@@ -105,7 +120,7 @@
 //! files of any room further on. `tests/it/tidy.rs` holds the code to this map and to these arrows.
 //!
 //! ```text
-//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo
+//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, child::{shim, warden}
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
 //!                                                  '-> child

@@ -76,8 +76,8 @@ impl Root {
             if !path.exists() {
                 continue;
             }
-            let _lock = lock.map_err(make)?;
-            let root = Self { path, next: AtomicU64::new(0), ready: Mutex::default(), _lock };
+            let lock = lock.map_err(make)?;
+            let root = Self { path, next: AtomicU64::new(0), ready: Mutex::default(), _lock: lock };
             return if root.path.join("cgroup.kill").exists() { Ok(root) } else { Err(CgroupError::NoKill) };
         }
     }

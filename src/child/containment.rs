@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::mpsc;
 
-use super::cgroup::{CgroupError, Leaf, Root};
+use super::cgroup::{CgroupError, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
 use super::shim::words::{Keeping, Orders, Power};
 use super::spawn;
@@ -53,7 +53,8 @@ pub(super) struct Means {
     pub(super) cgroups: Option<Arc<Root>>,
     pub(super) keepers: Arc<Keepers>,
     pub(super) power: Power,
-    _stand_by: Option<mpsc::Sender<()>>,
+    /// Only ever dropped: that lets the wardens go.
+    stand_by: Option<mpsc::Sender<()>>,
 }
 
 /// The wardens, to be waited for beside everything else.
@@ -83,7 +84,7 @@ impl Means {
             cgroups: None,
             keepers: Arc::default(),
             power: Power::Own,
-            _stand_by: None,
+            stand_by: None,
         }
     }
 
@@ -118,13 +119,13 @@ impl Means {
         match containment {
             Containment::Group => return Ok((means, Watch(None))),
             Containment::Cgroup => {}
-            Containment::Subreaper => means.rehearse(Keeping::Subreaper, None).await?,
+            Containment::Subreaper => means.rehearse(Keeping::Subreaper).await?,
             Containment::Namespace | Containment::Strict => {
                 // Whoever may has no need of a user namespace, in which programs of other users cannot become those.
-                let own = means.rehearse(Keeping::Namespace(Power::Own), None).await;
+                let own = means.rehearse(Keeping::Namespace(Power::Own)).await;
                 if own.is_err() {
                     means.power = Power::UserNamespace;
-                    means.rehearse(Keeping::Namespace(Power::UserNamespace), None).await?;
+                    means.rehearse(Keeping::Namespace(Power::UserNamespace)).await?;
                 }
             }
         }
@@ -138,15 +139,14 @@ impl Means {
             join_and_die(&root).await?;
             let wardens = Wardens::start(root.path()).map_err(Refusal::Warden)?;
             let (stand_by, closed) = mpsc::channel(1);
-            (means.cgroups, means._stand_by) = (Some(root), Some(stand_by));
+            (means.cgroups, means.stand_by) = (Some(root), Some(stand_by));
             return Ok((means, Watch(Some((wardens, closed)))));
         }
         Ok((means, Watch(None)))
     }
 
-    async fn rehearse(&self, keeping: Keeping, leaf: Option<&Leaf>) -> Result<(), Refusal> {
-        let _ = leaf;
-        let kept = Kept::new(&self.keepers, self.containment)?;
+    async fn rehearse(&self, keeping: Keeping) -> Result<(), Refusal> {
+        let mut kept = Kept::new(&self.keepers, self.containment)?;
         let nothing = File::open("/dev/null").map_err(KeeperError::Hire)?;
         let orders = Orders {
             keeping,
@@ -156,7 +156,6 @@ impl Means {
             env: Vec::new(),
             cwd: "/".into(),
         };
-        let mut kept = kept;
         let started = kept.start(&orders, &[nothing.as_fd(); 3]).await;
         kept.kill();
         // Nothing has started that could have left anybody behind.

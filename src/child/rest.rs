@@ -19,7 +19,7 @@ const CHUNK: usize = 4096;
 pub(super) enum Rest {
     /// A child of ours.
     Ours {
-        stream: ProcessChunkStream,
+        stream: Box<ProcessChunkStream>,
         /// Dropped with all the rest, and not before the leader was reaped.
         _hold: OwnedFd,
     },

@@ -3,16 +3,21 @@
 //! All of a gateway's scratch directories lie in one directory of its own, readable by its user alone. Paths are kept
 //! short: a socket's path may have 107 bytes (`unix(7)`), and servers make sockets in `TMPDIR`.
 //!
+//! The root holds a file that is locked with `flock(2)` while the gateway lives. A root whose lock nobody holds belongs to
+//! a gateway that is dead; whoever starts beside it removes it.
+//!
 //! Making a directory on a disk's file system costs a good part of what starting a small server costs. So whoever
 //! sweeps one leaves a new, empty one ready for a call to come, at a time when nobody waits for it.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
 
 use super::tree::Gone;
 
@@ -21,6 +26,10 @@ const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How many empty directories wait at most.
 const MOST_READY: usize = 16;
+/// What the names of roots begin with, and how many letters and digits follow.
+const PREFIX: (&str, usize) = ("spawnling-", 8);
+/// The locked file in a root. Only what has it is one.
+const LOCK: &str = ".lock";
 
 /// The directory of one gateway, removed with it.
 #[derive(Debug)]
@@ -28,15 +37,28 @@ pub(crate) struct ScratchRoot {
     path: PathBuf,
     next: AtomicU64,
     ready: Mutex<Vec<PathBuf>>,
+    /// Locked. Closed on exec, so that nobody else can hold the lock.
+    _lock: File,
 }
 
 impl ScratchRoot {
-    /// Makes one below `base`.
+    /// Makes one below `base`, and removes those of dead gateways there.
     pub(crate) fn create(base: &Path) -> io::Result<Self> {
+        sweep_dead(base);
         let mut builder = tempfile::Builder::new();
-        builder.prefix("spawnling-").rand_bytes(8).permissions(fs::Permissions::from_mode(0o700));
-        let path = builder.tempdir_in(base)?.keep();
-        Ok(Self { path: path.canonicalize()?, next: AtomicU64::new(0), ready: Mutex::default() })
+        builder.prefix(PREFIX.0).rand_bytes(PREFIX.1).permissions(fs::Permissions::from_mode(0o700));
+        loop {
+            let path = builder.tempdir_in(base)?.keep();
+            let lock = File::create_new(path.join(LOCK))
+                .and_then(|file| Ok(flock(&file, FlockOperation::LockExclusive).map(|()| file)?));
+            // Before it was locked, another gateway at its start could take it for that of a dead one and remove it.
+            if !path.join(LOCK).exists() {
+                let _ = fs::remove_dir_all(&path);
+                continue;
+            }
+            let path = path.canonicalize()?;
+            return Ok(Self { path, next: AtomicU64::new(0), ready: Mutex::default(), _lock: lock? });
+        }
     }
 
     /// A new, empty directory for one tree.
@@ -84,6 +106,7 @@ impl Drop for ScratchRoot {
         for path in self.ready().drain(..) {
             let _ = fs::remove_dir(path);
         }
+        let _ = fs::remove_file(self.path.join(LOCK));
         // Empty unless a tree's files could not be removed; then what is left stays for whoever looks for it.
         let _ = fs::remove_dir(&self.path);
     }
@@ -149,6 +172,36 @@ fn remove_whatever_it_takes(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what gateways that are dead have left below `base`, if it is our own user's. The lock of a living one is held.
+fn sweep_dead(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_root = name
+            .strip_prefix(PREFIX.0)
+            .is_some_and(|id| id.len() == PREFIX.1 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        // In a directory for everybody, somebody else's name could lead anywhere.
+        let is_ours = path
+            .symlink_metadata()
+            .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
+        if !(is_root && is_ours) {
+            continue;
+        }
+        let Ok(lock) = File::open(path.join(LOCK)) else { continue };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        match remove_whatever_it_takes(&path) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "removed the files that a dead gateway had left");
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "cannot remove what a dead gateway has left");
+            }
+        }
+    }
+}
+
 /// Gives every directory below, and `path` itself, its owner's rights back. Follows no symbolic link.
 fn open_directories(path: &Path) -> io::Result<()> {
     let mut waiting = vec![path.to_owned()];
@@ -167,6 +220,25 @@ fn open_directories(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_dead_gateway_left_is_removed_and_a_living_one_keeps_what_it_has() {
+        let base = tempfile::tempdir().unwrap();
+        let living = ScratchRoot::create(base.path()).unwrap();
+        let file = living.path.join("file");
+        fs::write(&file, "").unwrap();
+        let dead = base.path().join("spawnling-0aA1bB2c");
+        fs::create_dir_all(dead.join("0/full")).unwrap();
+        // Without the file it is somebody's own directory, however it is called.
+        let other = base.path().join("spawnling-notes123");
+        fs::create_dir(&other).unwrap();
+        fs::write(dead.join(LOCK), "").unwrap();
+        let next = ScratchRoot::create(base.path()).unwrap();
+        assert!(!dead.exists() && other.exists() && file.exists() && next.path.exists());
+        fs::remove_file(file).unwrap();
+        drop((living, next));
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn read_only_directories_are_removed_too() {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// named too.
 const ARROWS: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
-    ("cli", &["config", "serve", "demo"]),
+    ("cli", &["config", "serve", "demo", "child::shim", "child::warden"]),
     ("config", &[]),
     ("serve", &["config", "http", "catalog", "call", "strategy", "instance", "mcp", "rpc", "child"]),
     ("http", &["catalog"]),
@@ -46,7 +46,7 @@ const IMPURE: [&str; 13] = [
 ];
 
 /// Crates that only some rooms name: what a room is for, said by what it depends on.
-const HOMES: [(&str, &[&str]); 16] = [
+const HOMES: [(&str, &[&str]); 19] = [
     ("clap", &["cli", "demo"]),
     ("toml", &["config"]),
     ("jsonc_parser", &["config"]),
@@ -60,6 +60,9 @@ const HOMES: [(&str, &[&str]); 16] = [
     ("jsonschema", &["catalog"]),
     ("tokio_process_stream", &["child"]),
     ("close_fds", &["child"]),
+    ("libc", &["child"]),
+    ("nix", &["child"]),
+    ("signal_hook", &["child"]),
     ("scraper", &["demo"]),
     ("ureq", &["demo"]),
     ("tracing_subscriber", &["telemetry"]),
@@ -298,7 +301,10 @@ fn wrong_arrows(source: &Source, pure: &BTreeSet<String>) -> Vec<String> {
             let module = file.trim_end_matches(".rs").replace('/', "::");
             path.starts_with(&format!("{module}::"))
         });
-        is_open || ARROWS[index].1.contains(&target) || (is_pure && rank(target) > Some(index))
+        // An arrow may lead to one module of a room only; what that is called there is its own affair.
+        let leads =
+            |arrow: &&str| *arrow == target || path == *arrow || path.starts_with(&format!("{arrow}::"));
+        is_open || ARROWS[index].1.iter().any(leads) || (is_pure && rank(target) > Some(index))
     };
     let mut wrong: Vec<String> = crate_paths(&source.code)
         .into_iter()
@@ -338,8 +344,10 @@ fn untidiness(source: &Source) -> Vec<String> {
         complain("a room's own file stands beside its folder: no mod.rs");
     }
     let code = &source.code;
-    if code.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')).any(|word| word == "unsafe") {
-        complain("no unsafe code");
+    let is_unsafe =
+        code.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')).any(|word| word == "unsafe");
+    if is_unsafe && source.name != "child/os/linux.rs" {
+        complain("no unsafe code but in child/os/linux.rs");
     }
     if code.contains("#[allow") || code.contains("#![allow") {
         complain("no bare allow: `#[expect(lint, reason = \"...\")]`");

@@ -57,7 +57,7 @@ fn fork(mut command: Command, doors: &[File]) -> Result<Pid, Failed> {
             };
             let errno = error.raw_os_error().unwrap_or(0);
             // The parent takes whatever it gets for a failure.
-            let _ = serde_json::to_writer(&tell, &(step, errno)).and_then(|()| Ok((&tell).flush()));
+            let _ = serde_json::to_writer(&tell, &(step, errno));
             process::exit(127)
         }
         Born::Parent(pid) => {

@@ -139,7 +139,9 @@ impl Orders {
         serde_json::to_writer(&mut bytes, &head).expect("numbers and names are JSON");
         bytes.push(b'\n');
         let mut text = |parts: &[&OsString]| {
-            parts.iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
+            for part in parts {
+                bytes.extend_from_slice(part.as_bytes());
+            }
             bytes.push(0);
         };
         text(&[&self.program]);
