@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows that a child can speak.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +50,8 @@ use containment::Means;
 use keeper::{KeeperError, Kept};
 use rest::Rest;
 use scratch::Scratch;
-use shim::words::{Keeping, Step};
+use shim::words::{Orders, Step};
+use spawn::Pipes;
 use spec::{Choice, Spec, Teardown};
 use stderr::Tail;
 use tree::Tree;
@@ -163,28 +165,27 @@ impl Child {
         };
         let parts = Parts { nursery, scratch, leaf, seat };
         match nursery.means.containment {
-            Containment::Group | Containment::Cgroup => Self::bear(spec, parts).await,
-            Containment::Subreaper => Self::have_borne(spec, parts, Keeping::Subreaper).await,
-            Containment::Namespace | Containment::Strict => {
-                Self::have_borne(spec, parts, Keeping::Namespace(nursery.means.power)).await
+            Containment::Group => Self::bear(spec, parts).await,
+            Containment::Cgroup | Containment::Namespace | Containment::Subreaper | Containment::Strict => {
+                Self::have_borne(spec, parts).await
             }
         }
     }
 
     /// Starts a child of our own.
     async fn bear(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
-        let Parts { nursery, scratch, leaf, seat } = parts;
-        let started = match spawn::start(spec, scratch.path(), leaf.as_ref()) {
+        let Parts { nursery, scratch, seat, .. } = parts;
+        let started = match spawn::start(spec, scratch.path()) {
             Ok(started) => started,
             Err(error) => {
-                scratch.sweep(&never_born(leaf).await).await;
+                scratch.sweep(&Gone::never_born()).await;
                 return Err(error);
             }
         };
-        let tree = match Tree::watch(started.pid, leaf) {
+        let tree = match Tree::watch(started.pid) {
             Ok(tree) => tree,
-            Err((error, leaf)) => {
-                scratch.sweep(&tree::end_unwatched(started.pid, started.rest, leaf).await).await;
+            Err(error) => {
+                scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
                 return Err(SpawnError::Watch(error));
             }
         };
@@ -195,17 +196,9 @@ impl Child {
     }
 
     /// Has a keeper start a child.
-    async fn have_borne(spec: &Spec, parts: Parts<'_>, keeping: Keeping) -> Result<Born, SpawnError> {
+    async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
         let Parts { nursery, scratch, leaf, seat } = parts;
-        let prepared =
-            spawn::orders(spec, scratch.path(), keeping, usize::from(leaf.is_some())).and_then(|orders| {
-                let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
-                let door = leaf.as_ref().map(Leaf::door).transpose().map_err(SpawnError::Contain)?;
-                let kept =
-                    Kept::new(&nursery.means.keepers, nursery.means.containment).map_err(SpawnError::Keep)?;
-                Ok((orders, pipes, door, kept))
-            });
-        let (orders, pipes, door, kept) = match prepared {
+        let (orders, pipes, doors, kept) = match prepare(spec, nursery, &scratch, leaf.as_ref()) {
             Ok(prepared) => prepared,
             Err(error) => {
                 scratch.sweep(&never_born(leaf).await).await;
@@ -216,7 +209,7 @@ impl Child {
         let mut child =
             Self::new(nursery, Living { tree, rest, stderr: Tail::new(spec.stderr_limit), scratch, seat });
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
-        given.extend(door.as_ref().map(std::os::fd::AsFd::as_fd));
+        given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
         if let Err(error) = kept.start(&orders, &given).await {
             let living = child.living.take().expect("nobody has taken it");
@@ -297,7 +290,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if let Some(mut living) = self.living.take() {
+        if let Some(living) = self.living.take() {
             living.tree.kill();
             self.reaper.take_over(living);
         }
@@ -389,6 +382,23 @@ struct Parts<'a> {
     scratch: Scratch,
     leaf: Option<Leaf>,
     seat: Seat,
+}
+
+/// What a keeper needs for one tree.
+type Prepared = (Orders, Pipes, Vec<File>, Kept);
+
+fn prepare(
+    spec: &Spec,
+    nursery: &Nursery,
+    scratch: &Scratch,
+    leaf: Option<&Leaf>,
+) -> Result<Prepared, SpawnError> {
+    let doors = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
+    let doors: Vec<File> = doors.into_iter().flatten().collect();
+    let orders = spawn::orders(spec, scratch.path(), nursery.means.keeping, doors.len())?;
+    let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
+    let kept = Kept::new(&nursery.means.keepers, nursery.means.containment).map_err(SpawnError::Keep)?;
+    Ok((orders, pipes, doors, kept))
 }
 
 /// Nothing was started; its cgroup is removed all the same.

@@ -85,7 +85,7 @@
 //! child/shim/walk.rs     finds and kills every descendant, and nobody else
 //! child/warden.rs        the processes that outlive us and end every tree if we are killed
 //! child/os.rs            what needs a promise that no library can make for us
-//! child/os/linux.rs      the only unsafe code: join a cgroup before exec, fork into namespaces
+//! child/os/linux.rs      the only unsafe code: a fork into new namespaces
 //! child/rest.rs          its stderr, and its exit where it is a child of ours
 //! child/proc.rs          what /proc tells of processes
 //! child/ladder.rs        how a tree is asked to leave, and where to begin next time

@@ -3,6 +3,7 @@
 //! ```text
 //! <our own cgroup>/
 //!   spawnling-5f0c...            one root per gateway, locked with flock(2) for as long as the gateway lives
+//!     keepers                    the processes between us and the trees
 //!     0  1  2 ...                one leaf per tree, some made ahead
 //! ```
 //!
@@ -30,6 +31,8 @@ const MOST_READY: usize = 16;
 /// kernel.
 const SWEEPING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
+/// The leaf of the keepers.
+const KEEPERS: &str = "keepers";
 /// What the names of roots begin with; sixteen hexadecimal digits follow.
 const PREFIX: &str = "spawnling-";
 
@@ -54,6 +57,8 @@ pub(crate) enum CgroupError {
 #[derive(Debug)]
 pub(crate) struct Root {
     path: PathBuf,
+    /// Where keepers are while they are in no leaf.
+    keepers: PathBuf,
     next: AtomicU64,
     ready: Mutex<Vec<PathBuf>>,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
@@ -77,7 +82,9 @@ impl Root {
                 continue;
             }
             let lock = lock.map_err(make)?;
-            let root = Self { path, next: AtomicU64::new(0), ready: Mutex::default(), _lock: lock };
+            let keepers = path.join(KEEPERS);
+            fs::create_dir(&keepers).map_err(make)?;
+            let root = Self { path, keepers, next: AtomicU64::new(0), ready: Mutex::default(), _lock: lock };
             return if root.path.join("cgroup.kill").exists() { Ok(root) } else { Err(CgroupError::NoKill) };
         }
     }
@@ -120,6 +127,7 @@ impl Drop for Root {
         for path in self.ready().drain(..) {
             let _ = fs::remove_dir(path);
         }
+        let _ = fs::remove_dir(&self.keepers);
         // Empty unless a tree could not be killed; then it stays for whoever starts next.
         let _ = fs::remove_dir(&self.path);
     }
@@ -133,9 +141,10 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    /// The file by which a process joins.
-    pub(super) fn door(&self) -> io::Result<File> {
-        OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
+    /// The file by which a process joins, and the one by which it leaves, for where its keeper may be.
+    pub(super) fn doors(&self) -> io::Result<[File; 2]> {
+        let door = |path: &Path| OpenOptions::new().write(true).open(path.join("cgroup.procs"));
+        Ok([door(&self.path)?, door(&self.root.keepers)?])
     }
 
     /// Kills every member, forks in flight included.

@@ -8,16 +8,15 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::sync::mpsc;
 
-use super::cgroup::{CgroupError, Root};
+use super::cgroup::{CgroupError, Leaf, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
 use super::shim::words::{Keeping, Orders, Power};
-use super::spawn;
 use super::spec::Choice;
 use super::tree::Containment;
 use super::warden::Wardens;
@@ -52,7 +51,8 @@ pub(super) struct Means {
     /// Dropped, and so removed, before the wardens are let go.
     pub(super) cgroups: Option<Arc<Root>>,
     pub(super) keepers: Arc<Keepers>,
-    pub(super) power: Power,
+    /// By what a tree is kept that is not only a group.
+    pub(super) keeping: Keeping,
     /// Only ever dropped: that lets the wardens go.
     stand_by: Option<mpsc::Sender<()>>,
 }
@@ -83,7 +83,7 @@ impl Means {
             refused: Vec::new(),
             cgroups: None,
             keepers: Arc::default(),
-            power: Power::Own,
+            keeping: Keeping::Subreaper,
             stand_by: None,
         }
     }
@@ -116,75 +116,63 @@ impl Means {
     /// Puts a process into it and ends it there.
     async fn try_out(containment: Containment) -> Result<(Self, Watch), Refusal> {
         let mut means = Self::of(containment);
-        match containment {
-            Containment::Group => return Ok((means, Watch(None))),
-            Containment::Cgroup => {}
-            Containment::Subreaper => means.rehearse(Keeping::Subreaper).await?,
-            Containment::Namespace | Containment::Strict => {
-                // Whoever may has no need of a user namespace, in which programs of other users cannot become those.
-                let own = means.rehearse(Keeping::Namespace(Power::Own)).await;
-                if own.is_err() {
-                    means.power = Power::UserNamespace;
-                    means.rehearse(Keeping::Namespace(Power::UserNamespace)).await?;
-                }
-            }
+        if containment == Containment::Group {
+            return Ok((means, Watch(None)));
         }
         if containment == Containment::Strict {
             // Nobody of our own user may look into us either (`PR_SET_DUMPABLE(2const)`, `ptrace(2)`).
             set_dumpable_behavior(DumpableBehavior::NotDumpable)
                 .map_err(|error| Refusal::Opaque(error.into()))?;
         }
+        let mut watch = Watch(None);
         if matches!(containment, Containment::Cgroup | Containment::Strict) {
             let root = Arc::new(Root::create()?);
-            join_and_die(&root).await?;
             let wardens = Wardens::start(root.path()).map_err(Refusal::Warden)?;
             let (stand_by, closed) = mpsc::channel(1);
             (means.cgroups, means.stand_by) = (Some(root), Some(stand_by));
-            return Ok((means, Watch(Some((wardens, closed)))));
+            watch = Watch(Some((wardens, closed)));
         }
-        Ok((means, Watch(None)))
+        if containment.has_namespace() {
+            // Whoever may has no need of a user namespace, in which programs of other users cannot become those.
+            means.keeping = Keeping::Namespace(Power::Own);
+            if means.rehearse().await.is_err() {
+                means.keeping = Keeping::Namespace(Power::UserNamespace);
+                means.rehearse().await?;
+            }
+        } else {
+            means.rehearse().await?;
+        }
+        Ok((means, watch))
     }
 
-    async fn rehearse(&self, keeping: Keeping) -> Result<(), Refusal> {
+    /// A process that would wait for ever is started as all others will be, and killed.
+    async fn rehearse(&self) -> Result<(), Refusal> {
         let mut kept = Kept::new(&self.keepers, self.containment)?;
+        let leaf = self.cgroups.as_ref().map(Root::leaf).transpose().map_err(CgroupError::Join)?;
+        let doors = leaf.as_ref().map(Leaf::doors).transpose().map_err(CgroupError::Join)?;
+        let (stdin, never) = io::pipe().map_err(KeeperError::Hire)?;
         let nothing = File::open("/dev/null").map_err(KeeperError::Hire)?;
+        let mut given = vec![stdin.as_fd(), nothing.as_fd(), nothing.as_fd()];
+        given.extend(doors.iter().flatten().map(AsFd::as_fd));
         let orders = Orders {
-            keeping,
-            cgroups: 0,
+            keeping: self.keeping,
+            cgroups: given.len() - 3,
             program: "/proc/self/exe".into(),
-            args: vec![super::shim::WORD.into()],
+            args: vec![super::warden::WORD.into(), "/dev/null/nothing".into()],
             env: Vec::new(),
             cwd: "/".into(),
         };
-        let started = kept.start(&orders, &[nothing.as_fd(); 3]).await;
+        let started = kept.start(&orders, &given).await;
+        let joined = leaf.as_ref().is_none_or(|leaf| leaf.members().contains(&kept.pid().cast_signed()));
         kept.kill();
-        // Nothing has started that could have left anybody behind.
+        // What has just started has nobody that it could leave behind.
         let _ = kept.gone().await;
-        Ok(started?)
-    }
-}
-
-/// A process that would wait for ever joins a cgroup before it is executed, and is killed by it.
-async fn join_and_die(root: &Arc<Root>) -> Result<(), CgroupError> {
-    let leaf = root.leaf().map_err(CgroupError::Join)?;
-    let (waits, _never) = io::pipe().map_err(CgroupError::Join)?;
-    let started = spawn::in_cgroup(&leaf, waits.into());
-    let joined = match started {
-        Ok(mut process) => {
-            let inside = process.id().is_some_and(|pid| leaf.members().contains(&pid.cast_signed()));
-            leaf.kill();
-            if !inside {
-                let _ = process.start_kill();
-            }
-            process.wait().await.map(|_| inside)
+        drop(never);
+        if let Some(leaf) = leaf {
+            super::tree::empty(leaf).await;
         }
-        Err(error) => Err(error),
-    };
-    super::tree::empty(leaf).await;
-    match joined {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(CgroupError::Join(io::ErrorKind::Unsupported.into())),
-        Err(error) => Err(CgroupError::Join(error)),
+        started?;
+        if joined { Ok(()) } else { Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into()) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What only the kernel's own interface can do, as a list of safe functions.
+//! What only the kernel's own interface can do, behind a safe function.
 //!
 //! Everything else about processes goes through the standard library, rustix and nix, which are safe to call. The two
 //! functions here need a promise that no library can make for us, so the only unsafe code of the crate lies in the file
@@ -6,4 +6,4 @@
 
 mod linux;
 
-pub(super) use linux::{Born, fork, join_before_exec};
+pub(super) use linux::{Born, fork};

@@ -1,8 +1,7 @@
 //! The only place that starts a process.
 //!
 //! Everything here keeps the standard library on its `posix_spawn` path, which does not copy our page tables: an
-//! absolute program, a cleared environment, a process group of its own, a working directory. Only joining a cgroup takes
-//! it off: that is done between fork and exec. Nothing but 0, 1 and 2
+//! absolute program, a cleared environment, a process group of its own, a working directory. Nothing but 0, 1 and 2
 //! is inherited: every descriptor that we open is closed on exec, and those that we inherited were marked so at start.
 
 use std::ffi::{OsStr, OsString};
@@ -14,11 +13,9 @@ use std::process::Stdio;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_process_stream::ProcessChunkStream;
 
-use super::cgroup::Leaf;
 use super::program::{self, ProgramError};
 use super::shim::words::{Keeping, Orders};
 use super::spec::Spec;
-use super::{os, warden};
 
 /// Why no process was started.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +71,12 @@ pub(super) fn keep_descriptors_to_ourselves() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-/// Starts what `spec` says, in `scratch` unless it has a working directory of its own, and in `leaf` if there is one.
-pub(super) fn start(spec: &Spec, scratch: &Path, leaf: Option<&Leaf>) -> Result<Started, SpawnError> {
+/// Starts what `spec` says, in `scratch` unless it has a working directory of its own.
+pub(super) fn start(spec: &Spec, scratch: &Path) -> Result<Started, SpawnError> {
     let path = program::find(&spec.program, &spec.env)?;
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, hold, mut child) =
-        launch(spec, &path, scratch, leaf).map_err(|source| refused(&path, directory, source))?;
+        launch(spec, &path, scratch).map_err(|source| refused(&path, directory, source))?;
     let (Some(pid), Some(stdin), Some(stdout)) = (child.id(), child.stdin.take(), child.stdout.take()) else {
         return Err(SpawnError::Watch(io::Error::other("the process has no pipes")));
     };
@@ -98,12 +95,7 @@ pub(super) fn refused(path: &Path, directory: &Path, source: io::Error) -> Spawn
     }
 }
 
-fn launch(
-    spec: &Spec,
-    path: &Path,
-    scratch: &Path,
-    leaf: Option<&Leaf>,
-) -> io::Result<(OwnedFd, OwnedFd, Child)> {
+fn launch(spec: &Spec, path: &Path, scratch: &Path) -> io::Result<(OwnedFd, OwnedFd, Child)> {
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, theirs) = io::pipe()?;
     let hold = theirs.try_clone()?;
@@ -120,9 +112,6 @@ fn launch(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(theirs);
-    if let Some(leaf) = leaf {
-        os::join_before_exec(&mut command, vec![leaf.door()?]);
-    }
     Ok((stderr.into(), hold.into(), command.spawn()?))
 }
 
@@ -165,14 +154,6 @@ pub(super) fn pipes() -> io::Result<Pipes> {
 /// not killed: it ends by itself when its stdin does, and not before its work is done.
 pub(super) fn another_of_us(args: &[OsString], stdin: OwnedFd) -> io::Result<Child> {
     us(args, stdin).spawn()
-}
-
-/// The same, to be killed in a cgroup.
-pub(super) fn in_cgroup(leaf: &Leaf, stdin: OwnedFd) -> io::Result<Child> {
-    let mut command = us(&[warden::WORD.into(), "/dev/null/nothing".into()], stdin);
-    command.kill_on_drop(true);
-    os::join_before_exec(&mut command, vec![leaf.door()?]);
-    command.spawn()
 }
 
 fn us(args: &[OsString], stdin: OwnedFd) -> Command {

@@ -1,7 +1,7 @@
 //! Signal, kill, reap and count the whole tree; the only source of [`Gone`].
 //!
-//! A tree is a child of ours, held by its process group or by a cgroup; or it is kept by a process between
-//! (`keeper.rs`). The order of death of our own: watch the leader's exit through a pidfd without reaping it
+//! A tree is a child of ours, held by its process group; or it is kept by a process between (`keeper.rs`), in a cgroup or
+//! not. The order of death of our own: watch the leader's exit through a pidfd without reaping it
 //! (`pidfd_open(2)`); kill all the rest while the leader is still a zombie, so that its id, and with it the id of its
 //! group, cannot mean anybody else; only then reap. The proof is not "we sent SIGKILL" but that nothing alive is found
 //! afterwards.
@@ -52,18 +52,15 @@ impl Gone {
 }
 
 /// Ends a tree that was just born and that cannot be watched, for want of a descriptor: its group is killed and its
-/// leader, a child of ours, waited for. So young, it has nobody else, or they are in its cgroup.
-pub(super) async fn end_unwatched(pid: u32, mut rest: ProcessChunkStream, leaf: Option<Leaf>) -> Gone {
+/// leader, a child of ours, waited for. So young, it has nobody else.
+pub(super) async fn end_unwatched(pid: u32, mut rest: ProcessChunkStream) -> Gone {
     if let Some(leader) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(leader, Signal::KILL);
     }
     if let Some(process) = rest.child_mut() {
         let _ = process.wait().await;
     }
-    match leaf {
-        Some(leaf) => empty(leaf).await,
-        None => Gone(()),
-    }
+    Gone(())
 }
 
 /// What makes a tree killable as a whole.
@@ -107,8 +104,6 @@ impl Containment {
 pub(super) struct Tree {
     held: Held,
     leaf: Option<Leaf>,
-    /// Members of the cgroup beside the leader that were alive at the first kill.
-    killed: Option<u32>,
 }
 
 /// By whom.
@@ -136,23 +131,16 @@ pub(super) struct Toll {
 }
 
 impl Tree {
-    /// Watches the tree of a leader that nobody has waited for yet: its id still means it. `leaf` comes back if it cannot
-    /// be watched.
-    pub(super) fn watch(pid: u32, leaf: Option<Leaf>) -> Result<Self, (io::Error, Option<Leaf>)> {
-        match Self::held(pid) {
-            Ok(held) => Ok(Self { held, leaf, killed: None }),
-            Err(error) => Err((error, leaf)),
-        }
-    }
-
-    fn held(pid: u32) -> io::Result<Held> {
+    /// Watches the tree of a leader that nobody has waited for yet: its id still means it.
+    pub(super) fn watch(pid: u32) -> io::Result<Self> {
         let leader = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Held::ByUs { leader, exit: watched(pidfd_open(leader, PidfdFlags::NONBLOCK)?)? })
+        let exit = watched(pidfd_open(leader, PidfdFlags::NONBLOCK)?)?;
+        Ok(Self { held: Held::ByUs { leader, exit }, leaf: None })
     }
 
     /// A tree that a keeper keeps.
     pub(super) fn kept(kept: Kept, leaf: Option<Leaf>) -> Self {
-        Self { held: Held::ByKeeper(Box::new(kept)), leaf, killed: None }
+        Self { held: Held::ByKeeper(Box::new(kept)), leaf }
     }
 
     /// The keeper's side of it, if it has one.
@@ -167,7 +155,6 @@ impl Tree {
     pub(super) fn containment(&self) -> Containment {
         match &self.held {
             Held::ByKeeper(kept) => kept.containment(),
-            Held::ByUs { .. } if self.leaf.is_some() => Containment::Cgroup,
             Held::ByUs { .. } => Containment::Group,
         }
     }
@@ -219,34 +206,29 @@ impl Tree {
     ///
     /// A signal to a group reaches all its members at once, and so does the kill of a cgroup: a fork either happens
     /// before and is hit, or does not happen (`fork(2)` restarts when a signal is pending), so once is enough.
-    pub(super) fn kill(&mut self) {
-        let own = self.pid();
-        match (&self.held, &self.leaf) {
-            (Held::ByKeeper(kept), _) => kept.kill(),
-            (Held::ByUs { .. }, Some(leaf)) => {
-                self.killed.get_or_insert_with(|| {
-                    let others = leaf.members().into_iter().filter(|pid| pid.unsigned_abs() != own);
-                    u32::try_from(others.count()).unwrap_or(u32::MAX)
-                });
-                leaf.kill();
-            }
-            (Held::ByUs { leader, exit }, None) => signal_group(*leader, exit, Signal::KILL),
+    pub(super) fn kill(&self) {
+        if let Some(leaf) = &self.leaf {
+            leaf.kill();
+        }
+        match &self.held {
+            Held::ByKeeper(kept) => kept.kill(),
+            Held::ByUs { leader, exit } => signal_group(*leader, exit, Signal::KILL),
         }
     }
 
     /// Processor time of a leader of ours and of those it waited for; readable while it is a zombie.
     pub(super) fn cpu_time(&self) -> Option<Duration> {
         match &self.held {
-            Held::ByUs { leader, .. } if self.leaf.is_none() => proc::stat(*leader)?.cpu,
-            Held::ByUs { .. } | Held::ByKeeper(_) => None,
+            Held::ByUs { leader, .. } => proc::stat(*leader)?.cpu,
+            Held::ByKeeper(_) => None,
         }
     }
 
     /// Waits until nobody is left, after the kill and after a leader of ours was reaped. Does not return while anybody
     /// lives: not even when it is nobody whom we may signal (a set-user-ID program), which is said once.
     pub(super) async fn gone(self) -> (Gone, Toll) {
-        let Self { held, leaf, killed } = self;
-        let mut toll = Toll { killed: killed.unwrap_or(0), ..Toll::default() };
+        let Self { held, leaf } = self;
+        let mut toll = Toll::default();
         let unproved = match held {
             Held::ByUs { leader, .. } => Some(leader),
             Held::ByKeeper(kept) => match kept.gone().await {

@@ -1,30 +1,10 @@
-//! Linux: joining a cgroup between fork and exec, and a fork into new namespaces.
+//! Linux: a fork into new namespaces.
 
-#![expect(unsafe_code, reason = "fork(2) and what runs behind it; each use has its argument")]
+#![expect(unsafe_code, reason = "clone(2); its argument stands beside it")]
 
-use std::fs::File;
 use std::io;
 
 use rustix::process::Pid;
-use tokio::process::Command;
-
-/// Has the process that `command` will start join the cgroups behind these open `cgroup.procs` files, before it executes
-/// its program: a tree can have no member that was there before (`cgroups(7)`: a process that writes `0` moves itself).
-pub(in crate::child) fn join_before_exec(command: &mut Command, cgroups: Vec<File>) {
-    let join = move || {
-        for procs in &cgroups {
-            rustix::io::write(procs, b"0")?;
-        }
-        Ok(())
-    };
-    // SAFETY: the closure runs in a child forked from a process of several threads, where only what is async-signal-safe
-    // may be done (`fork(2)`, `signal-safety(7)`). It makes one system call per cgroup, `write(2)`, on descriptors that
-    // were opened before the fork: it allocates nothing, takes no lock, and cannot panic. Its error, an errno, goes back
-    // through the standard library, which reports it as that of the spawn and lets the child exit.
-    unsafe {
-        command.pre_exec(join);
-    }
-}
 
 /// Who comes out of [`fork`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

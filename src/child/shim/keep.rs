@@ -4,7 +4,7 @@
 //! `wait(2)` finds nobody is the proof, and nothing is said before.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -18,7 +18,7 @@ use signal_hook::consts::SIGCHLD;
 use super::control::Control;
 use super::start;
 use super::walk;
-use super::words::{Count, Ended, KILL, Keeping, Orders, Report, Step, TERM};
+use super::words::{Count, Ended, KILL, Orders, Report, Step, TERM};
 
 /// How long a kill may take before whoever is left is looked for again.
 const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
@@ -67,15 +67,20 @@ fn start(orders: &Orders, given: Vec<OwnedFd>, reach: Reach) -> Result<Pid, star
     if doors.len() != orders.cgroups {
         return Err(missing());
     }
-    match reach {
-        Reach::Descendants => start::leader(orders, stdio, &doors),
-        // An init goes into the cgroup itself: it is of the tree.
-        Reach::Namespace => {
-            debug_assert!(matches!(orders.keeping, Keeping::Namespace(_)));
-            start::join(&doors).map_err(|error| (Step::Join, error))?;
-            start::leader(orders, stdio, &[])
-        }
+    let join = |door: Option<&File>| door.map_or(Ok(()), join).map_err(|error| (Step::Join, error));
+    join(doors.first())?;
+    let started = start::leader(orders, stdio);
+    // An init stays in there: it is of the tree. Any other keeper must not be killed with it.
+    if reach == Reach::Descendants {
+        join(doors.get(1))?;
     }
+    started
+}
+
+/// Joins the cgroup behind its open `cgroup.procs` (`cgroups(7)`: a process that writes `0` moves itself). Whom it starts
+/// from then on is born there, so that nobody of a tree was ever anywhere else.
+fn join(mut door: &File) -> io::Result<()> {
+    door.write_all(b"0")
 }
 
 /// Tells when a child has died.
@@ -144,10 +149,9 @@ impl Tree {
 
     /// Kills and reaps until there is nobody.
     fn end(&mut self, reach: Reach, children: &Children) {
-        // The dead among them were not killed by us.
-        self.bury(Some(self.leader));
-        let mut buried = 0;
-        loop {
+        // Who is dead already was not killed by us; as a rule that is everybody.
+        let (mut left, _) = self.bury(None);
+        while left == Left::Somebody {
             match reach {
                 Reach::Descendants => walk::kill_descendants(),
                 // All whom we may signal, but for ourselves (`kill(2)`).
@@ -155,17 +159,14 @@ impl Tree {
                     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL);
                 }
             }
-            let (left, more) = self.bury(None);
-            buried += more;
-            if left == Left::Nobody {
-                break;
-            }
             // Nothing is lost if this fails: it only waits.
             let _ = wait_for(None, children, Some(&AGAIN));
             children.silence();
+            let (still, buried) = self.bury(None);
+            left = still;
+            // Without the leader: how that ended is told.
+            self.killed += buried;
         }
-        // The leader is not counted: how it ended is told.
-        self.killed = buried;
     }
 
     /// Reaps the dead, but for one, and says how many beside the leader they were.
