@@ -325,3 +325,28 @@ fn a_wrong_verdict_is_no_fault_of_the_caller() {
     ];
     assert_eq!(ledger.told()[2..], [&late[..], &["server/discover"]]);
 }
+
+#[test]
+fn a_start_that_hangs_says_nothing_against_a_verdict() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let ledger = Ledger::new(&[]);
+    let (program, hang) = (ledger.file("server"), ledger.file("hang"));
+    let script = format!(
+        "#!/bin/sh\nif [ -e {hang:?} ]; then exec sleep 600; fi\nexec {:?} \"$@\"\n",
+        shown(&example("ledger"))
+    );
+    std::fs::write(&program, script).expect("a program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it may be run");
+    let limits = "open_deadline = \"5s\"\ndeadline = \"10m\"\neof_grace = \"200ms\"\n";
+    let gateway = Gateway::start(&(ledger.config_with(&program) + limits));
+    assert_eq!(greet(&gateway).said(), "hello");
+    learned(&gateway, "modern");
+    std::fs::write(&hang, "").expect("a sign to hang");
+    assert_eq!(greet(&gateway).problem(504, "deadline-exceeded")["phase"], "open");
+    assert_eq!(era(&gateway), "modern");
+    std::fs::remove_file(&hang).expect("the sign");
+    assert_eq!(greet(&gateway).said(), "hello");
+    gateway.stop();
+    assert_eq!(ledger.told()[2..], [["tools/call"]]);
+}
