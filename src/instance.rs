@@ -81,6 +81,11 @@ impl Server {
         }
     }
 
+    /// Whether its era is unknown, or known for so long that a sibling should find it out anew.
+    pub(crate) fn era_is_open(&self) -> bool {
+        self.protocol == Protocol::Auto && self.verdicts.is_open(self.verdict_key())
+    }
+
     /// What makes its trees killable as a whole.
     pub(crate) const fn containment(&self) -> Containment {
         self.nursery.containment()
@@ -326,7 +331,7 @@ impl Body {
         let (peer, protocol) = (self.peer.clone(), self.server.protocol);
         let opened = self.converse(mcp::open(&peer, protocol, remembered), end).await;
         let session = self.open_outcome(opened, end).await?;
-        let guessed = protocol == Protocol::Auto && remembered.is_none();
+        let guessed = protocol == Protocol::Auto && self.server.verdicts.is_open(self.key);
         if protocol == Protocol::Auto && session.era() == Era::Modern && remembered != Some(Era::Modern) {
             self.server.verdicts.record(self.key, Era::Modern);
         }

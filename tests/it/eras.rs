@@ -175,6 +175,31 @@ fn a_server_that_turns_modern_is_followed_within_the_call() {
 }
 
 #[test]
+fn a_legacy_verdict_of_long_ago_is_put_to_the_test_behind_a_call() {
+    let (ledger, gateway) = acquainted(&["--era", "legacy"], "legacy", "");
+    assert_eq!(greet(&gateway).said(), "hello");
+    gateway.stop();
+    assert_eq!(ledger.told(), [HANDSHAKE_AND_CALL], "one of today is not");
+    for (flags, found) in [(&["--era", "legacy"][..], "legacy"), (&[], "modern")] {
+        for kept in std::fs::read_dir(ledger.file("cache/eras")).expect("verdicts").flatten() {
+            let kept = std::fs::File::options().append(true).open(kept.path()).expect("a verdict");
+            kept.set_modified(SystemTime::now() - Duration::from_hours(25)).expect("another time");
+        }
+        ledger.behave(flags);
+        std::fs::remove_file(ledger.file("log")).expect("there was a record");
+        let gateway = gateway_with_memory(&ledger, "");
+        assert_eq!(era(&gateway), "legacy", "it stands until it is tested");
+        assert_eq!(greet(&gateway).said(), "hello");
+        until("a sibling has answered", || ledger.told().len() == 2 && era(&gateway) == found);
+        gateway.settle();
+        assert_eq!(greet(&gateway).said(), "hello");
+        gateway.stop();
+        let next = if found == "modern" { &["tools/call"][..] } else { &HANDSHAKE_AND_CALL };
+        assert_eq!(ledger.told(), [&HANDSHAKE_AND_CALL[..], &["server/discover"], next], "{found}");
+    }
+}
+
+#[test]
 fn a_verdict_that_proves_wrong_is_dropped_and_no_tool_is_called_twice() {
     for (flags, status) in [(&["--era", "legacy"][..], 422), (&["--era", "legacy", "--exit-on-probe"], 502)] {
         let (ledger, gateway) = acquainted(&[], "modern", "");
