@@ -18,8 +18,12 @@ use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
 mod ears;
+mod life_sign;
+mod probe;
 
-use crate::child::spec::{Spec, Teardown};
+pub(crate) use probe::probe;
+
+use crate::child::spec::Spec;
 use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, Stdin};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
@@ -33,10 +37,6 @@ use ears::Ears;
 /// How long what a dead server had still written is read, and how long the exit of one that went silent is waited
 /// for. A grandchild may hold the pipes open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(250);
-/// How long a sibling may take to show whether it knows `server/discover`; and how many times as long as the server
-/// took to open, if that is longer: on a busy machine a slow starter must not be taken for a silent one.
-const PROBE: (Duration, u32) = (Duration::from_secs(5), 4);
-
 /// One configured server: what all its instances have in common.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -79,6 +79,11 @@ impl Server {
             Protocol::Modern => Some(Era::Modern),
             Protocol::Auto => self.verdicts.get(self.verdict_key()),
         }
+    }
+
+    /// Whether its era is unknown, or known for so long that a sibling should find it out anew.
+    pub(crate) fn era_is_open(&self) -> bool {
+        self.protocol == Protocol::Auto && self.verdicts.is_open(self.verdict_key())
     }
 
     /// What makes its trees killable as a whole.
@@ -140,7 +145,8 @@ pub(crate) struct Stillborn(Option<Body>);
 /// What ends a conversation from the other side.
 enum Noticed {
     Closed(Closed),
-    Exited,
+    /// There is no more to come than what it has said so far; if nothing of it matters, this is why.
+    LastWords(BrokenOff),
 }
 
 /// Why a conversation was broken off.
@@ -151,6 +157,12 @@ enum BrokenOff {
     Unreadable(FrameError),
     /// The process has exited, and its stdout, held by another, stays open and silent.
     Exited,
+    /// It closed its stdin before it had read the question, and has nothing to say to that.
+    Deaf,
+    /// Asked without a handshake, it has not come up in the time that it has for that.
+    NotUp {
+        after: Duration,
+    },
 }
 
 impl Instance {
@@ -207,7 +219,7 @@ impl Instance {
         self.body.ears.events = events.cloned();
         let limit = self.body.wire.limit();
         let (era, contradicted) = (self.session.era(), self.session.contradicted());
-        let asked = self.body.converse(self.session.ask(ask, telling, limit), end).await;
+        let asked = self.body.converse_as_it_starts(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
         let left = matches!(asked, Ok(Err(AskError::HungUp)));
         let turned = self.session.era() != era;
@@ -236,7 +248,7 @@ impl Instance {
     /// Has the server say what it is, if it has not when it was opened.
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
         let era = self.session.era();
-        let introduced = self.body.converse(self.session.introduce(), end).await;
+        let introduced = self.body.converse_as_it_starts(self.session.introduce(), end).await;
         let refused = matches!(introduced, Ok(Err(_)));
         let turned = self.session.era() != era;
         self.untested |= turned;
@@ -251,11 +263,12 @@ impl Instance {
     /// may take says anything.
     fn gave_nothing<T>(&self, asked: &Result<T, BrokenOff>) -> bool {
         match asked {
-            Err(BrokenOff::Exited) => true,
+            Err(BrokenOff::Exited | BrokenOff::Deaf) => true,
             Err(BrokenOff::Early(Reason::DeadlineExceeded)) => {
                 self.began.elapsed() >= self.body.server.open_deadline
             }
-            Ok(_) | Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => false,
+            // One that has not read a byte yet does not mind what it would have read.
+            Ok(_) | Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_) | BrokenOff::NotUp { .. }) => false,
         }
     }
 
@@ -305,42 +318,6 @@ impl Stillborn {
     }
 }
 
-/// Learns with a throw-away sibling whether a server that took `initialize` knows `server/discover` too: then it is
-/// asked without a handshake from now on. Returns when the sibling is dead.
-pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
-    let Ok(born) = Child::spawn(&server.spec, &server.nursery, seat).await else { return };
-    let mut body = Body::new(server, born);
-    let peer = body.peer.clone();
-    let (least, times) = PROBE;
-    let patience =
-        least.max(Duration::from_millis(server.opening.load(Ordering::Relaxed)).saturating_mul(times));
-    let found = body.converse(mcp::discover(&peer), &end.within(patience)).await;
-    let wanted = matches!(found, Err(BrokenOff::Early(Reason::CallerGone)));
-    let era = match found {
-        Ok(Ok(_)) => Some(Era::Modern),
-        Ok(Err(error)) if mcp::proves_modern(&error) => Some(Era::Modern),
-        // It refused or left, as legacy servers do.
-        Ok(Err(_)) | Err(BrokenOff::Exited) => Some(Era::Legacy),
-        // It kept silent, as some do; but it may just have been slow.
-        Err(BrokenOff::Early(Reason::DeadlineExceeded)) => {
-            server.verdicts.assume(body.key, Era::Legacy);
-            None
-        }
-        // Nothing was learned.
-        Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_)) => None,
-    };
-    if let Some(era) = era {
-        server.verdicts.record(body.key, era);
-    }
-    body.lesson = Lesson::Ignore;
-    if wanted {
-        // Somebody waits for its seat.
-        body.end_by(&Ladder::new(Teardown::Kill)).await;
-    } else {
-        body.end().await;
-    }
-}
-
 impl Body {
     fn new(server: &Arc<Server>, born: Born) -> Self {
         let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
@@ -354,7 +331,7 @@ impl Body {
         let (peer, protocol) = (self.peer.clone(), self.server.protocol);
         let opened = self.converse(mcp::open(&peer, protocol, remembered), end).await;
         let session = self.open_outcome(opened, end).await?;
-        let guessed = protocol == Protocol::Auto && remembered.is_none();
+        let guessed = protocol == Protocol::Auto && self.server.verdicts.is_open(self.key);
         if protocol == Protocol::Auto && session.era() == Era::Modern && remembered != Some(Era::Modern) {
             self.server.verdicts.record(self.key, Era::Modern);
         }
@@ -379,6 +356,10 @@ impl Body {
             Err(BrokenOff::Exited) => {
                 let words = self.last_words().await;
                 Err(CallError::OpenFailed { source: Box::new(OpenError::HungUp), words })
+            }
+            Err(BrokenOff::Deaf) => {
+                let words = self.words_of_the_living().await;
+                Err(CallError::OpenFailed { source: Box::new(OpenError::Deaf), words })
             }
             Err(broken_off) => Err(self.broken_off(broken_off, Phase::Open, end).await),
         }
@@ -409,25 +390,29 @@ impl Body {
             // Neither of the two comes first always: a flood on one pipe must not hide the other, nor the exit.
             noticed = async {
                 tokio::select! {
-                    closed = wire.run(ears) => Noticed::Closed(closed),
-                    () = child.attend() => Noticed::Exited,
+                    closed = wire.run(ears) => match closed {
+                        Closed::Deaf => Noticed::LastWords(BrokenOff::Deaf),
+                        closed => Noticed::Closed(closed),
+                    },
+                    () = child.attend() => Noticed::LastWords(BrokenOff::Exited),
                 }
             } => noticed,
         };
         let closed = match noticed {
             Noticed::Closed(closed) => closed,
-            // A server may answer and exit at once: what it wrote is still in the pipe.
-            Noticed::Exited => tokio::select! {
+            // A server may answer and exit at once, or stop listening: what it wrote is still in the pipe.
+            Noticed::LastWords(over) => tokio::select! {
                 biased;
                 done = work.as_mut() => return Ok(done),
                 reason = end.happened() => return Err(BrokenOff::Early(reason)),
-                closed = tokio::time::timeout(LAST_WORDS, wire.run(ears)) => closed.map_err(|_| BrokenOff::Exited)?,
+                closed = tokio::time::timeout(LAST_WORDS, wire.hear_out(ears)) => closed.map_err(|_| over)?,
             },
         };
         match closed {
             // Whoever waits for an answer was told, or has it.
             Closed::Eof => Ok(work.await),
             Closed::Broken(error) => Err(BrokenOff::Unreadable(error)),
+            Closed::Deaf => Err(BrokenOff::Deaf),
         }
     }
 
@@ -449,6 +434,18 @@ impl Body {
                 CallError::ProtocolViolation { phase, what: error.to_string(), words }
             }
             BrokenOff::Exited => CallError::ServerCrashed { phase, words: self.last_words().await },
+            BrokenOff::Deaf => {
+                let words = self.words_of_the_living().await;
+                if words.exit.is_some() {
+                    return CallError::ServerCrashed { phase, words };
+                }
+                let what = "it closed its stdin before it had read what it was asked".to_owned();
+                CallError::ProtocolViolation { phase, what, words }
+            }
+            BrokenOff::NotUp { after } => {
+                let words = Box::new(self.words_so_far());
+                CallError::DeadlineExceeded { phase: Phase::Open, after, words }
+            }
         }
     }
 

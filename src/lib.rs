@@ -58,6 +58,8 @@
 //! strategy/fresh.rs      a new server for every call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
 //! instance/ears.rs       what is done with what a server says unasked
+//! instance/life_sign.rs  what tells a server that hangs over its start from one whose tool takes long
+//! instance/probe.rs      a throw-away sibling that shows which era a server speaks
 //! mcp.rs                 Session: an opened conversation in a known era
 //! mcp/era.rs             the protocol revisions and what each allows                               (pure)
 //! mcp/open.rs            initialize or discover; returns a Session or an error, never half of one

@@ -10,13 +10,14 @@
 //! ```
 //!
 //! Reading and writing go on at once, always: a peer that answers before it has read everything cannot block us. A
-//! writer that fails stops the writing only: what the peer said before it left is still read. Messages with unknown,
-//! repeated or foreign ids are dropped and counted; they never break anything. Nothing here knows a method's name.
+//! writer that fails stops the writing only: what the peer said before it left is still read, and whoever asks what can
+//! no longer be said is told ([`Closed::Deaf`]). Messages with unknown, repeated or foreign ids are dropped and counted;
+//! they never break anything. Nothing here knows a method's name.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 
@@ -57,6 +58,8 @@ pub(crate) enum Closed {
     Eof,
     /// Its side broke.
     Broken(FrameError),
+    /// It takes in nothing more, though a question was not said to its end. It may still speak: [`Wire::hear_out`].
+    Deaf,
 }
 
 /// Asks and tells. Clones speak on the same wire.
@@ -75,6 +78,17 @@ struct Shared {
 struct Outbox {
     lines: BytesMut,
     closing: bool,
+    /// The bytes that were ever put in here, and those of them up to the end of the last question.
+    put_in: u64,
+    asked: u64,
+}
+
+impl Outbox {
+    fn put_in(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let before = self.lines.len();
+        write(&mut self.lines);
+        self.put_in += (self.lines.len() - before) as u64;
+    }
 }
 
 impl Shared {
@@ -89,14 +103,18 @@ impl Peer {
     pub(crate) fn ask(&self, method: &str, params: &Members) -> Question {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let told = self.0.pending.expect(id);
-        message::write_request(&mut self.0.outbox().lines, id, method, params);
+        {
+            let mut outbox = self.0.outbox();
+            outbox.put_in(|lines| message::write_request(lines, id, method, params));
+            outbox.asked = outbox.put_in;
+        }
         self.0.written.notify_one();
         Question { id, told, shared: Arc::clone(&self.0) }
     }
 
     /// Tells.
     pub(crate) fn notify(&self, method: &str, params: &Members) {
-        message::write_notification(&mut self.0.outbox().lines, method, params);
+        self.0.outbox().put_in(|lines| message::write_notification(lines, method, params));
         self.0.written.notify_one();
     }
 }
@@ -135,10 +153,28 @@ impl Drop for Question {
 #[derive(Debug)]
 pub(crate) struct Wire<R, W> {
     lines: frame::Lines<R>,
-    writer: Option<W>,
-    writing: BytesMut,
+    mouth: Mouth<W>,
     shared: Arc<Shared>,
     strays: u64,
+    heard: bool,
+}
+
+/// The half that speaks.
+#[derive(Debug)]
+struct Mouth<W> {
+    /// `None`: we closed it, or the peer did.
+    writer: Option<W>,
+    writing: BytesMut,
+    /// The bytes that the writer took.
+    said: u64,
+}
+
+/// What one step of speaking came to.
+enum Spoken {
+    /// There may be more to say.
+    Something,
+    /// There is a question to say, and nobody takes it.
+    InVain,
 }
 
 /// Speaks JSON-RPC to whoever is behind `reader` and `writer`; no message may be longer than `limit` bytes.
@@ -155,33 +191,65 @@ where
     });
     let peer = Peer(Arc::clone(&shared));
     let lines = frame::Lines::new(reader, limit);
-    (peer, Wire { lines, writer: Some(writer), writing: BytesMut::new(), shared, strays: 0 })
+    let mouth = Mouth { writer: Some(writer), writing: BytesMut::new(), said: 0 };
+    (peer, Wire { lines, mouth, shared, strays: 0, heard: false })
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
-    /// Reads and writes until the peer closes its side, or breaks it; everybody who waits for an answer is then told.
+    /// Reads and writes until the peer closes its side, or breaks it, on which everybody who waits for an answer is
+    /// told; or until a question cannot be said any more.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost when this is dropped: half a line stays, in either direction, for the next run.
     pub(crate) async fn run(&mut self, listener: &mut impl Listener) -> Closed {
-        let closed = loop {
+        loop {
             // Neither comes first always: a peer that never stops talking must not keep us from answering it.
             let read = tokio::select! {
                 read = self.lines.next() => read,
-                () = write(&mut self.writer, &mut self.writing, &self.shared) => continue,
+                spoken = self.mouth.speak(&self.shared) => match spoken {
+                    Spoken::Something => continue,
+                    Spoken::InVain => return Closed::Deaf,
+                },
             };
-            match read {
-                Ok(Some(line)) => match message::read(&line) {
+            if let Some(closed) = self.take_in(read, listener) {
+                return closed;
+            }
+        }
+    }
+
+    /// Reads, and writes no more, until the peer closes its side or breaks it; who waits for an answer is then told.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`Self::run`].
+    pub(crate) async fn hear_out(&mut self, listener: &mut impl Listener) -> Closed {
+        loop {
+            let read = self.lines.next().await;
+            if let Some(closed) = self.take_in(read, listener) {
+                return closed;
+            }
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        read: Result<Option<Bytes>, FrameError>,
+        listener: &mut impl Listener,
+    ) -> Option<Closed> {
+        let closed = match read {
+            Ok(Some(line)) => {
+                match message::read(&line) {
                     Some(messages) => messages.into_iter().for_each(|message| self.hear(message, listener)),
                     None => listener.noise(&line),
-                },
-                Ok(None) => break Closed::Eof,
-                Err(error) => break Closed::Broken(error),
+                }
+                return None;
             }
+            Ok(None) => Closed::Eof,
+            Err(error) => Closed::Broken(error),
         };
         self.shared.pending.close();
-        closed
+        Some(closed)
     }
 
     /// Says what waits to be said, closes our side, and hears the peer out; then stops listening, so that a peer that
@@ -190,12 +258,27 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
         self.shared.outbox().closing = true;
         self.shared.written.notify_one();
         self.run(listener).await;
-        let Self { lines, mut writer, mut writing, shared, strays } = self;
+        let Self { lines, mut mouth, shared, strays, .. } = self;
         drop(lines);
-        while writer.is_some() {
-            write(&mut writer, &mut writing, &shared).await;
+        while mouth.writer.is_some() {
+            mouth.speak(&shared).await;
         }
         strays
+    }
+
+    /// Whether the peer has said anything that is a message.
+    pub(crate) const fn heard(&self) -> bool {
+        self.heard
+    }
+
+    /// How many bytes the writer took.
+    pub(crate) const fn said(&self) -> u64 {
+        self.mouth.said
+    }
+
+    /// The writer, while it takes anything.
+    pub(crate) const fn writer(&self) -> Option<&W> {
+        self.mouth.writer.as_ref()
     }
 
     /// The longest message that is taken.
@@ -204,6 +287,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
     }
 
     fn hear(&mut self, message: Incoming, listener: &mut impl Listener) {
+        self.heard |= !matches!(message, Incoming::Noise(_));
         match message {
             Incoming::Reply { id, reply } => {
                 let known = id.as_str().parse().is_ok_and(|id| self.shared.pending.settle(id, reply));
@@ -215,7 +299,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
                 let answer = listener.request(&method);
                 let mut outbox = self.shared.outbox();
                 if outbox.lines.len() <= MOST_BACKLOG {
-                    message::write_reply(&mut outbox.lines, &id, answer.as_ref().map_err(|refusal| *refusal));
+                    let answer = answer.as_ref().map_err(|refusal| *refusal);
+                    outbox.put_in(|lines| message::write_reply(lines, &id, answer));
                     self.shared.written.notify_one();
                 }
             }
@@ -223,31 +308,53 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
     }
 }
 
-/// Writes some of what waits; when nothing does, waits for more. Returns after each step, for the caller to loop.
-///
-/// # Cancel safety
-///
-/// What was taken from the outbox and not written yet stays in `writing`.
-async fn write<W: AsyncWrite + Unpin>(writer: &mut Option<W>, writing: &mut BytesMut, shared: &Shared) {
-    let Some(sink) = writer else { return std::future::pending().await };
-    if writing.is_empty() {
-        let closing = {
-            let mut outbox = shared.outbox();
-            *writing = outbox.lines.split();
-            outbox.closing
-        };
-        if writing.is_empty() {
-            if closing {
-                *writer = None;
-                return;
+impl<W: AsyncWrite + Unpin> Mouth<W> {
+    /// Writes some of what waits; when nothing does, waits for more. Returns after each step, for the caller to loop.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was taken from the outbox and not written yet stays in `writing`.
+    async fn speak(&mut self, shared: &Shared) -> Spoken {
+        let Some(sink) = &mut self.writer else { return self.speak_in_vain(shared).await };
+        if self.writing.is_empty() {
+            let closing = {
+                let mut outbox = shared.outbox();
+                self.writing = outbox.lines.split();
+                outbox.closing
+            };
+            if self.writing.is_empty() {
+                if closing {
+                    self.writer = None;
+                } else {
+                    shared.written.notified().await;
+                }
+                return Spoken::Something;
             }
-            return shared.written.notified().await;
         }
+        match sink.write(&self.writing).await {
+            Ok(count) if count > 0 => {
+                self.writing.advance(count);
+                self.said += count as u64;
+            }
+            // The peer reads no more. That alone ends nothing: it may have answered before it stopped reading.
+            _ => self.writer = None,
+        }
+        Spoken::Something
     }
-    match sink.write(writing).await {
-        Ok(count) if count > 0 => writing.advance(count),
-        // The peer reads no more. That alone ends nothing: it may have answered before it stopped reading.
-        _ => *writer = None,
+
+    /// Returns when there is a question that nobody takes. What is only told goes nowhere, and nobody waits for it.
+    async fn speak_in_vain(&self, shared: &Shared) -> Spoken {
+        loop {
+            {
+                let mut outbox = shared.outbox();
+                outbox.lines.clear();
+                // Once we leave, no question is of interest any more.
+                if outbox.asked > self.said && !outbox.closing {
+                    return Spoken::InVain;
+                }
+            }
+            shared.written.notified().await;
+        }
     }
 }
 

@@ -21,6 +21,12 @@ impl Stdin {
     pub(super) const fn new(pipe: ChildStdin) -> Self {
         Self(pipe)
     }
+
+    /// How many bytes of what was written the child has not read yet; `None`: the kernel does not say. (A pipe tells
+    /// either of its ends: `FIONREAD`, `pipe(7)`.)
+    pub(crate) fn unread(&self) -> Option<u64> {
+        rustix::io::ioctl_fionread(&self.0).ok()
+    }
 }
 
 impl AsyncWrite for Stdin {

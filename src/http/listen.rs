@@ -2,8 +2,8 @@
 //!
 //! Each connection is a task in one tracker; it owns everything that its requests start, and so do the streams of
 //! HTTP/2, which hyper wants to run as tasks of their own. Two tokens end them: after the first nothing more is
-//! accepted and each connection ends with the answer that it is giving; after the second each is dropped where it
-//! stands, which hangs up on its calls.
+//! accepted but who has connected already, and each connection ends with the answer that it is giving, or that its
+//! first request gets; after the second each is dropped where it stands, which hangs up on its calls.
 //!
 //! A connection is bounded in every direction: their number, the time to the first request and between requests, the
 //! time in which a reader takes nothing. hyper does some of it for HTTP/1 and little for HTTP/2; `streams.rs` does the
@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +40,8 @@ use streams::{Answer, Requests, unless_stuck};
 const BACKLOG: u32 = 1024;
 /// The waits after failed accepts, such as for want of descriptors: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How long a connection that has asked nothing yet may take for its first request once we stop: it may be on its way.
+const NEWCOMER: Duration = Duration::from_millis(250);
 /// How often an HTTP/2 peer is asked whether it still lives, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
 /// How many requests one HTTP/2 connection may have open.
@@ -91,6 +93,7 @@ pub(crate) async fn run(listeners: Vec<Listener>, service: Arc<Service>, stop: S
         connections: service.config.max_connections,
         header: service.config.header_timeout,
         write: service.config.write_timeout,
+        newcomer: NEWCOMER,
     };
     let answer = move |ends, request: Request<Incoming>| {
         let service = Arc::clone(&service);
@@ -104,6 +107,7 @@ struct Limits {
     connections: usize,
     header: Duration,
     write: Duration,
+    newcomer: Duration,
 }
 
 /// What all connections share.
@@ -144,11 +148,7 @@ where
             match listener.tcp.accept().await {
                 Ok((stream, peer)) => {
                     pause = PAUSE.0;
-                    let connection = connection(stream, (listener.local, peer), Arc::clone(&shared));
-                    shared.tasks.spawn(async move {
-                        connection.await;
-                        drop(room);
-                    });
+                    welcome(stream, (listener.local, peer), room, &shared);
                 }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
@@ -161,6 +161,51 @@ where
         }
     };
     shared.stop.gently.run_until_cancelled(accepting).await;
+    let Listener { tcp, local } = listener;
+    if let Err(error) = accept_the_rest(tcp, local, &shared) {
+        tracing::warn!(%error, "cannot accept the connections that wait");
+    }
+}
+
+/// Accepts who has connected already, as the kernel says, and then closes the socket: it would reset those who wait, and
+/// they were promised an answer. Asked through the runtime, the socket might seem to have none until the next event.
+fn accept_the_rest<A, F>(tcp: TcpListener, local: SocketAddr, shared: &Arc<Shared<A>>) -> io::Result<()>
+where
+    A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let tcp = tcp.into_std()?;
+    // No more than can have waited when we stopped.
+    for _ in 0..BACKLOG {
+        let Ok(room) = Arc::clone(&shared.room).try_acquire_owned() else { break };
+        match tcp.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                welcome(TcpStream::from_std(stream)?, (local, peer), room, shared);
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Serves a connection in a task of its own, which has the room.
+fn welcome<A, F>(
+    stream: TcpStream,
+    ends: (SocketAddr, SocketAddr),
+    room: OwnedSemaphorePermit,
+    shared: &Arc<Shared<A>>,
+) where
+    A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let connection = connection(stream, ends, Arc::clone(shared));
+    shared.tasks.spawn(async move {
+        connection.await;
+        drop(room);
+    });
 }
 
 /// The peer gave up before it was accepted: `accept(2)` reports that too.
@@ -196,13 +241,16 @@ where
     let io = TokioIo::new(Stalling::new(shared::Shared(Arc::clone(&stream)), shared.limits.write));
     let served = async {
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
+        let newly_asked = tokio::select! {
             ended = connection.as_mut() => return (ended, Close::Lingering),
             // hyper-util waits without end for the first bytes, and hyper for further requests over HTTP/2.
-            () = requests.none_for(shared.limits.header) => {}
-            () = shared.stop.gently.cancelled() => {}
-        }
-        let close = if requests.none() { Close::AtOnce } else { Close::Lingering };
+            () = requests.none_for(shared.limits.header) => false,
+            first = async {
+                shared.stop.gently.cancelled().await;
+                requests.first_within(shared.limits.newcomer).await
+            } => first,
+        };
+        let close = if requests.none() && !newly_asked { Close::AtOnce } else { Close::Lingering };
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection.as_mut() => (ended, close),
@@ -240,7 +288,12 @@ fn builder<A>(shared: &Shared<A>) -> auto::Builder<Tracked> {
     let executor =
         Tracked { tasks: shared.tasks.clone(), hard: shared.stop.hard.clone(), write: shared.limits.write };
     let mut builder = auto::Builder::new(executor);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(shared.limits.header);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.header)
+        // Who comes in at the last moment is told that there will be no other.
+        .keep_alive(!shared.stop.gently.is_cancelled());
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -25,6 +25,9 @@ pub(crate) enum OpenError {
     /// It left, or closed its stdout.
     #[error("it ended before it had answered")]
     HungUp,
+    /// It closed its stdin, and lives on.
+    #[error("it closed its stdin before it had read what it was asked")]
+    Deaf,
     /// It refused.
     #[error("it refused with error {code}: {message}")]
     Refused { code: i64, message: String },

@@ -1,6 +1,7 @@
 //! A peer on the other end of a pipe in memory, well-behaved and not.
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 
@@ -122,10 +123,72 @@ async fn what_was_said_before_leaving_is_heard_and_then_everybody_is_told() {
     let (mut first, mut second) = (peer.ask("a", &Vec::new()), peer.ask("b", &Vec::new()));
     say(&mut far, &[r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, "half a li"]).await;
     drop(far);
-    assert!(matches!(wire.run(&mut Heard::default()).await, Closed::Eof));
+    assert!(matches!(wire.hear_out(&mut Heard::default()).await, Closed::Eof));
     assert!(first.answer().await.is_ok());
     assert!(second.answer().await.is_err());
     assert!(peer.ask("c", &Vec::new()).answer().await.is_err());
+}
+
+/// Both ends of a conversation with a peer whose side for listening is closed already.
+fn deaf_peer() -> (Peer, Wire<DuplexStream, DuplexStream>, DuplexStream) {
+    let (peer_reads, ours) = tokio::io::duplex(64);
+    let (theirs, we_read) = tokio::io::duplex(4096);
+    drop(peer_reads);
+    let (peer, wire) = connect(we_read, ours, 1 << 20);
+    (peer, wire, theirs)
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_said_is_reported_each_time_and_what_is_told_is_not() {
+    let (peer, mut wire, mut theirs) = deaf_peer();
+    peer.notify("told", &Vec::new());
+    say(&mut theirs, &[r#"{"jsonrpc":"2.0","method":"n"}"#, r#"{"jsonrpc":"2.0","id":1,"method":"yes"}"#])
+        .await;
+    let mut heard = Heard::default();
+    assert!(wire.run(&mut heard).now_or_never().is_none(), "nothing is over by that");
+    assert_eq!((heard.notifications.len(), heard.requests.len()), (1, 1), "it is heard all the same");
+    for _ in 0..2 {
+        let _question = peer.ask("m", &Vec::new());
+        assert!(matches!(wire.run(&mut heard).await, Closed::Deaf));
+    }
+}
+
+#[tokio::test]
+async fn what_a_deaf_peer_has_answered_is_heard() {
+    let (peer, mut wire, mut theirs) = deaf_peer();
+    let mut question = peer.ask("m", &Vec::new());
+    assert!(matches!(wire.run(&mut Heard::default()).await, Closed::Deaf));
+    say(&mut theirs, &[r#"{"jsonrpc":"2.0","id":1,"result":{}}"#]).await;
+    drop(theirs);
+    assert!(matches!(wire.hear_out(&mut Heard::default()).await, Closed::Eof));
+    assert!(question.answer().await.is_ok());
+}
+
+#[tokio::test]
+async fn leaving_a_deaf_peer_hears_it_to_its_end() {
+    let (peer, wire, mut theirs) = deaf_peer();
+    let _question = peer.ask("m", &Vec::new());
+    say(&mut theirs, &[r#"{"jsonrpc":"2.0","method":"n"}"#]).await;
+    drop(theirs);
+    let mut heard = Heard::default();
+    wire.leave(&mut heard).await;
+    assert_eq!(heard.notifications, ["n"]);
+}
+
+#[tokio::test]
+async fn what_the_writer_took_is_counted() {
+    let ((peer, mut wire), mut far) = pair(4096);
+    peer.notify("told", &Vec::new());
+    assert!(wire.run(&mut Heard::default()).now_or_never().is_none());
+    let mut said = vec![0; 4096];
+    let read = far.read(&mut said).await.unwrap();
+    assert_eq!((wire.said(), wire.heard()), (read as u64, false));
+    say(&mut far, &["noise"]).await;
+    assert!(wire.run(&mut Heard::default()).now_or_never().is_none());
+    assert!(!wire.heard());
+    say(&mut far, &[r#"{"jsonrpc":"2.0","method":"n"}"#]).await;
+    assert!(wire.run(&mut Heard::default()).now_or_never().is_none());
+    assert!(wire.heard());
 }
 
 #[tokio::test]
@@ -192,7 +255,7 @@ proptest! {
                 say(&mut far, &[&format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{id}}}")]).await;
             }
             drop(far);
-            wire.run(&mut Heard::default()).await;
+            wire.hear_out(&mut Heard::default()).await;
             for question in &mut questions {
                 let text = result_text(question.answer().await.unwrap());
                 assert_eq!(text, question.id().to_string());

@@ -88,7 +88,7 @@ impl Nest {
     /// tree more than was admitted is alive.
     fn learn(self: Arc<Self>, seat: Seat) {
         let wanted = seat.wanted();
-        let needless = self.server.era().is_some() || wanted.iter().any(|demand| demand.waiting() > 0);
+        let needless = !self.server.era_is_open() || wanted.iter().any(|demand| demand.waiting() > 0);
         if needless || self.stop.is_cancelled() || self.probing.swap(true, Ordering::Relaxed) {
             return;
         }

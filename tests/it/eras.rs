@@ -175,6 +175,31 @@ fn a_server_that_turns_modern_is_followed_within_the_call() {
 }
 
 #[test]
+fn a_legacy_verdict_of_long_ago_is_put_to_the_test_behind_a_call() {
+    let (ledger, gateway) = acquainted(&["--era", "legacy"], "legacy", "");
+    assert_eq!(greet(&gateway).said(), "hello");
+    gateway.stop();
+    assert_eq!(ledger.told(), [HANDSHAKE_AND_CALL], "one of today is not");
+    for (flags, found) in [(&["--era", "legacy"][..], "legacy"), (&[], "modern")] {
+        for kept in std::fs::read_dir(ledger.file("cache/eras")).expect("verdicts").flatten() {
+            let kept = std::fs::File::options().append(true).open(kept.path()).expect("a verdict");
+            kept.set_modified(SystemTime::now() - Duration::from_hours(25)).expect("another time");
+        }
+        ledger.behave(flags);
+        std::fs::remove_file(ledger.file("log")).expect("there was a record");
+        let gateway = gateway_with_memory(&ledger, "");
+        assert_eq!(era(&gateway), "legacy", "it stands until it is tested");
+        assert_eq!(greet(&gateway).said(), "hello");
+        until("a sibling has answered", || ledger.told().len() == 2 && era(&gateway) == found);
+        gateway.settle();
+        assert_eq!(greet(&gateway).said(), "hello");
+        gateway.stop();
+        let next = if found == "modern" { &["tools/call"][..] } else { &HANDSHAKE_AND_CALL };
+        assert_eq!(ledger.told(), [&HANDSHAKE_AND_CALL[..], &["server/discover"], next], "{found}");
+    }
+}
+
+#[test]
 fn a_verdict_that_proves_wrong_is_dropped_and_no_tool_is_called_twice() {
     for (flags, status) in [(&["--era", "legacy"][..], 422), (&["--era", "legacy", "--exit-on-probe"], 502)] {
         let (ledger, gateway) = acquainted(&[], "modern", "");
@@ -324,4 +349,29 @@ fn a_wrong_verdict_is_no_fault_of_the_caller() {
         "tools/call",
     ];
     assert_eq!(ledger.told()[2..], [&late[..], &["server/discover"]]);
+}
+
+#[test]
+fn a_start_that_hangs_says_nothing_against_a_verdict() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let ledger = Ledger::new(&[]);
+    let (program, hang) = (ledger.file("server"), ledger.file("hang"));
+    let script = format!(
+        "#!/bin/sh\nif [ -e {hang:?} ]; then exec sleep 600; fi\nexec {:?} \"$@\"\n",
+        shown(&example("ledger"))
+    );
+    std::fs::write(&program, script).expect("a program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it may be run");
+    let limits = "open_deadline = \"5s\"\ndeadline = \"10m\"\neof_grace = \"200ms\"\n";
+    let gateway = Gateway::start(&(ledger.config_with(&program) + limits));
+    assert_eq!(greet(&gateway).said(), "hello");
+    learned(&gateway, "modern");
+    std::fs::write(&hang, "").expect("a sign to hang");
+    assert_eq!(greet(&gateway).problem(504, "deadline-exceeded")["phase"], "open");
+    assert_eq!(era(&gateway), "modern");
+    std::fs::remove_file(&hang).expect("the sign");
+    assert_eq!(greet(&gateway).said(), "hello");
+    gateway.stop();
+    assert_eq!(ledger.told()[2..], [["tools/call"]]);
 }

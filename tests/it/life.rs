@@ -1,7 +1,8 @@
 //! Nothing is left, however a call ended; and each failure says whose it was.
 //!
 //! What fails by its server is here, every fault of the demo; who leaves in `life/hang_up.rs`; how the gateway stops in
-//! `life/stop.rs`; how a server is asked to leave in `life/ladder.rs`; what is told of it all in `life/receipt.rs`.
+//! `life/stop.rs`; how a server is asked to leave in `life/ladder.rs`; who says or hears nothing in `life/silence.rs`;
+//! what is told of it all in `life/receipt.rs`.
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ mod flood;
 mod hang_up;
 mod ladder;
 mod receipt;
+mod silence;
 mod stop;
 
 const ECHO: &str = r#"{"message":"hello"}"#;

@@ -46,6 +46,20 @@ impl Requests {
         self.0.borrow().open == 0
     }
 
+    /// Waits for the first, if there was none yet. `true`: it has come just now.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this forgets the time waited so far.
+    pub(super) async fn first_within(&self, time: Duration) -> bool {
+        if self.0.borrow().begun > 0 {
+            return false;
+        }
+        let mut count = self.0.subscribe();
+        let first = async { count.wait_for(|count| count.begun > 0).await.is_ok() };
+        tokio::time::timeout(time, first).await.unwrap_or(false)
+    }
+
     /// Returns when none has been open for this long.
     ///
     /// # Cancel safety

@@ -6,8 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-const LIMITS: Limits =
-    Limits { connections: 16, header: Duration::from_secs(5), write: Duration::from_secs(5) };
+const LIMITS: Limits = Limits {
+    connections: 16,
+    header: Duration::from_secs(5),
+    write: Duration::from_secs(5),
+    newcomer: Duration::from_millis(10),
+};
 
 /// More than any socket takes at once.
 const LARGE: usize = 16 << 20;
@@ -50,9 +54,12 @@ struct Served {
 impl Served {
     /// Answers `/` at once and every other path when told to go on.
     fn with(limits: Limits) -> Self {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self::at(Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap(), limits, Stop::default())
+    }
+
+    fn at(listener: Listener, limits: Limits, stop: Stop) -> Self {
         let address = listener.local_addr();
-        let (stop, busy, go_on) = (Stop::default(), Busy::default(), CancellationToken::new());
+        let (busy, go_on) = (Busy::default(), CancellationToken::new());
         let answer = {
             let (busy, go_on) = (busy.clone(), go_on.clone());
             move |_ends: Ends, request: Request<Incoming>| {
@@ -335,4 +342,54 @@ async fn an_answer_without_a_window_is_given_up_and_the_connection_goes_on() {
     second[8] = 3;
     stream.write_all(&second).await.unwrap();
     assert_eq!(http2_frame(&mut stream, 0).await, b"done");
+}
+
+#[tokio::test]
+async fn who_has_connected_before_a_stop_is_answered_though_nobody_had_accepted_it() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        let mut caller = TcpStream::connect(listener.local_addr()).await.unwrap();
+        caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        callers.push(caller);
+    }
+    let stop = Stop::default();
+    stop.gently.cancel();
+    let mut served = Served::at(listener, LIMITS, stop);
+    for mut caller in callers {
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("done"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    served.serving.join_next().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_has_connected_before_a_stop_and_asks_nothing_does_not_hold_it_up() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut idle = TcpStream::connect(listener.local_addr()).await.unwrap();
+    let stop = Stop::default();
+    stop.gently.cancel();
+    let mut served = Served::at(listener, Limits { header: Duration::from_hours(1), ..LIMITS }, stop);
+    served.serving.join_next().await.unwrap().unwrap();
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn who_has_connected_before_a_stop_may_ask_after_it() {
+    let served = Served::with(Limits { newcomer: Duration::from_secs(5), ..LIMITS });
+    let (mut early, mut late) = (served.connect().await, served.connect().await);
+    early.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    served.busy.becomes(1).await;
+    served.stop.gently.cancel();
+    // Once nobody is let in any more, the stop has been dealt with.
+    while TcpStream::connect(served.address).await.is_ok() {}
+    late.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    served.go_on.cancel();
+    for caller in [&mut early, &mut late] {
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+    }
 }

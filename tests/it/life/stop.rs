@@ -106,14 +106,30 @@ fn a_stop_in_every_phase_leaves_nothing() {
         let gateway = Gateway::start(&config);
         let calls = [(); 3].map(|()| gateway.begin_tool("sleep", LONG));
         until("one of them has begun", || !gateway.servers().is_empty());
-        // A connection that waits to be accepted when the listener is closed is reset by the kernel.
-        gateway.until_at_rest();
         gateway.signal(Signal::TERM);
         for call in calls {
             call.response().problem(503, "shutting-down");
         }
         gateway.ended();
     }
+}
+
+#[test]
+fn whoever_has_connected_before_the_signal_gets_an_answer() {
+    let gateway = Gateway::start(&demo(&[]));
+    // So that connections wait in the kernel when the signal is dealt with.
+    gateway.signal(Signal::STOP);
+    let calls = [(); 16].map(|()| gateway.begin_tool("echo", ECHO));
+    gateway.signal(Signal::TERM);
+    gateway.signal(Signal::CONT);
+    for call in calls {
+        let answer = call.response();
+        match answer.status {
+            200 => assert_eq!(answer.said(), "hello"),
+            _ => drop(answer.problem(503, "shutting-down")),
+        }
+    }
+    gateway.ended();
 }
 
 #[test]
