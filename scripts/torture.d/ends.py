@@ -189,7 +189,7 @@ class Job:
             connection = self.gateway.begin(tree, "hang", 0)
             time.sleep(chance.uniform(0, 0.06))
             connection.close()
-            alive = self.after_hang_up(tree)
+            alive = self.after_hang_up(tree, AFTER_HANG_UP if promised(self.found.containment, end, tree) else 0.3)
         else:
             headers = [WAIT, ("Spawnling-Timeout", f"{chance.randint(1, 60)}ms")] if end == "deadline" else [WAIT]
             status, body = self.gateway.call(tree, HOW[end], chance.randint(0, 30), headers)
@@ -209,13 +209,13 @@ class Job:
         alive = list(proc.marked(f"{self.home.mark}-{tree}"))
         return alive or ([PULSE] if tree == "refork" and self.home.pulse(tree) else [])
 
-    def after_hang_up(self, tree):
+    def after_hang_up(self, tree, patience):
         """Nobody may be there, nor come yet: the gateway may notice a hang-up 100 ms later."""
         began, silence = time.monotonic(), None
         while True:
             alive, now = self.alive(tree), time.monotonic()
             silence = None if alive else silence or now
-            if alive and now - began > AFTER_HANG_UP:
+            if alive and now - began > patience:
                 return alive
             if silence and now - silence > 0.15:
                 return []

@@ -48,9 +48,9 @@ def verdict(findings, failures):
     odd = [line for found in findings for line in found.odd]
     lines = []
     for name, each in (("SURVIVOR", survivors), ("LEFT BEHIND", litter), ("WRONG", odd), ("FAILED", failures)):
-        lines += [f"{name} {line}" for line in each[:40]]
-        if len(each) > 40:
-            lines.append(f"{name} and {len(each) - 40} more")
+        lines += [f"{name} {line}" for line in each[:20]]
+        if len(each) > 20:
+            lines.append(f"{name} and {len(each) - 20} more")
     calls = sum(found.calls for found in findings)
     lines.append(f"calls: {calls}, left behind: {len(litter)}, wrong: {len(odd) + len(failures)}")
     lines.append(f"survivors: {len(survivors)}")
