@@ -52,9 +52,9 @@ class Refused(Exception):
 
 
 class Home:
-    """What several gateways use one after the other: a directory, a pen, a mark."""
+    """What several gateways use one after the other: a directory, a pen, a mark. `more` are further servers."""
 
-    def __init__(self, base, programs, user, storm):
+    def __init__(self, base, programs, user, storm, more=""):
         self.mark = uuid.uuid4().hex[:12]
         self.user, self.dir, self.seen = user, Path(base, self.mark), set()
         self.dir.mkdir()
@@ -68,7 +68,9 @@ class Home:
             SERVER.format(name=kind, kind=kind, mark=f"{self.mark}-{kind}", dir=self.dir, storm=storm, eof=20)
             for kind in TREES
         )
-        (self.dir / "torture.toml").write_text('listen = ["127.0.0.1:0"]\ndrain = "50ms"\n' + "".join(servers))
+        more = more.replace("{dir}", str(self.dir)).replace("{mark}", self.mark)
+        head = 'listen = ["127.0.0.1:0"]\ndrain = "50ms"\n'
+        (self.dir / "torture.toml").write_text(head + "".join(servers) + more)
         if user.uid != os.getuid():
             for path in (self.dir, *self.dir.iterdir()):
                 if path.name not in ("spawnling", "tree"):
