@@ -66,8 +66,8 @@ class Job:
         self.containment, self.user, self.options = containment, user, options
         self.home = Home(base, programs, user, options.storm)
         self.found = Findings(containment or "group", user.name)
-        self.lock, self.gateway, self.stale = threading.Lock(), None, ([], [])
-        self.forgiven = set()  # scratch directories of killed gateways, which `group` leaves
+        self.lock, self.gateway, self.stale = threading.Lock(), None, (set(), set())
+        self.forgiven = set()  # what killed gateways left, in `group` or against the rules
         self.trees = [tree for tree in TREES if tree in options.trees]
 
     def run(self):
@@ -113,15 +113,13 @@ class Job:
     def start(self):
         """A new gateway; it must have swept what one that was killed before it has left."""
         self.gateway = Gateway(self.home, self.containment)
-        scratch, cgroups = self.stale
-        self.stale = ([], [])
-        if self.found.containment == "group":
-            self.forgiven.update(scratch)
-            return
-        if not until(lambda: not set(scratch) & set(self.home.scratch()), AFTER_HANG_UP):
-            self.litter(f"a start left the scratch directories of a killed gateway: {self.home.scratch()}")
-        if not until(lambda: not set(cgroups) & set(self.home.cgroups()), AFTER_HANG_UP):
-            self.litter(f"a start left the cgroups of a killed gateway: {self.home.cgroups()}")
+        for what, (stale, left) in (("scratch directories", (self.stale[0], self.home.scratch)),
+                                    ("cgroups", (self.stale[1], self.home.cgroups))):
+            stale = stale - self.forgiven
+            if self.found.containment != "group" and not until(lambda: not stale & left(), AFTER_HANG_UP):
+                self.litter(f"a start left the {what} of a killed gateway: {sorted(stale & left())}")
+            self.forgiven |= stale  # said once
+        self.stale = (set(), set())
 
     def leave(self):
         """Stops it, while it is idle."""
@@ -136,15 +134,15 @@ class Job:
             self.odd(f"a gateway that was told to stop ended with {status}: {said[-500:]}")
         if "lost its owner" in said or "lost their owner" in said:
             self.odd(f"a tree lost its owner: {said[-500:]}")
-        if scratch := set(self.home.scratch()) - self.forgiven:
+        if scratch := self.home.scratch() - self.forgiven:
             self.litter(f"scratch directories of a stopped gateway: {sorted(scratch)}")
         self.nobody_helps("stopped")
 
     def nobody_helps(self, how):
         if not until(lambda: not self.home.helpers(), AFTER_KILL):
             self.litter(f"a helper of a {how} gateway: {[proc.describe(pid) for pid in self.home.helpers()]}")
-        if not until(lambda: not self.home.cgroups(), AFTER_KILL):
-            self.litter(f"cgroups of a {how} gateway: {self.home.cgroups()}")
+        if not until(lambda: not self.home.cgroups() - self.forgiven, AFTER_KILL):
+            self.litter(f"cgroups of a {how} gateway: {sorted(self.home.cgroups() - self.forgiven)}")
 
     # Ends of calls
 

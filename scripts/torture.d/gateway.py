@@ -97,7 +97,7 @@ class Home:
         return proc.running(self.program)
 
     def scratch(self):
-        return sorted(str(path.relative_to(self.dir)) for path in (self.dir / "tmp").glob("*"))
+        return {str(path.relative_to(self.dir)) for path in (self.dir / "tmp").glob("*")}
 
     def cgroups(self):
         """What gateways made in any hierarchy: those in the pen, and those of the same names elsewhere."""
@@ -106,7 +106,7 @@ class Home:
         for mount, second in proc.cgroup_mounts():
             for name in self.seen if not second else ():
                 found.update(str(path) for depth in ("", "*/", "*/*/", "*/*/*/") for path in mount.glob(depth + name))
-        return sorted(found)
+        return found
 
     def sweep(self, kind=None):
         """Ends whoever is left of one tree, or of all, and says whether that worked."""
