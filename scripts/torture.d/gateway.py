@@ -128,7 +128,7 @@ class Home:
 class Gateway:
     """One running `spawnling serve`. Ends with `stop`, or with signals of the caller's choice and `wait`."""
 
-    def __init__(self, home, containment):
+    def __init__(self, home, containment, variables=None):
         self.home = home
         flags = ["--containment", containment] if containment else []
         command = [home.program, "serve", "--config", str(home.dir / "torture.toml"), *flags]
@@ -138,7 +138,7 @@ class Gateway:
         if home.pen.path:
             command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(home.pen.path / "cgroup.procs"), *command]
         env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TMPDIR": str(home.dir / "tmp"),
-               "HOME": str(home.dir), "SPAWNLING_CACHE_DIR": str(home.dir / "cache")}
+               "HOME": str(home.dir), "SPAWNLING_CACHE_DIR": str(home.dir / "cache"), **(variables or {})}
         self.log = open(home.dir / "log", "ab")
         self.log_start = self.log.tell()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
