@@ -286,7 +286,8 @@ class Job:
     def after_kill(self, end):
         began = time.monotonic()
         patience = 0 if self.found.containment == "group" else AFTER_KILL
-        until(lambda: not proc.marked(self.home.mark) and not self.home.pulse("refork"), patience)
+        # A helper that is still there may yet give birth: nothing is over before it has gone.
+        until(lambda: not (self.home.helpers() or proc.marked(self.home.mark) or self.home.pulse("refork")), patience)
         self.found.took(end, time.monotonic() - began)
         self.count_all(end)
         if self.found.containment != "group":
