@@ -1,6 +1,6 @@
 # What a developer and CI run. Anything longer than three lines is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-deps check fmt doc deny install curl legacy bench-trunk clean
+.PHONY: help run build test test-deps check fmt doc deny install curl legacy bench-trunk torture soak clean
 CARGO ?= cargo
 
 help: ## list these targets
@@ -43,6 +43,12 @@ legacy: ## check the synchronous Flask backend against a running gateway (SPAWNL
 
 bench-trunk: ## compare a fresh process per request over HTTP with the bare floor below it
 	scripts/bench-trunk
+
+torture: build ## end calls and gateways in every way, and count who survives (more: make torture ARGS="--rounds 100")
+	scripts/torture $(ARGS)
+
+soak: build ## ten minutes of calls of all kinds; fails if anything grows (more: make soak ARGS="--minutes 60")
+	scripts/soak $(ARGS)
 
 clean: ## remove everything that was built or installed here
 	$(CARGO) clean

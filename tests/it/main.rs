@@ -14,3 +14,4 @@ mod rest;
 mod scripts;
 mod support;
 mod tidy;
+mod torture;

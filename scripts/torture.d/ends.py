@@ -1,0 +1,343 @@
+"""The nine ends, put to the ten trees, in one containment and as one user.
+
+Five ends are those of a call, and the gateway lives on: all their rounds are shuffled together, eight calls at once,
+each of another tree, so that a mark says whose call a survivor is of. Where the gateway says when the call has ended
+(`Spawnling-Wait: end`), whoever is alive right then is a survivor; after a hang-up he has 5 s.
+Four ends are those of a gateway or its warden, in the midst of calls of all trees at once. After a stop whoever is
+alive when the gateway has left is a survivor; after a SIGKILL he has 2 s.
+"""
+
+import os
+import random
+import signal
+import threading
+import time
+
+import proc
+from gateway import TREES, Gateway, Home, until
+
+CALL_ENDS = ("answer", "error", "crash", "deadline", "gone")
+STOP_ENDS = ("sigterm", "sigkill", "both")
+ENDS = (*CALL_ENDS, *STOP_ENDS[:2], "warden", "both")
+WORDS = {"answer": "answer", "error": "tool error", "crash": "crash", "deadline": "deadline", "gone": "caller gone",
+         "sigterm": "SIGTERM of the gateway", "sigkill": "SIGKILL of the gateway", "warden": "SIGKILL of the warden",
+         "both": "SIGKILL of both"}
+STATUS = {"answer": 200, "error": 424, "crash": 502, "deadline": 504}
+HOW = {"answer": "answer", "error": "error", "crash": "crash", "deadline": "hang", "gone": "hang"}
+ESCAPING = ("setsid", "double", "refork")
+WARDENED = ("cgroup", "strict")
+WAIT = ("Spawnling-Wait", "end")
+AT_ONCE = 8
+PULSE = "somebody who keeps re-forking and is never seen twice"
+AFTER_HANG_UP, AFTER_KILL = 5, 2
+
+
+def promised(containment, end, tree):
+    """Whether nobody may survive: docs/threat-model.md, and design of the containments."""
+    return containment != "group" or (tree not in ESCAPING and end not in ("sigkill", "both"))
+
+
+class Findings:
+    """What one job found. Plain data, so that it can go from one process to another."""
+
+    def __init__(self, containment, user):
+        self.containment, self.user = containment, user
+        self.rounds, self.survivors = {}, {}
+        self.told, self.litter, self.odd = [], [], []
+        self.slowest, self.calls = {}, 0
+
+    def round(self, end, tree):
+        self.rounds[end, tree] = self.rounds.get((end, tree), 0) + 1
+
+    def survived(self, end, tree, pids, strict):
+        self.survivors[end, tree] = self.survivors.get((end, tree), 0) + len(pids)
+        if strict or promised(self.containment, end, tree):
+            where = f"{WORDS[end]} x {tree}, {self.containment}/{self.user}"
+            self.told += [f"{where}: {pid if pid == PULSE else proc.describe(pid)}" for pid in pids]
+
+    def took(self, end, seconds):
+        self.slowest[end] = max(self.slowest.get(end, 0), seconds)
+
+
+class Job:
+    """One containment and user, on one host."""
+
+    def __init__(self, containment, user, options, base, programs):
+        self.containment, self.user, self.options = containment, user, options
+        self.home = Home(base, programs, user, options.storm)
+        self.found = Findings(containment or "group", user.name)
+        self.lock, self.gateway, self.stale = threading.Lock(), None, (set(), set())
+        self.forgiven = set()  # what killed gateways left, in `group` or against the rules
+        self.trees = [tree for tree in TREES if tree in options.trees]
+
+    def run(self):
+        wanted = self.options.ends
+        try:
+            calls = [end for end in CALL_ENDS if end in wanted]
+            if calls or "warden" in wanted:
+                self.start()
+                if calls:
+                    self.end_calls(calls)
+                if "warden" in wanted and self.found.containment in WARDENED:
+                    for number in range(self.options.rounds):
+                        self.kill_warden(number)
+                self.leave()
+            stops = [(end, number) for end in STOP_ENDS for number in range(self.options.rounds)
+                     if end in wanted and (end != "both" or self.found.containment in WARDENED)]
+            self.random("order").shuffle(stops)
+            for end, number in stops:
+                self.stop_amid_calls(end, number)
+            if any(end != "sigterm" for end, _ in stops):
+                self.start()  # whose start sweeps what the last one has left
+                self.leave()
+        finally:
+            if self.gateway and self.gateway.process.poll() is None:
+                self.gateway.signal(signal.SIGKILL)
+                self.gateway.wait()
+            self.home.remove()
+        return self.found
+
+    def random(self, *words):
+        return random.Random("/".join(map(str, (self.options.seed, self.found.containment, self.user.name, *words))))
+
+    def odd(self, what):
+        with self.lock:
+            self.found.odd.append(f"{self.found.containment}/{self.user.name}: {what}")
+
+    def litter(self, what):
+        with self.lock:
+            self.found.litter.append(f"{self.found.containment}/{self.user.name}: {what}")
+
+    # A gateway's life
+
+    def start(self):
+        """A new gateway; it must have swept what one that was killed before it has left."""
+        self.gateway = Gateway(self.home, self.containment)
+        for what, (stale, left) in (("scratch directories", (self.stale[0], self.home.scratch)),
+                                    ("cgroups", (self.stale[1], self.home.cgroups))):
+            stale = stale - self.forgiven
+            if self.found.containment != "group" and not until(lambda: not stale & left(), AFTER_HANG_UP):
+                self.litter(f"a start left the {what} of a killed gateway: {sorted(stale & left())}")
+            self.forgiven |= stale  # said once
+        self.stale = (set(), set())
+
+    def leave(self):
+        """Stops it, while it is idle."""
+        self.home.cgroups()
+        said, status = self.gateway.said(), self.gateway.stop()
+        self.left(status, said)
+        self.count_all("sigterm", rounds=False)
+
+    def left(self, status, said):
+        """What must be true of a gateway that was told to stop."""
+        if status != 0:
+            self.odd(f"a gateway that was told to stop ended with {status}: {said[-500:]}")
+        if "lost its owner" in said or "lost their owner" in said:
+            self.odd(f"a tree lost its owner: {said[-500:]}")
+        if scratch := self.home.scratch() - self.forgiven:
+            self.litter(f"scratch directories of a stopped gateway: {sorted(scratch)}")
+        self.nobody_helps("stopped")
+
+    def nobody_helps(self, how):
+        if not until(lambda: not self.home.helpers(), AFTER_KILL):
+            self.litter(f"a helper of a {how} gateway: {[proc.describe(pid) for pid in self.home.helpers()]}")
+        if not until(lambda: not self.home.cgroups() - self.forgiven, AFTER_KILL):
+            self.litter(f"cgroups of a {how} gateway: {sorted(self.home.cgroups() - self.forgiven)}")
+
+    # Ends of calls
+
+    def end_calls(self, ends):
+        warm = [threading.Thread(target=self.gateway.call, args=(tree, "answer", 5, [WAIT])) for tree in self.trees[:8]]
+        for each in (*(thread.start for thread in warm), *(thread.join for thread in warm)):
+            each()
+        before = proc.descriptors(self.gateway.pid)
+        items = [(end, tree, number) for end in ends for tree in self.trees for number in range(self.options.rounds)]
+        self.random("calls").shuffle(items)
+        busy, free = set(), threading.Condition()
+
+        def take():
+            with free:
+                while items:
+                    item = next((item for item in items if item[1] not in busy), None)
+                    if item:
+                        items.remove(item)
+                        busy.add(item[1])
+                        return item
+                    free.wait()
+                return None
+
+        def work():
+            while item := take():
+                try:
+                    self.end_call(*item)
+                except Exception as error:  # it must not end the others' work unseen
+                    self.odd(f"{item}: {error!r}")
+                with free:
+                    busy.remove(item[1])
+                    free.notify_all()
+
+        workers = [threading.Thread(target=work) for _ in range(AT_ONCE)]
+        for each in (*(worker.start for worker in workers), *(worker.join for worker in workers)):
+            each()
+        self.idle(before)
+
+    def end_call(self, end, tree, number):
+        chance = self.random(end, tree, number)
+        if end == "gone":
+            connection = self.gateway.begin(tree, "hang", 0)
+            time.sleep(chance.uniform(0, 0.06))
+            connection.close()
+            alive = self.after_hang_up(tree, AFTER_HANG_UP if promised(self.found.containment, end, tree) else 0.3)
+        else:
+            headers = [WAIT, ("Spawnling-Timeout", f"{chance.randint(1, 60)}ms")] if end == "deadline" else [WAIT]
+            status, body = self.gateway.call(tree, HOW[end], chance.randint(0, 30), headers)
+            alive = self.alive(tree)
+            if status != STATUS[end]:
+                self.odd(f"{end} x {tree} was answered with {status}: {body[:300]}")
+        with self.lock:
+            self.found.calls += 1
+            self.found.round(end, tree)
+            if alive:
+                self.found.survived(end, tree, alive, self.options.no_stars)
+        if alive and not self.home.sweep(tree):
+            self.odd(f"{end} x {tree}: this script cannot kill what is left")
+
+    def alive(self, tree):
+        """Who is left of a tree: processes, or the pulse of one that is never seen."""
+        alive = list(proc.marked(f"{self.home.mark}-{tree}"))
+        return alive or ([PULSE] if tree == "refork" and self.home.pulse(tree) else [])
+
+    def after_hang_up(self, tree, patience):
+        """Nobody may be there, nor come yet: the gateway may notice a hang-up 100 ms later."""
+        began, silence = time.monotonic(), None
+        while True:
+            alive, now = self.alive(tree), time.monotonic()
+            silence = None if alive else silence or now
+            if alive and now - began > patience:
+                return alive
+            if silence and now - silence > 0.15:
+                return []
+            time.sleep(0.02)
+
+    def idle(self, before):
+        """What must be true of a gateway between two calls."""
+        pid = self.gateway.pid
+        if not until(lambda: not proc.zombies(pid), AFTER_KILL):
+            self.litter(f"zombies below the gateway: {proc.zombies(pid)}")
+        if not until(lambda: proc.descriptors(pid) <= before, AFTER_HANG_UP):
+            self.litter(f"{before} descriptors of the gateway became {proc.descriptors(pid)}")
+        known = {pid, *self.home.helpers()}
+        if not until(lambda: not self.home.pen.members() - known, AFTER_KILL):
+            left = self.home.pen.members() - known
+            if self.found.containment != "group":
+                self.litter(f"strangers in the gateway's cgroup: {[proc.describe(pid) for pid in left]}")
+
+    # Ends of gateways
+
+    def amid_calls(self, chance, hows, deed, expect=None):
+        """Calls of all trees at once, again and again, until `deed` is done at a random moment."""
+        over, gateway = threading.Event(), self.gateway
+
+        def caller(tree, chance):
+            while not over.is_set():
+                status, body = gateway.call(tree, chance.choice(hows), chance.randint(0, 40), [WAIT])
+                with self.lock:
+                    self.found.calls += 1
+                if expect and status != expect:
+                    self.odd(f"{tree} was answered with {status} although only a warden was killed: {body[:300]}")
+                if status is None or status == 503:
+                    return
+
+        callers = [threading.Thread(target=caller, args=(tree, random.Random(chance.random()))) for tree in self.trees]
+        for thread in callers:
+            thread.start()
+        time.sleep(chance.uniform(0.005, 0.25))
+        deed()
+        over.set()
+        return callers
+
+    def stop_amid_calls(self, end, number):
+        self.start()
+        chance, gateway = self.random(end, number), self.gateway
+
+        def deed():
+            victims = [gateway.pid]
+            if end == "both":
+                wardens = gateway.wardens()
+                if not wardens:
+                    self.odd("there is no warden")
+                victims += chance.sample(wardens, min(1, len(wardens)))
+                chance.shuffle(victims)
+            number = signal.SIGTERM if end == "sigterm" else signal.SIGKILL
+            self.home.cgroups()
+            for pid in victims:
+                send(pid, number)
+
+        callers = self.amid_calls(chance, ("answer", "answer", "error", "crash", "hang"), deed)
+        status = gateway.wait()
+        if end == "sigterm":
+            self.count_all(end)
+            self.left(status, gateway.said())
+        else:
+            self.after_kill(end)
+        for thread in callers:
+            thread.join()
+
+    def after_kill(self, end):
+        began = time.monotonic()
+        patience = 0 if self.found.containment == "group" else AFTER_KILL
+        # A helper that is still there may yet give birth: nothing is over before it has gone.
+        until(lambda: not (self.home.helpers() or proc.marked(self.home.mark) or self.home.pulse("refork")), patience)
+        self.found.took(end, time.monotonic() - began)
+        self.count_all(end)
+        if self.found.containment != "group":
+            self.nobody_helps("killed")
+        self.stale = (self.home.scratch(), self.home.cgroups())
+
+    def count_all(self, end, rounds=True):
+        alive = proc.marked(self.home.mark)
+        for tree in self.trees:
+            if rounds:
+                self.found.round(end, tree)
+            mine = [pid for pid, mark in alive.items() if mark == f"{self.home.mark}-{tree}"]
+            if mine or tree == "refork":
+                mine = mine or self.alive(tree)
+            if mine:
+                alive.update(dict.fromkeys(mine))
+                self.found.survived(end, tree, mine, self.options.no_stars)
+        if alive:
+            if not self.home.sweep():
+                self.odd(f"{end}: this script cannot kill what is left")
+            for tree in TREES:
+                self.home.hold(tree)
+
+    def kill_warden(self, number):
+        chance, gateway = self.random("warden", number), self.gateway
+        before = gateway.wardens()
+        if not before:
+            self.odd("there is no warden")
+            return
+        victim = chance.choice(before)
+
+        def replaced():
+            now = gateway.wardens()
+            return victim not in now and len(now) >= len(before)
+
+        def deed():
+            send(victim, signal.SIGKILL)
+            began = time.monotonic()
+            if not until(replaced, AFTER_KILL):
+                self.odd(f"a warden that was killed has no successor: {gateway.wardens()}")
+            self.found.took("warden", time.monotonic() - began)
+
+        for thread in self.amid_calls(chance, ("answer",), deed, expect=200):
+            thread.join()
+        self.count_all("warden")
+
+
+def send(pid, number):
+    """Sends it; whoever is gone already needs none."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
