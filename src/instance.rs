@@ -292,7 +292,7 @@ impl Instance {
     }
 
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
-    /// wants to know can use the seat for a [`probe`].
+    /// wants to know can use the seat for a [`probe()`].
     pub(crate) async fn end(mut self) -> (Receipt, Option<Seat>) {
         if self.session.questioned() {
             self.answer_for_its_era().await;
