@@ -212,14 +212,15 @@ impl Child {
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
         if let Err(error) = kept.start(&orders, &given).await {
-            let living = child.living.take().expect("nobody has taken it");
-            living.finish().await;
-            return Err(match error {
+            // Said first: it looks at the scratch directory, which is swept at the end.
+            let error = match error {
                 KeeperError::Refused { step: Step::Exec, source } => {
                     spawn::refused(orders.program.as_ref(), orders.cwd.as_ref(), source)
                 }
                 error => SpawnError::Keep(error),
-            });
+            };
+            child.living.take().expect("nobody has taken it").finish().await;
+            return Err(error);
         }
         Ok(Born { child, stdin: Stdin::new(pipes.stdin), stdout: pipes.stdout })
     }

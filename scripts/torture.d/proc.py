@@ -77,9 +77,15 @@ def command_line(pid):
     return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
 
 
+def keepers(gateway):
+    """The processes that stay for the next tree."""
+    return [pid for pid in children(gateway) if command_line(pid) == "spawnling shim"]
+
+
 def descriptors(pid):
+    """Without the two by which a gateway holds each of its keepers."""
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return len(os.listdir(f"/proc/{pid}/fd")) - 2 * len(keepers(pid))
     except OSError:
         return None
 

@@ -275,8 +275,10 @@ impl Gateway {
         state
     }
 
+    /// Its descriptors, without the two by which it holds each keeper that waits for the next tree.
     fn open_descriptors(&self) -> usize {
-        entries(&PathBuf::from(format!("/proc/{}/fd", self.pid()))).len()
+        let keepers = processes::keepers_of(self.pid()).len();
+        entries(&PathBuf::from(format!("/proc/{}/fd", self.pid()))).len().saturating_sub(2 * keepers)
     }
 }
 

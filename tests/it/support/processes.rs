@@ -18,6 +18,14 @@ pub(crate) fn mentioning(text: &str) -> Vec<u32> {
     all().into_iter().filter(|pid| command_line(*pid).contains(text) && alive(*pid)).collect()
 }
 
+/// The keepers that a gateway has started: they stay for the next tree.
+pub(crate) fn keepers_of(gateway: u32) -> Vec<u32> {
+    let is_keeper = |pid: &u32| {
+        state(*pid).is_some_and(|(_, ppid)| ppid == gateway) && command_line(*pid).trim() == "spawnling shim"
+    };
+    all().into_iter().filter(is_keeper).collect()
+}
+
 /// The zombies whose parent this is.
 pub(crate) fn zombies_of(parent: u32) -> Vec<u32> {
     let is_zombie = |pid: &u32| state(*pid).is_some_and(|(state, ppid)| state == 'Z' && ppid == parent);
