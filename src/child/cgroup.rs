@@ -133,6 +133,11 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file by which a process joins.
     pub(super) fn door(&self) -> io::Result<File> {
         OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))

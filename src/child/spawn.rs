@@ -18,7 +18,7 @@ use super::cgroup::Leaf;
 use super::program::{self, ProgramError};
 use super::shim::words::{Keeping, Orders};
 use super::spec::Spec;
-use super::{os, warden};
+use super::{os, sandbox, warden};
 
 /// Why no process was started.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,9 @@ pub(crate) enum SpawnError {
     /// The file names an interpreter, in its first line or its header, that is not there.
     #[error("the interpreter that {} asks for does not exist", path.display())]
     Interpreter { path: PathBuf },
+    /// A limit that could be enforced when the gateway started cannot any more.
+    #[error("the limit `{what}` cannot be enforced: {why}")]
+    Limit { what: String, why: String },
     /// The kernel refused.
     #[error("cannot execute {}", path.display())]
     Exec { path: PathBuf, source: io::Error },
@@ -75,11 +78,18 @@ pub(super) fn keep_descriptors_to_ourselves() {
 }
 
 /// Starts what `spec` says, in `scratch` unless it has a working directory of its own, and in `leaf` if there is one.
-pub(super) fn start(spec: &Spec, scratch: &Path, leaf: Option<&Leaf>) -> Result<Started, SpawnError> {
+///
+/// Behind the `doors` are further cgroups that it is to be born in.
+pub(super) fn start(
+    spec: &Spec,
+    scratch: &Path,
+    leaf: Option<&Leaf>,
+    doors: &[OsString],
+) -> Result<Started, SpawnError> {
     let path = program::find(&spec.program, &spec.env)?;
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, hold, mut child) =
-        launch(spec, &path, scratch, leaf).map_err(|source| refused(&path, directory, source))?;
+        launch(spec, &path, scratch, leaf, doors).map_err(|source| refused(&path, directory, source))?;
     let (Some(pid), Some(stdin), Some(stdout)) = (child.id(), child.stdin.take(), child.stdout.take()) else {
         return Err(SpawnError::Watch(io::Error::other("the process has no pipes")));
     };
@@ -103,14 +113,16 @@ fn launch(
     path: &Path,
     scratch: &Path,
     leaf: Option<&Leaf>,
+    doors: &[OsString],
 ) -> io::Result<(OwnedFd, OwnedFd, Child)> {
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, theirs) = io::pipe()?;
     let hold = theirs.try_clone()?;
+    let (program, args) = executed(spec, path, scratch, doors)?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let mut command = Command::new(path);
+    let mut command = Command::new(program);
     command
-        .args(&spec.args)
+        .args(args)
         .env_clear()
         .envs(environment(spec, scratch))
         .current_dir(directory)
@@ -126,10 +138,35 @@ fn launch(
     Ok((stderr.into(), hold.into(), command.spawn()?))
 }
 
-fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
+/// What is executed: the program itself, or a process that confines itself first and then becomes it.
+fn executed(
+    spec: &Spec,
+    path: &Path,
+    scratch: &Path,
+    doors: &[OsString],
+) -> io::Result<(PathBuf, Vec<OsString>)> {
+    if spec.sandbox.is_empty() && doors.is_empty() {
+        return Ok((path.to_owned(), spec.args.clone()));
+    }
+    let mut args = sandbox::wrap(&spec.sandbox, scratch, doors)?;
+    args.extend(["--".into(), path.into()]);
+    args.extend(spec.args.iter().cloned());
+    Ok((sandbox::SHIM.into(), args))
+}
+
+fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = (OsString, OsString)> {
     let given = spec.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
-    given.chain([(OsStr::new("TMPDIR"), scratch.as_os_str()), (OsStr::new("PWD"), directory.as_os_str())])
+    let given = given.chain(
+        [("TMPDIR", scratch), ("PWD", directory)].map(|(name, path)| (OsStr::new(name), path.as_os_str())),
+    );
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let led = spec
+        .sandbox
+        .env
+        .iter()
+        .map(|variable| (variable.name.clone().into(), variable.value(scratch).into()));
+    given.chain(led)
 }
 
 /// The orders by which a keeper starts what `spec` says.
@@ -138,14 +175,16 @@ pub(super) fn orders(
     scratch: &Path,
     keeping: Keeping,
     cgroups: usize,
+    doors: &[OsString],
 ) -> Result<Orders, SpawnError> {
-    let owned = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
+    let path = program::find(&spec.program, &spec.env)?;
+    let (program, args) = executed(spec, &path, scratch, doors).map_err(SpawnError::Contain)?;
     Ok(Orders {
         keeping,
         cgroups,
-        program: program::find(&spec.program, &spec.env)?.into(),
-        args: spec.args.clone(),
-        env: environment(spec, scratch).map(owned).collect(),
+        program: program.into(),
+        args,
+        env: environment(spec, scratch).collect(),
         cwd: spec.cwd.as_deref().unwrap_or(scratch).into(),
     })
 }
