@@ -18,8 +18,8 @@ pub(crate) use crate::call::Receipts;
 use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
-    About, Answer, Ask, CallError, CallId, Gate, Introduction, LastWords, ListKind, OnError, Outcome, Phase,
-    Principal, RawJson, Reply, Request, Step, Times,
+    About, Answer, Ask, Bounds, CallError, CallId, Gate, Introduction, LastWords, ListKind, OnError, Outcome,
+    Phase, Principal, RawJson, Reply, Request, Step, Times,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -45,9 +45,11 @@ pub(crate) struct Settings {
     pub(crate) protocol: &'static str,
     /// The limits to be shown.
     pub(crate) limits: LimitsInForce,
+    /// What the kernel was asked for, and what became of it.
+    pub(crate) bounds: Arc<Bounds>,
 }
 
-/// The limits of one server, all of them enforced.
+/// The limits of one server that the gateway itself sees to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LimitsInForce {
     pub(crate) concurrent: usize,
@@ -72,8 +74,10 @@ pub(crate) struct Summary {
     pub(crate) about: About,
     /// `auto`, `legacy` or `modern`, as configured.
     pub(crate) protocol: &'static str,
-    /// What is enforced.
+    /// What is enforced here.
     pub(crate) limits: LimitsInForce,
+    /// What the kernel was asked for.
+    pub(crate) bounds: Arc<Bounds>,
     /// What it said of itself when it was last opened.
     pub(crate) introduction: Option<Arc<Introduction>>,
 }
@@ -110,6 +114,7 @@ impl Catalog {
             about: self.calls.about(),
             protocol: self.settings.protocol,
             limits: self.settings.limits,
+            bounds: Arc::clone(&self.settings.bounds),
             introduction: self.introduction(),
         }
     }

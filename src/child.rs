@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows that a child can speak.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -18,15 +19,18 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
 
+mod bounds;
 mod cgroup;
 mod containment;
 mod keeper;
 mod ladder;
+mod limits;
 mod os;
 mod proc;
 mod program;
 mod reaper;
 mod rest;
+pub(crate) mod sandbox;
 mod scratch;
 pub(crate) mod shim;
 mod spawn;
@@ -36,6 +40,7 @@ mod stdin;
 mod tree;
 pub(crate) mod warden;
 
+pub(crate) use bounds::BoundsError;
 pub(crate) use containment::{ContainmentError, Watch};
 pub(crate) use ladder::{Ladder, Lesson};
 pub(crate) use reaper::{Reaper, reaper};
@@ -48,6 +53,7 @@ use crate::exchange::{Cause, Exit, Measured, Receipt, Rung, Seat};
 use cgroup::Leaf;
 use containment::Means;
 use keeper::{KeeperError, Kept};
+use limits::{Cage, Cages};
 use rest::Rest;
 use scratch::Scratch;
 use shim::words::{Orders, Step};
@@ -72,6 +78,7 @@ pub(crate) struct Nursery {
     scratch: Arc<ScratchRoot>,
     reaper: Reaper,
     means: Arc<Means>,
+    cages: Arc<Cages>,
 }
 
 impl Nursery {
@@ -94,7 +101,8 @@ impl Nursery {
 
     fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
         spawn::keep_descriptors_to_ourselves();
-        Self { scratch: Arc::new(scratch), reaper, means: Arc::new(means) }
+        limits::no_core_dumps();
+        Self { scratch: Arc::new(scratch), reaper, means: Arc::new(means), cages: Arc::default() }
     }
 
     /// The containment that trees get here.
@@ -132,6 +140,8 @@ struct Living {
     tree: Tree,
     rest: Rest,
     stderr: Tail,
+    /// Removed when nothing of the tree is left.
+    cage: Option<Cage>,
     scratch: Scratch,
     seat: Seat,
 }
@@ -163,7 +173,12 @@ impl Child {
                 return Err(SpawnError::Contain(error));
             }
         };
-        let parts = Parts { nursery, scratch, leaf, seat };
+        let (cage, limits) = nursery.cages.cage(&spec.limits, leaf.as_ref().map(Leaf::path));
+        if let Some(missing) = limits.into_iter().find(|limit| !limit.enforced) {
+            scratch.sweep(&never_born(leaf).await).await;
+            return Err(SpawnError::Limit { what: missing.what, why: missing.how });
+        }
+        let parts = Parts { nursery, scratch, leaf, cage, seat };
         match nursery.means.containment {
             Containment::Group => Self::bear(spec, parts).await,
             Containment::Cgroup | Containment::Namespace | Containment::Subreaper | Containment::Strict => {
@@ -174,8 +189,8 @@ impl Child {
 
     /// Starts a child of our own.
     async fn bear(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
-        let Parts { nursery, scratch, seat, .. } = parts;
-        let started = match spawn::start(spec, scratch.path()) {
+        let Parts { nursery, scratch, cage, seat, .. } = parts;
+        let started = match spawn::start(spec, scratch.path(), &doors(cage.as_ref())) {
             Ok(started) => started,
             Err(error) => {
                 scratch.sweep(&Gone::never_born()).await;
@@ -190,24 +205,29 @@ impl Child {
             }
         };
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
-        let child =
-            Self::new(nursery, Living { tree, rest, stderr: Tail::new(spec.stderr_limit), scratch, seat });
+        let child = Self::new(
+            nursery,
+            Living { tree, rest, stderr: Tail::new(spec.stderr_limit), cage, scratch, seat },
+        );
         Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })
     }
 
     /// Has a keeper start a child.
     async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
-        let Parts { nursery, scratch, leaf, seat } = parts;
-        let (orders, pipes, doors, kept) = match prepare(spec, nursery, &scratch, leaf.as_ref()) {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                scratch.sweep(&never_born(leaf).await).await;
-                return Err(error);
-            }
-        };
+        let Parts { nursery, scratch, leaf, cage, seat } = parts;
+        let (orders, pipes, doors, kept) =
+            match prepare(spec, nursery, &scratch, (leaf.as_ref(), cage.as_ref())) {
+                Ok(prepared) => prepared,
+                Err(error) => {
+                    scratch.sweep(&never_born(leaf).await).await;
+                    return Err(error);
+                }
+            };
         let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
-        let mut child =
-            Self::new(nursery, Living { tree, rest, stderr: Tail::new(spec.stderr_limit), scratch, seat });
+        let mut child = Self::new(
+            nursery,
+            Living { tree, rest, stderr: Tail::new(spec.stderr_limit), cage, scratch, seat },
+        );
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
@@ -255,7 +275,8 @@ impl Child {
     /// so far.
     pub(crate) fn last_words(&mut self) -> (Option<Exit>, Option<Cause>, String) {
         let living = self.living_mut();
-        (living.tree.leader_exit(), None, living.stderr.text())
+        let exit = living.tree.leader_exit();
+        (exit, limits::cause(exit, living.cage.as_ref()), living.stderr.text())
     }
 
     /// Ends the tree: returns when nothing of it is left.
@@ -358,18 +379,20 @@ impl Living {
         self.tree.leader_exits().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.rest.reap().await;
-        let Self { tree, scratch, seat, .. } = *self;
+        let Self { tree, cage, scratch, seat, .. } = *self;
+        let (cause, peak_memory) =
+            (limits::cause(exit, cage.as_ref()), cage.as_ref().and_then(Cage::peak_memory));
         let containment = tree.containment().name();
         let (gone, toll) = tree.gone().await;
         scratch.sweep(&gone).await;
         let receipt = Receipt {
             pid,
             exit,
-            cause: None,
+            cause,
             rung: Rung::Kill,
             killed: toll.killed,
             cpu: toll.cpu.or(cpu.map(|value| Measured { value, source: "proc_pid_stat" })),
-            peak_memory: toll.peak_memory,
+            peak_memory: peak_memory.or(toll.peak_memory),
             containment,
             end: Duration::ZERO,
         };
@@ -382,6 +405,7 @@ struct Parts<'a> {
     nursery: &'a Nursery,
     scratch: Scratch,
     leaf: Option<Leaf>,
+    cage: Option<Cage>,
     seat: Seat,
 }
 
@@ -392,14 +416,18 @@ fn prepare(
     spec: &Spec,
     nursery: &Nursery,
     scratch: &Scratch,
-    leaf: Option<&Leaf>,
+    (leaf, cage): (Option<&Leaf>, Option<&Cage>),
 ) -> Result<Prepared, SpawnError> {
     let doors = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
     let doors: Vec<File> = doors.into_iter().flatten().collect();
-    let orders = spawn::orders(spec, scratch.path(), nursery.means.keeping, doors.len())?;
+    let orders = spawn::orders(spec, scratch.path(), nursery.means.keeping, doors.len(), &self::doors(cage))?;
     let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
     let kept = Kept::new(&nursery.means.keepers, nursery.means.containment).map_err(SpawnError::Keep)?;
     Ok((orders, pipes, doors, kept))
+}
+
+fn doors(cage: Option<&Cage>) -> Vec<OsString> {
+    cage.map(Cage::doors).unwrap_or_default()
 }
 
 /// Nothing was started; its cgroup is removed all the same.

@@ -50,6 +50,9 @@ pub(crate) enum Command {
     Check(Check),
     /// Be the built-in MCP server, on standard input and output
     Demo(crate::demo::Args),
+    /// Confine this process, then become another program
+    #[command(hide = true)]
+    Confine(crate::child::sandbox::ConfineArgs),
 }
 
 impl Command {
@@ -61,7 +64,7 @@ impl Command {
             Self::Call(call) => &call.setup.command,
             Self::Tools(tools) => &tools.setup.command,
             Self::Check(check) => &check.setup.command,
-            Self::Demo(_) => return false,
+            Self::Demo(_) | Self::Confine(_) => return false,
         };
         match command.first() {
             Some(program) => program.is_empty(),
@@ -278,8 +281,9 @@ mod tests {
     fn every_command_explains_itself_with_examples() {
         let mut cli = Cli::command();
         assert!(cli.render_long_help().to_string().contains("Examples:"));
-        for command in
-            cli.get_subcommands_mut().filter(|command| !["demo", "help"].contains(&command.get_name()))
+        for command in cli
+            .get_subcommands_mut()
+            .filter(|command| !["confine", "demo", "help"].contains(&command.get_name()))
         {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Examples:\n  spawnling"), "{help}");

@@ -18,7 +18,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::child::spec::{Choice, Spec, Teardown};
+use crate::child::spec::sandbox::Sandbox;
+use crate::child::spec::{self, Choice, Spec, Teardown};
 use crate::mcp::era::Protocol;
 
 mod browser;
@@ -26,6 +27,7 @@ mod complaint;
 mod env;
 mod file;
 mod layers;
+mod sandbox;
 mod server;
 mod table;
 mod tree;
@@ -180,6 +182,9 @@ fn plain_spec(program: PathBuf) -> Spec {
         env: Vec::new(),
         cwd: None,
         stderr_limit: Limits::default().stderr,
+        limits: spec::limits::Limits::default(),
+        wish: None,
+        sandbox: Sandbox::default(),
         teardown: Teardown::default(),
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 
+mod enforcement;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod json;
@@ -22,6 +23,7 @@ mod receipt;
 mod record;
 mod seat;
 
+pub(crate) use enforcement::{Bounds, Enforcement, Limited};
 pub(crate) use events::{Event, Events};
 pub(crate) use fault::{CallError, Fault, LastWords, Phase};
 pub(crate) use json::{JsonError, Members, RawJson};

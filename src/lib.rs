@@ -10,6 +10,7 @@
 //! cli/words.rs           the words behind `call`, put together into arguments                      (pure)
 //! config.rs              the whole configuration: read in layers, checked once, handed out in pieces
 //! config/layers.rs       flags, variables, file, defaults: whoever speaks first counts
+//! config/sandbox.rs      what a server is to be kept from
 //! config/file.rs         one file, of either format
 //! config/tree.rs         what a file says, each value with its place: one tree for TOML and JSON
 //! config/table.rs        one table, read key by key; what nobody asked for is unknown
@@ -71,6 +72,21 @@
 //! rpc/pending.rs         questions awaiting answers; one dropped unanswered says so
 //! child.rs               Child: a process tree we own, from spawn to proof of death
 //! child/spec.rs          what to run, and how patiently it is ended                                (pure)
+//! child/spec/limits.rs   how much of the machine it may use                                        (pure)
+//! child/spec/sandbox.rs  what it may see and touch: what is asked, and what the kernel is told     (pure)
+//! child/bounds.rs        limits and sandbox, tried out before any call
+//! child/limits.rs        how much of the machine a tree may use, told to the kernel
+//! child/limits/cage.rs   one tree's cgroups with controllers, and which limit it met
+//! child/limits/controllers.rs where such cgroups can be made, found by trying
+//! child/sandbox.rs       a process confines itself: what it may see and touch from here on
+//! child/sandbox/files.rs which files: Landlock
+//! child/sandbox/namespaces.rs its own temporary directories, and nobody's sockets
+//! child/sandbox/network.rs no network
+//! child/sandbox/privileges.rs who it is, and what it may do beyond that
+//! child/sandbox/syscalls.rs which system calls: seccomp
+//! child/sandbox/resolve.rs from presets, programs and accounts to paths and numbers
+//! child/sandbox/surroundings.rs what each preset stands for: tables
+//! child/sandbox/probe.rs the process that does it, or only tries
 //! child/program.rs       from a program's name to the file that will be run
 //! child/containment.rs   which containment this host can have, found out by trying
 //! child/spawn.rs         the only place where we start a process
@@ -96,6 +112,7 @@
 //! child/scratch.rs       its private directory; swept only in exchange for a Gone
 //! child/reaper.rs        where a tree goes when its owner was dropped; counted, for it should be none
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
+//! exchange/enforcement.rs what was asked of the kernel, and what became of it                      (pure)
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
@@ -122,7 +139,7 @@
 //! files of any room further on. `tests/it/tidy.rs` holds the code to this map and to these arrows.
 //!
 //! ```text
-//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, child::{shim, warden}
+//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, child::{sandbox, shim, warden}
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
 //!                                                  '-> child

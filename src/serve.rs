@@ -23,8 +23,9 @@ mod receipt;
 use crate::call::admission::{Admission, House, Limits};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
-use crate::child::{Containment, ContainmentError, Nursery, ScratchRoot, reaper};
+use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config};
+use crate::exchange::Bounds;
 use crate::http::{self, BrowserApi, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
@@ -49,6 +50,9 @@ pub(crate) enum ServeError {
     /// Trees cannot be held together as was asked for.
     #[error(transparent)]
     Containment(#[from] ContainmentError),
+    /// A server asks to be kept in bounds that cannot be had here.
+    #[error("{server}: its sandbox cannot be had here (`sandbox.best_effort = true` starts it all the same)")]
+    Bounds { server: String, source: BoundsError },
     /// The runtime or the signal handlers could not be set up.
     #[error("cannot set up the runtime")]
     Runtime(#[source] io::Error),
@@ -83,9 +87,20 @@ impl Rooms {
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
         let shared =
             Shared { house: House::new(config.concurrent), receipts: Arc::new(Receipts::new(receipts)) };
-        let catalog = |server: &config::Server| Arc::new(furnish(server, &nursery, &verdicts, &shared));
-        let catalogs = config.servers.iter().map(catalog).collect();
-        Ok(Self { catalogs, receipts: shared.receipts, nursery, rescue })
+        let catalog = |server: &config::Server| {
+            let mut server = server.clone();
+            let bounds = bound(&mut server, &nursery)?;
+            Ok::<_, ServeError>(Arc::new(furnish(&server, bounds, &nursery, &verdicts, &shared)))
+        };
+        let catalogs = config.servers.iter().map(catalog).collect::<Result<_, _>>();
+        let receipts = shared.receipts;
+        match catalogs {
+            Ok(catalogs) => Ok(Self { catalogs, receipts, nursery, rescue }),
+            Err(error) => {
+                Self { catalogs: Vec::new(), receipts, nursery, rescue }.leave().await;
+                Err(error)
+            }
+        }
     }
 
     /// The server of this name.
@@ -151,7 +166,24 @@ fn tell(nursery: &Nursery) {
     }
 }
 
-fn furnish(server: &config::Server, nursery: &Nursery, verdicts: &Arc<Verdicts>, shared: &Shared) -> Catalog {
+/// Finds out in which bounds a server is kept, and says loudly what of them nobody sees to.
+fn bound(server: &mut config::Server, nursery: &Nursery) -> Result<Bounds, ServeError> {
+    let bounds = nursery
+        .bound(&mut server.spec)
+        .map_err(|source| ServeError::Bounds { server: server.name.clone(), source })?;
+    for missing in bounds.missing() {
+        tracing::warn!(server = server.name, key = missing.what, why = missing.how, "NOT ENFORCED");
+    }
+    Ok(bounds)
+}
+
+fn furnish(
+    server: &config::Server,
+    bounds: Bounds,
+    nursery: &Nursery,
+    verdicts: &Arc<Verdicts>,
+    shared: &Shared,
+) -> Catalog {
     let config::Limits { concurrent, queue, queue_timeout, output, stderr } = server.limits;
     let name: Arc<str> = server.name.as_str().into();
     let making = Making {
@@ -184,6 +216,7 @@ fn furnish(server: &config::Server, nursery: &Nursery, verdicts: &Arc<Verdicts>,
             Protocol::Legacy => "legacy",
             Protocol::Modern => "modern",
         },
+        bounds: bounds.into(),
         limits: LimitsInForce { concurrent, queue, queue_timeout, deadline, open_deadline, output, stderr },
     };
     Catalog::new(name, calls, settings)

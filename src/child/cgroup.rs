@@ -141,6 +141,11 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file by which a process joins, and the one by which it leaves, for where its keeper may be.
     pub(super) fn doors(&self) -> io::Result<[File; 2]> {
         let door = |path: &Path| OpenOptions::new().write(true).open(path.join("cgroup.procs"));

@@ -72,6 +72,19 @@ impl ScratchRoot {
         }
     }
 
+    /// A directory to try something in, gone when dropped.
+    pub(super) fn trial(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::Builder::new()
+            .prefix("trial-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(&self.path)
+    }
+
+    /// Lets other users through to the directories below, whose names tell nothing; each stays its owner's alone.
+    pub(super) fn let_through(&self) -> io::Result<()> {
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o711))
+    }
+
     /// Leaves a directory ready, unless enough of them are.
     fn replenish(&self) {
         if self.ready().len() < MOST_READY

@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_process_stream::ProcessChunkStream;
 
 use super::program::{self, ProgramError};
+use super::sandbox;
 use super::shim::words::{Keeping, Orders};
 use super::spec::Spec;
 
@@ -32,6 +33,9 @@ pub(crate) enum SpawnError {
     /// The file names an interpreter, in its first line or its header, that is not there.
     #[error("the interpreter that {} asks for does not exist", path.display())]
     Interpreter { path: PathBuf },
+    /// A limit that could be enforced when the gateway started cannot any more.
+    #[error("the limit `{what}` cannot be enforced: {why}")]
+    Limit { what: String, why: String },
     /// The kernel refused.
     #[error("cannot execute {}", path.display())]
     Exec { path: PathBuf, source: io::Error },
@@ -72,11 +76,13 @@ pub(super) fn keep_descriptors_to_ourselves() {
 }
 
 /// Starts what `spec` says, in `scratch` unless it has a working directory of its own.
-pub(super) fn start(spec: &Spec, scratch: &Path) -> Result<Started, SpawnError> {
+///
+/// Behind the `doors` are further cgroups that it is to be born in.
+pub(super) fn start(spec: &Spec, scratch: &Path, doors: &[OsString]) -> Result<Started, SpawnError> {
     let path = program::find(&spec.program, &spec.env)?;
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, hold, mut child) =
-        launch(spec, &path, scratch).map_err(|source| refused(&path, directory, source))?;
+        launch(spec, &path, scratch, doors).map_err(|source| refused(&path, directory, source))?;
     let (Some(pid), Some(stdin), Some(stdout)) = (child.id(), child.stdin.take(), child.stdout.take()) else {
         return Err(SpawnError::Watch(io::Error::other("the process has no pipes")));
     };
@@ -95,14 +101,20 @@ pub(super) fn refused(path: &Path, directory: &Path, source: io::Error) -> Spawn
     }
 }
 
-fn launch(spec: &Spec, path: &Path, scratch: &Path) -> io::Result<(OwnedFd, OwnedFd, Child)> {
+fn launch(
+    spec: &Spec,
+    path: &Path,
+    scratch: &Path,
+    doors: &[OsString],
+) -> io::Result<(OwnedFd, OwnedFd, Child)> {
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, theirs) = io::pipe()?;
     let hold = theirs.try_clone()?;
+    let (program, args) = executed(spec, path, scratch, doors)?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let mut command = Command::new(path);
+    let mut command = Command::new(program);
     command
-        .args(&spec.args)
+        .args(args)
         .env_clear()
         .envs(environment(spec, scratch))
         .current_dir(directory)
@@ -115,10 +127,35 @@ fn launch(spec: &Spec, path: &Path, scratch: &Path) -> io::Result<(OwnedFd, Owne
     Ok((stderr.into(), hold.into(), command.spawn()?))
 }
 
-fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
+/// What is executed: the program itself, or a process that confines itself first and then becomes it.
+fn executed(
+    spec: &Spec,
+    path: &Path,
+    scratch: &Path,
+    doors: &[OsString],
+) -> io::Result<(PathBuf, Vec<OsString>)> {
+    if spec.sandbox.is_empty() && doors.is_empty() {
+        return Ok((path.to_owned(), spec.args.clone()));
+    }
+    let mut args = sandbox::wrap(&spec.sandbox, scratch, doors)?;
+    args.extend(["--".into(), path.into()]);
+    args.extend(spec.args.iter().cloned());
+    Ok((sandbox::SHIM.into(), args))
+}
+
+fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = (OsString, OsString)> {
     let given = spec.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
-    given.chain([(OsStr::new("TMPDIR"), scratch.as_os_str()), (OsStr::new("PWD"), directory.as_os_str())])
+    let given = given.chain(
+        [("TMPDIR", scratch), ("PWD", directory)].map(|(name, path)| (OsStr::new(name), path.as_os_str())),
+    );
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let led = spec
+        .sandbox
+        .env
+        .iter()
+        .map(|variable| (variable.name.clone().into(), variable.value(scratch).into()));
+    given.chain(led)
 }
 
 /// The orders by which a keeper starts what `spec` says.
@@ -127,14 +164,16 @@ pub(super) fn orders(
     scratch: &Path,
     keeping: Keeping,
     cgroups: usize,
+    doors: &[OsString],
 ) -> Result<Orders, SpawnError> {
-    let owned = |(name, value): (&OsStr, &OsStr)| (name.to_owned(), value.to_owned());
+    let path = program::find(&spec.program, &spec.env)?;
+    let (program, args) = executed(spec, &path, scratch, doors).map_err(SpawnError::Contain)?;
     Ok(Orders {
         keeping,
         cgroups,
-        program: program::find(&spec.program, &spec.env)?.into(),
-        args: spec.args.clone(),
-        env: environment(spec, scratch).map(owned).collect(),
+        program: program.into(),
+        args,
+        env: environment(spec, scratch).collect(),
         cwd: spec.cwd.as_deref().unwrap_or(scratch).into(),
     })
 }

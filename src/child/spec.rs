@@ -1,8 +1,14 @@
-//! What to run: program, arguments, environment, and how patiently it is ended. Pure.
+//! What to run: program, arguments, environment, limits, sandbox, and how patiently it is ended. Pure.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub(crate) mod limits;
+pub(crate) mod sandbox;
+
+use limits::Limits;
+use sandbox::{Sandbox, Wish};
 
 /// How to start one server, and how to end it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +23,12 @@ pub(crate) struct Spec {
     pub(crate) cwd: Option<PathBuf>,
     /// How much of the end of its stderr is kept, in bytes.
     pub(crate) stderr_limit: usize,
+    /// How much of the machine it may use.
+    pub(crate) limits: Limits,
+    /// What it is to be kept from; `None`: nothing.
+    pub(crate) wish: Option<Wish>,
+    /// What the kernel is told of that: made of `wish` at start-up, empty before.
+    pub(crate) sandbox: Sandbox,
     /// How it is ended.
     pub(crate) teardown: Teardown,
 }

@@ -60,6 +60,9 @@ fn spec(script: &str) -> Spec {
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         cwd: None,
         stderr_limit: 1024,
+        limits: spec::limits::Limits::default(),
+        wish: None,
+        sandbox: spec::sandbox::Sandbox::default(),
         teardown: patient(),
     }
 }

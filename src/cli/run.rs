@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
+use crate::child::sandbox::become_confined;
 use crate::child::{shim, warden};
 use crate::config::{self, Config, Sources, Surroundings};
 use crate::demo;
@@ -54,6 +55,7 @@ pub fn run() -> ExitCode {
         Command::Tools(tools) => run_tools(&tools),
         Command::Check(check) => run_check(&check),
         Command::Demo(demo) => return demo::run(&demo),
+        Command::Confine(confine) => return become_confined(&confine),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

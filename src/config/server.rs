@@ -7,7 +7,7 @@ use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
 use super::{OnDisconnect, Server, StrategyKind, Validate, plain_spec};
-use crate::child::spec::{Spec, Teardown};
+use crate::child::spec::{self, Spec, Teardown};
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
@@ -129,6 +129,7 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> V
     if let Some(limits) = table.table("limits") {
         self::limits(limits, server);
     }
+    server.spec.wish = table.table("sandbox").map(|sandbox| super::sandbox::sandbox(sandbox, around));
     table.refuse(&NOT_YET, "is not there yet");
     passed(table, around)
 }
@@ -177,8 +178,15 @@ fn limits(mut table: Table<'_>, server: &mut Server) {
     set(&mut limits.output, table.get("output", value::positive_size));
     set(&mut limits.stderr, table.get("stderr", value::size));
     server.spec.stderr_limit = limits.stderr;
-    // To accept a limit that nothing enforces would be to promise it.
-    table.refuse(&["memory", "processes"], "is not enforced yet, so it cannot be set");
+    server.spec.limits = spec::limits::Limits {
+        memory: table.get("memory", value::positive_size).map(|bytes| bytes as u64),
+        processes: table.get("processes", value::positive_count).map(|count| count as u64),
+        cpu: table.get("cpu", value::share),
+        cpu_time: table.get("cpu_time", value::whole_seconds),
+        open_files: table.get("open_files", value::positive_count).map(|count| count as u64),
+        file_size: table.get("file_size", value::size).map(|bytes| bytes as u64),
+        scratch: table.get("scratch", value::positive_size).map(|bytes| bytes as u64),
+    };
     table.finish();
 }
 

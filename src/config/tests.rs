@@ -7,6 +7,8 @@ use std::path::Path;
 use super::browser::Availability;
 use super::complaint::Complaints;
 use super::*;
+use crate::child::spec::limits::Share;
+use crate::child::spec::sandbox::{Account, Network, Preset, Wish};
 
 /// Where the sample configurations are.
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config");
@@ -105,6 +107,7 @@ fn every_key_of_a_file_has_its_effect() {
     let expected =
         Limits { concurrent: 4, queue: 0, queue_timeout: secs(2), output: 8 << 20, stderr: 16 << 10 };
     assert_eq!((time.limits, time.spec.stderr_limit), (expected, 16 << 10));
+    is_kept_in_bounds(time, browser);
     assert_eq!(browser.spec.teardown, Teardown::Kill);
     assert_eq!(browser.spec.program, Path::new(SAMPLES).join("./bin/agent"));
     assert_eq!(browser.spec.cwd, Some(Path::new(SAMPLES).join("state")));
@@ -112,6 +115,38 @@ fn every_key_of_a_file_has_its_effect() {
         Availability::Program { program: Path::new(SAMPLES).join("./bin/agent"), path: "/bin".into() };
     let expected = Browser { server: "browser".to_owned(), tool: "browse".to_owned(), available };
     assert_eq!(config.browser, Some(expected));
+}
+
+fn is_kept_in_bounds(time: &Server, browser: &Server) {
+    let expected = spec::limits::Limits {
+        memory: Some(1 << 30),
+        processes: Some(64),
+        cpu: Share::of_percent(150),
+        cpu_time: Some(secs(60)),
+        open_files: Some(256),
+        file_size: Some(1 << 30),
+        scratch: Some(256 << 20),
+    };
+    assert_eq!(time.spec.limits, expected);
+    let expected = Wish {
+        presets: vec![Preset::Uvx],
+        read: Some(vec![Path::new(SAMPLES).join("data"), "/srv".into()]),
+        write: Some(vec!["/home/u/out".into()]),
+        network: Network::None,
+        no_new_privs: true,
+        seccomp: Some(true),
+        private_tmp: Some(true),
+        user: Some(Account::Name("nobody".to_owned())),
+        best_effort: true,
+    };
+    assert_eq!(time.spec.wish, Some(expected));
+    let expected = Wish {
+        presets: vec![Preset::Python, Preset::Browser],
+        seccomp: Some(false),
+        user: Some(Account::Id(65534)),
+        ..Wish::default()
+    };
+    assert_eq!(browser.spec.wish, Some(expected));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Choice;
 use super::complaint::nearest;
 use super::tree::Value;
+use crate::child::spec::limits::Share;
 
 /// A value, or what is wrong with it.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -112,6 +113,39 @@ pub(super) fn positive_duration(value: &Value) -> Parsed<Duration> {
         Duration::ZERO => Err("must be longer than 0".to_owned()),
         duration => Ok(duration),
     }
+}
+
+/// A length of time in whole seconds, at least one: the kernel counts in these.
+pub(super) fn whole_seconds(value: &Value) -> Parsed<Duration> {
+    let duration = positive_duration(value)?;
+    if duration.subsec_nanos() > 0 { Err("must be whole seconds".to_owned()) } else { Ok(duration) }
+}
+
+/// A share of the processors: `"50%"` of one, or how many of them, `1.5` for example.
+pub(super) fn share(value: &Value) -> Parsed<Share> {
+    let percent = match value {
+        Value::Number(number) => hundredths(number),
+        Value::Text(text) => text.strip_suffix('%').and_then(whole),
+        other => return expected("a share such as \"50%\", or a number of processors", other),
+    };
+    percent.and_then(Share::of_percent).ok_or_else(|| {
+        "must be at least \"1%\" of a processor, or a number of processors such as 1.5".to_owned()
+    })
+}
+
+/// A decimal number of at most two decimals, in hundredths.
+fn hundredths(text: &str) -> Option<u32> {
+    let (before, after) = text.split_once('.').unwrap_or((text, "0"));
+    if after.len() > 2 {
+        return None;
+    }
+    whole(before)?.checked_mul(100)?.checked_add(whole(&format!("{after:0<2}"))?)
+}
+
+/// Digits, and not too many of them.
+fn whole(text: &str) -> Option<u32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| plain && *number as usize <= MOST)
 }
 
 /// A length of time: `1500ms`, `30s`, `2m`, `1h`.
@@ -268,6 +302,29 @@ mod tests {
         }
         assert!(size(&Value::Number("-1".to_owned())).is_err());
         assert!(positive_size(&Value::Number("0".to_owned())).is_err());
+    }
+
+    #[test]
+    fn shares_are_of_one_processor_or_count_them() {
+        let quota = |value: &Value| share(value).map(Share::quota).ok();
+        let number = |text: &str| Value::Number(text.to_owned());
+        for (value, percent) in [
+            (said("50%"), 50),
+            (said("1%"), 1),
+            (said("250%"), 250),
+            (number("1"), 100),
+            (number("1.5"), 150),
+            (number("0.05"), 5),
+        ] {
+            assert_eq!(quota(&value), Some(percent * 1000), "{value:?}");
+        }
+        for value in [said("0%"), said("%"), said("50"), said("1.5%"), said("+5%"), number("0"), number("-1")]
+        {
+            assert_eq!(quota(&value), None, "{value:?}");
+        }
+        for value in [number("0.001"), number("1e3"), number("1000001"), Value::Flag(true)] {
+            assert_eq!(quota(&value), None, "{value:?}");
+        }
     }
 
     #[test]

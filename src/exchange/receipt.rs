@@ -13,7 +13,6 @@ pub(crate) enum Exit {
 
 /// Why the kernel ended a tree's processes, or refused them something: what tells a limit from a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "no containment watches over a limit yet")]
 pub(crate) enum Cause {
     /// It used as much memory as it may.
     Memory,

@@ -3,6 +3,7 @@
 //! A good answer is what the server wrote, byte for byte; everything else is a [`Problem`]. Nothing is detached: the
 //! call lives in the future of its response, or in the body of its event stream, and ends when that is dropped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderValue, Response, header};
@@ -19,8 +20,8 @@ use super::{sse, text};
 use crate::catalog::{Catalog, Summary};
 use crate::deadline::Deadline;
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Events, Introduction, LastWords, ListKind, Listed, OnError, Outcome,
-    Phase, Principal, RawJson, Request,
+    Answer, Ask, CallError, CallId, Enforcement, Events, Introduction, LastWords, Limited, ListKind, Listed,
+    OnError, Outcome, Phase, Principal, RawJson, Request,
 };
 
 mod steps;
@@ -287,7 +288,7 @@ fn list_object(kind: ListKind, listed: &Listed) -> Pieces {
 }
 
 #[derive(Serialize)]
-struct Limits {
+struct Limits<'a> {
     concurrent: usize,
     queue: usize,
     queue_timeout_ms: u128,
@@ -295,6 +296,26 @@ struct Limits {
     open_deadline_ms: u128,
     output_bytes: usize,
     stderr_bytes: usize,
+    #[serde(flatten)]
+    of_kernel: BTreeMap<&'a str, LimitOfKernel<'a>>,
+}
+
+#[derive(Serialize)]
+struct LimitOfKernel<'a> {
+    limit: u64,
+    enforced: bool,
+    how: &'a str,
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    enforced: bool,
+    how: &'a str,
+}
+
+fn limit(limited: &Limited) -> (&str, LimitOfKernel<'_>) {
+    let Enforcement { enforced, how, .. } = &limited.enforcement;
+    (limited.member, LimitOfKernel { limit: limited.value, enforced: *enforced, how })
 }
 
 /// What is configured, what is enforced, and what the server says of itself as far as that is known.
@@ -307,6 +328,7 @@ fn server_object(summary: Summary, introduction: Option<Arc<Introduction>>) -> P
         open_deadline_ms: summary.limits.open_deadline.as_millis(),
         output_bytes: summary.limits.output,
         stderr_bytes: summary.limits.stderr,
+        of_kernel: summary.bounds.limits.iter().map(limit).collect(),
     };
     let mut members = vec![
         ("name", Pieces::of(&*summary.name)),
@@ -316,6 +338,12 @@ fn server_object(summary: Summary, introduction: Option<Arc<Introduction>>) -> P
         ("containment", Pieces::of(summary.about.containment)),
         ("limits", Pieces::of(&limits)),
     ];
+    if !summary.bounds.sandbox.is_empty() {
+        let kept = summary.bounds.sandbox.iter().map(|Enforcement { what, enforced, how }| {
+            (what.as_str(), Pieces::of(&Kept { enforced: *enforced, how }))
+        });
+        members.push(("sandbox", Pieces::object(kept)));
+    }
     if let Some(known) = introduction.or(summary.introduction) {
         members.push(("protocolVersion", Pieces::of(&known.protocol_version)));
         let told = [("serverInfo", &known.server_info), ("capabilities", &known.capabilities)];

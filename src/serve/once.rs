@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Exit, LastWords, ListKind, OnError, Outcome, Principal, RawJson, Reply,
-    Request,
+    Answer, Ask, Bounds, CallError, CallId, Enforcement, Exit, LastWords, ListKind, OnError, Outcome,
+    Principal, RawJson, Reply, Request,
 };
 
 /// A call, and what is learned for whoever took a wrong tool: no command asks more often.
@@ -273,10 +273,27 @@ fn show_start(catalog: &Catalog, answer: &Answer) -> String {
     let said = answer.introduction.clone().unwrap_or_default();
     let info = said.server_info.as_ref().and_then(|info| info.read::<Info>().ok());
     let info = info.map_or("no name".to_owned(), |info| format!("{} {}", info.name, info.version));
-    let about = catalog.summary().about;
+    let summary = catalog.summary();
+    let about = &summary.about;
     let (spawn, open) = (ms(answer.times.spawn), ms(answer.times.open));
     format!(
-        "{name}: ok: {info}, protocol {}, spawned in {spawn:.1} ms, opened in {open:.1} ms, strategy {}, containment {}",
-        said.protocol_version, about.strategy, about.containment
+        "{name}: ok: {info}, protocol {}, spawned in {spawn:.1} ms, opened in {open:.1} ms, strategy {}, containment {}{}",
+        said.protocol_version,
+        about.strategy,
+        about.containment,
+        show_bounds(&summary.bounds)
     )
+}
+
+/// A line for everything that the kernel was asked for.
+fn show_bounds(bounds: &Bounds) -> String {
+    let line = |Enforcement { what, enforced, how }: &Enforcement, of: &str, value: &str| {
+        let verdict = if *enforced { "enforced by" } else { "NOT ENFORCED:" };
+        format!("\n    {of} {what}{value}: {verdict} {how}")
+    };
+    let limits = bounds.limits.iter();
+    let limits = limits
+        .map(|limit| line(&limit.enforcement, "limit", &format!(" ({} {})", limit.member, limit.value)));
+    let sandbox = bounds.sandbox.iter().map(|part| line(part, "sandbox", ""));
+    limits.chain(sandbox).collect()
 }

@@ -221,6 +221,7 @@ fn the_documented_keys_are_the_keys() {
         ("The gateway", ""),
         ("A server", "[servers.a]\ncommand = \"x\"\n"),
         ("Limits of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
+        ("Sandbox of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),
         ("The original API", "[servers.a]\ncommand = \"x\"\n[browser_agent]\nserver = \"a\"\n"),
     ] {
         assert_eq!(documented(heading), known_keys(table), "{heading}");

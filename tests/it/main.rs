@@ -11,6 +11,7 @@ mod life;
 mod limits;
 mod peers;
 mod rest;
+mod sandbox;
 mod scripts;
 mod support;
 mod tidy;

@@ -52,6 +52,19 @@ pub(crate) fn example(name: &str) -> PathBuf {
     path
 }
 
+/// What the program says, on stdout and stderr, when it is started with these words.
+#[expect(clippy::disallowed_methods, reason = "the test's own child, waited for right here")]
+pub(crate) fn command_output(words: &[&str]) -> String {
+    let output = Command::new(PROGRAM).args(words).stdin(Stdio::null()).output().expect("it can be started");
+    [output.stdout, output.stderr].iter().map(|said| String::from_utf8_lossy(said)).collect()
+}
+
+/// Whether a shell script, in which `$0` is our program, succeeds.
+#[expect(clippy::disallowed_methods, reason = "the test's own child, waited for right here")]
+pub(crate) fn script_works(script: &str) -> bool {
+    Command::new("sh").args(["-c", script, PROGRAM]).status().is_ok_and(|status| status.success())
+}
+
 /// A path as a configuration or a command line writes it.
 #[track_caller]
 pub(crate) fn shown(path: &Path) -> &str {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// named too.
 const ARROWS: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
-    ("cli", &["config", "serve", "demo", "child::shim", "child::warden"]),
+    ("cli", &["config", "serve", "demo", "child::sandbox", "child::shim", "child::warden"]),
     ("config", &[]),
     ("serve", &["config", "http", "catalog", "call", "strategy", "instance", "mcp", "rpc", "child"]),
     ("http", &["catalog"]),
@@ -46,8 +46,8 @@ const IMPURE: [&str; 13] = [
 ];
 
 /// Crates that only some rooms name: what a room is for, said by what it depends on.
-const HOMES: [(&str, &[&str]); 19] = [
-    ("clap", &["cli", "demo"]),
+const HOMES: [(&str, &[&str]); 21] = [
+    ("clap", &["cli", "demo", "child"]),
     ("toml", &["config"]),
     ("jsonc_parser", &["config"]),
     ("strsim", &["config"]),
@@ -60,6 +60,8 @@ const HOMES: [(&str, &[&str]); 19] = [
     ("jsonschema", &["catalog"]),
     ("tokio_process_stream", &["child"]),
     ("close_fds", &["child"]),
+    ("landlock", &["child"]),
+    ("seccompiler", &["child"]),
     ("libc", &["child"]),
     ("nix", &["child"]),
     ("signal_hook", &["child"]),

@@ -155,6 +155,7 @@ fn a_server_is_described_with_what_is_known_of_it() {
             output: 1 << 20,
             stderr: 1 << 16,
         },
+        bounds: std::sync::Arc::default(),
         introduction: None,
     };
     let known = Introduction {
