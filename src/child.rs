@@ -138,12 +138,22 @@ pub(crate) struct Child {
 #[derive(Debug)]
 struct Living {
     tree: Tree,
+    birth: Birth,
     rest: Rest,
     stderr: Tail,
     /// Removed when nothing of the tree is left.
     cage: Option<Cage>,
     scratch: Scratch,
     seat: Seat,
+}
+
+/// How we know that its program runs.
+#[derive(Debug)]
+enum Birth {
+    /// We started it ourselves, and it did.
+    Seen(Instant),
+    /// A keeper will tell.
+    Ordered { program: PathBuf, directory: PathBuf },
 }
 
 /// A child and the two pipes to speak with it.
@@ -207,7 +217,15 @@ impl Child {
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
         let child = Self::new(
             nursery,
-            Living { tree, rest, stderr: Tail::new(spec.stderr_limit), cage, scratch, seat },
+            Living {
+                tree,
+                birth: Birth::Seen(Instant::now()),
+                rest,
+                stderr: Tail::new(spec.stderr_limit),
+                cage,
+                scratch,
+                seat,
+            },
         );
         Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })
     }
@@ -226,23 +244,47 @@ impl Child {
         let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
         let mut child = Self::new(
             nursery,
-            Living { tree, rest, stderr: Tail::new(spec.stderr_limit), cage, scratch, seat },
+            Living {
+                tree,
+                birth: Birth::Seen(Instant::now()),
+                rest,
+                stderr: Tail::new(spec.stderr_limit),
+                cage,
+                scratch,
+                seat,
+            },
         );
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
-        if let Err(error) = kept.start(&orders, &given).await {
-            // Said first: it looks at the scratch directory, which is swept at the end.
-            let error = match error {
-                KeeperError::Refused { step: Step::Exec, source } => {
-                    spawn::refused(orders.program.as_ref(), orders.cwd.as_ref(), source)
-                }
-                error => SpawnError::Keep(error),
-            };
+        if let Err(error) = kept.order(&orders, &given).await {
             child.living.take().expect("nobody has taken it").finish().await;
-            return Err(error);
+            return Err(SpawnError::Keep(error));
         }
+        child.living_mut().birth =
+            Birth::Ordered { program: orders.program.into(), directory: orders.cwd.into() };
         Ok(Born { child, stdin: Stdin::new(pipes.stdin), stdout: pipes.stdout })
+    }
+
+    /// Returns when its program runs, with the moment at which that was so; or does not and will not. A keeper's child can
+    /// be written to before that is known: what is written waits in the pipe.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(crate) async fn started(&mut self) -> Result<Instant, SpawnError> {
+        let Living { tree, birth, .. } = self.living_mut();
+        let (program, directory) = match birth {
+            Birth::Seen(at) => return Ok(*at),
+            Birth::Ordered { program, directory } => (program, directory),
+        };
+        match tree.keeper().expect("who was ordered has a keeper").started().await {
+            Ok(at) => Ok(at),
+            Err(KeeperError::Refused { step: Step::Exec, source }) => {
+                Err(spawn::refused(program, directory, source))
+            }
+            Err(error) => Err(SpawnError::Keep(error)),
+        }
     }
 
     fn new(nursery: &Nursery, living: Living) -> Self {

@@ -24,7 +24,7 @@ mod probe;
 pub(crate) use probe::probe;
 
 use crate::child::spec::Spec;
-use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, Stdin};
+use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, SpawnError, Stdin};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
@@ -173,22 +173,24 @@ impl Instance {
         end: &EarlyEnd,
     ) -> Result<Self, Box<HalfBorn>> {
         let began = Instant::now();
-        let mut times = Times::default();
-        let born = Child::spawn(&server.spec, &server.nursery, seat).await;
-        let spawned = Instant::now();
-        times.spawn = Some(spawned - began);
-        let born = match born {
-            Ok(born) => born,
-            Err(source) => {
-                let program = server.spec.program.clone();
-                let error = CallError::SpawnFailed { program, source: source.into() };
-                return Err(Box::new(HalfBorn { error, times, stillborn: Stillborn(None) }));
-            }
+        let failed = |source: SpawnError, body: Option<Body>| {
+            let program = server.spec.program.clone();
+            let error = CallError::SpawnFailed { program, source: source.into() };
+            let times = Times { spawn: Some(began.elapsed()), ..Times::default() };
+            Box::new(HalfBorn { error, times, stillborn: Stillborn(body) })
         };
+        let born = Child::spawn(&server.spec, &server.nursery, seat).await;
+        let born = born.map_err(|source| failed(source, None))?;
         let mut body = Body::new(server, born);
         let opened = body.open(&end.within(server.open_deadline)).await;
-        let took = spawned.elapsed();
-        times.open = Some(took);
+        // Whoever has answered was started, and this returns at once; whoever has not may never have been.
+        let started = match tokio::time::timeout(LAST_WORDS, body.child.started()).await {
+            Ok(Ok(started)) => started,
+            Ok(Err(source)) => return Err(failed(source, Some(body))),
+            Err(_) => began,
+        };
+        let took = started.elapsed();
+        let times = Times { spawn: Some(started - began), open: Some(took), ..Times::default() };
         match opened {
             Ok((session, untested)) => {
                 server.opening.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);

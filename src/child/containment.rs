@@ -162,7 +162,10 @@ impl Means {
             env: Vec::new(),
             cwd: "/".into(),
         };
-        let started = kept.start(&orders, &given).await;
+        let started = match kept.order(&orders, &given).await {
+            Ok(()) => kept.started().await,
+            Err(error) => Err(error),
+        };
         let joined = leaf.as_ref().is_none_or(|leaf| leaf.members().contains(&kept.pid().cast_signed()));
         kept.kill();
         // What has just started has nobody that it could leave behind.

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
-use super::shim::words::{Count, KILL, Keeping, MOST_DESCRIPTORS, Orders, Report, Step, TERM};
+use super::shim::words::{Count, KILL, MOST_DESCRIPTORS, Orders, Report, Step, TERM};
 use super::tree::Containment;
 use super::{shim, spawn};
 use crate::exchange::Exit;
@@ -176,7 +176,7 @@ pub(super) struct Kept {
     pid: Option<Pid>,
     /// Holds the namespace's init, so that its number cannot come to mean another.
     init: Option<OwnedFd>,
-    started: bool,
+    started: Option<Instant>,
     refused: Option<(Step, i32)>,
     exit: Option<Exit>,
     count: Option<Count>,
@@ -204,7 +204,7 @@ impl Kept {
             containment,
             pid: None,
             init: None,
-            started: false,
+            started: None,
             refused: None,
             exit: None,
             count: None,
@@ -212,20 +212,29 @@ impl Kept {
         })
     }
 
-    /// Has the tree started; returns when its program runs, or does not and will not.
-    pub(super) async fn start(
+    /// Gives the orders. That the program runs is told later.
+    pub(super) async fn order(
         &mut self,
         orders: &Orders,
         given: &[BorrowedFd<'_>],
     ) -> Result<(), KeeperError> {
-        self.keeper.order(orders, given).await.map_err(KeeperError::Lost)?;
-        let in_namespace = matches!(orders.keeping, Keeping::Namespace(_));
+        self.keeper.order(orders, given).await.map_err(KeeperError::Lost)
+    }
+
+    /// Returns when its program runs, with the moment at which that was known; or does not and will not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(super) async fn started(&mut self) -> Result<Instant, KeeperError> {
         loop {
             if let Some((step, errno)) = self.refused {
                 return Err(KeeperError::Refused { step, source: io::Error::from_raw_os_error(errno) });
             }
-            if self.started && (self.init.is_some() || !in_namespace) {
-                return Ok(());
+            if let Some(started) = self.started
+                && (self.init.is_some() || !self.containment.has_namespace())
+            {
+                return Ok(started);
             }
             match &self.over {
                 Over::NotYet => self.listen().await,
@@ -248,7 +257,7 @@ impl Kept {
                 self.init = self.pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
             }
             Ok(Report::Started(pid)) => {
-                self.started = true;
+                self.started = Some(Instant::now());
                 // From within a namespace the number means nothing here.
                 if !self.containment.has_namespace() {
                     self.pid = number(pid);

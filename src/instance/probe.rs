@@ -21,6 +21,11 @@ const PROBE: (Duration, u32) = (Duration::from_secs(5), 4);
 pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
     let Ok(born) = Child::spawn(&server.spec, &server.nursery, seat).await else { return };
     let mut body = Body::new(server, born);
+    // What was never there cannot have refused anything.
+    if body.child.started().await.is_err() {
+        body.end().await;
+        return;
+    }
     let peer = body.peer.clone();
     let (least, times) = PROBE;
     let patience =
