@@ -95,12 +95,13 @@ impl Nursery {
         reaper: Reaper,
         choice: Choice,
     ) -> Result<(Self, Watch), ContainmentError> {
+        // Before anybody is started: a keeper or a warden would hold them, and keepers pass on what they hold.
+        spawn::keep_descriptors_to_ourselves();
         let (means, watch) = Means::find(choice).await?;
         Ok((Self::of(scratch, reaper, means), watch))
     }
 
     fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
-        spawn::keep_descriptors_to_ourselves();
         limits::no_core_dumps();
         Self { scratch: Arc::new(scratch), reaper, means: Arc::new(means), cages: Arc::default() }
     }
