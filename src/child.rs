@@ -97,6 +97,7 @@ impl Nursery {
     ) -> Result<(Self, Watch), ContainmentError> {
         // Before anybody is started: a keeper or a warden would hold them, and keepers pass on what they hold.
         spawn::keep_descriptors_to_ourselves();
+        spawn::keep_the_dead();
         let (means, watch) = Means::find(choice).await?;
         Ok((Self::of(scratch, reaper, means), watch))
     }
@@ -377,7 +378,7 @@ impl Living {
     /// here.
     async fn finish(mut self: Box<Self>) -> (Receipt, Seat) {
         self.tree.kill();
-        self.tree.leader_exits().await;
+        self.tree.leader_dies().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.rest.reap().await;
         let Self { tree, cage, scratch, seat, .. } = *self;

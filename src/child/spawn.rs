@@ -75,6 +75,14 @@ pub(super) fn keep_descriptors_to_ourselves() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
+/// Has the kernel keep our dead children until they are waited for. Whoever started us may have ignored their deaths, and a
+/// program inherits that (`signal(7)`, `wait(2)`): their ends could not be told, and their numbers could mean others while
+/// we still use them. A handler undoes it here, and is not inherited.
+pub(super) fn keep_the_dead() {
+    // It fails only where the runtime has no signals, and that has no processes either.
+    let _ = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
+}
+
 /// Starts what `spec` says, in `scratch` unless it has a working directory of its own.
 ///
 /// Behind the `doors` are further cgroups that it is to be born in.
