@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ECHO, begin_work};
+use super::{ECHO, HASTE, begin_work};
 use crate::support::{Gateway, PROGRAM, Start, demo, processes};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -58,7 +58,7 @@ fn a_descriptor_that_a_kept_gateway_was_started_with_reaches_no_server() {
 fn a_gateway_that_was_started_with_its_childrens_deaths_ignored_learns_of_them() {
     for containment in ["group", "subreaper"] {
         let args = ["--containment", containment];
-        let script = Some("trap '' CHLD; exec \"$0\" \"$@\"");
+        let script = Some("exec env --ignore-signal=CHLD \"$0\" \"$@\"");
         let gateway = Gateway::start_by(&demo(&[]), Start { script, args: &args, ..KEPT });
         let process = process(&gateway, "echo", ECHO);
         assert_eq!(process["exit"], json!({"code": 0}), "{process}");
@@ -68,7 +68,7 @@ fn a_gateway_that_was_started_with_its_childrens_deaths_ignored_learns_of_them()
 
 #[test]
 fn a_keeper_that_somebody_has_stopped_ends_its_tree() {
-    let gateway = Gateway::start_by(&demo(&[]), KEPT);
+    let gateway = Gateway::start_by(&(demo(&[]) + HASTE), KEPT);
     let call = begin_work(&gateway, 600.0);
     let [server] = *gateway.servers() else { panic!("one server") };
     let keeper = processes::parent(server).and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).unwrap();
