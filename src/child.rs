@@ -95,12 +95,15 @@ impl Nursery {
         reaper: Reaper,
         choice: Choice,
     ) -> Result<(Self, Watch), ContainmentError> {
+        // Before anybody is started: a keeper or a warden would hold them, and keepers pass on what they hold.
+        spawn::keep_descriptors_to_ourselves();
+        spawn::keep_the_dead();
         let (means, watch) = Means::find(choice).await?;
+        scratch.sweep_beside();
         Ok((Self::of(scratch, reaper, means), watch))
     }
 
     fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
-        spawn::keep_descriptors_to_ourselves();
         limits::no_core_dumps();
         Self { scratch: Arc::new(scratch), reaper, means: Arc::new(means), cages: Arc::default() }
     }
@@ -418,7 +421,7 @@ impl Living {
     /// here.
     async fn finish(mut self: Box<Self>) -> (Receipt, Seat) {
         self.tree.kill();
-        self.tree.leader_exits().await;
+        self.tree.leader_dies().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.rest.reap().await;
         let Self { tree, cage, scratch, seat, .. } = *self;

@@ -14,6 +14,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -196,6 +197,8 @@ impl Leaf {
 
 /// The sub-groups of one.
 fn below(path: &Path) -> Vec<PathBuf> {
+    // Its members may have taken our right to look into it away: it is ours, or we could not have made it.
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o755));
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.map(|entry| entry.path()).collect()

@@ -145,7 +145,8 @@ impl Means {
         Ok((means, watch))
     }
 
-    /// A process that would wait for ever is started as all others will be, and killed.
+    /// A process that would wait for ever is started as all others will be, and killed. Should nobody do that, it finds
+    /// that there is nothing to end (`ENOENT`), and leaves.
     async fn rehearse(&self) -> Result<(), Refusal> {
         let mut kept = Kept::new(&self.keepers, self.containment)?;
         let leaf = self.cgroups.as_ref().map(Root::leaf).transpose().map_err(CgroupError::Join)?;
@@ -158,7 +159,7 @@ impl Means {
             keeping: self.keeping,
             cgroups: given.len() - 3,
             program: "/proc/self/exe".into(),
-            args: vec![super::warden::WORD.into(), "/dev/null/nothing".into()],
+            args: vec![super::warden::WORD.into(), "/proc/nothing".into()],
             env: Vec::new(),
             cwd: "/".into(),
         };

@@ -15,8 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
@@ -159,6 +162,14 @@ impl Keeper {
         report
     }
 
+    /// Lets it go on, if somebody of the same user has stopped it.
+    fn wake(&self) {
+        // A child of ours, and not reaped: the number is its own.
+        if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
+    }
+
     /// Says one byte. There is room for it: nobody says more than a few to one tree.
     fn say(&self, byte: u8) {
         // Whoever is not there any more is found out by what is read.
@@ -218,7 +229,11 @@ impl Kept {
         orders: &Orders,
         given: &[BorrowedFd<'_>],
     ) -> Result<(), KeeperError> {
-        self.keeper.order(orders, given).await.map_err(KeeperError::Lost)
+        // Whoever has heard half of its orders, or none, waits for the rest: it is of no use any more, and tells nothing.
+        self.over = Over::Lost(io::ErrorKind::Interrupted.into());
+        self.keeper.order(orders, given).await.map_err(KeeperError::Lost)?;
+        self.over = Over::NotYet;
+        Ok(())
     }
 
     /// Returns when its program runs, with the moment at which that was known; or does not and will not.
@@ -236,10 +251,12 @@ impl Kept {
             {
                 return Ok(started);
             }
-            match &self.over {
-                Over::NotYet => self.listen().await,
-                Over::Gone => return Err(KeeperError::Lost(io::ErrorKind::UnexpectedEof.into())),
-                Over::Lost(error) => return Err(KeeperError::Lost(error.kind().into())),
+            match (&self.over, self.started) {
+                (Over::NotYet, _) => self.listen().await,
+                // It was over before its init could be held, and there is nothing to be held any more.
+                (Over::Gone, Some(started)) => return Ok(started),
+                (Over::Gone, None) => return Err(KeeperError::Lost(io::ErrorKind::UnexpectedEof.into())),
+                (Over::Lost(error), _) => return Err(KeeperError::Lost(error.kind().into())),
             }
         }
     }
@@ -253,8 +270,13 @@ impl Kept {
         match self.keeper.report().await {
             Ok(Report::Born(pid)) => {
                 self.pid = number(pid);
-                // The keeper has not reaped it yet, or it is gone and there is nothing to hold.
-                self.init = self.pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
+                match self.pid.map(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK)) {
+                    Some(Ok(init)) => self.init = Some(init),
+                    // The keeper has reaped it, and there is nothing to hold.
+                    Some(Err(Errno::SRCH)) | None => {}
+                    // It lives, but nobody could make sure of its death.
+                    Some(Err(error)) => self.refused = Some((Step::Namespace, error.raw_os_error())),
+                }
             }
             Ok(Report::Started(pid)) => {
                 self.started = Some(Instant::now());
@@ -306,6 +328,16 @@ impl Kept {
     /// Kills everybody.
     pub(super) fn kill(&self) {
         self.keeper.say(KILL);
+        self.keeper.wake();
+    }
+
+    /// Kills the init, without leaving it a word: for one that cannot run, in a frozen cgroup for example. It takes
+    /// everybody with it.
+    pub(super) fn force(&self) {
+        self.keeper.wake();
+        if let Some(init) = &self.init {
+            let _ = pidfd_send_signal(init, Signal::KILL);
+        }
     }
 
     /// Waits until nobody is left, after the kill, and lets the keeper go. A tree whose keeper was killed is killed from

@@ -42,9 +42,8 @@ pub(crate) struct ScratchRoot {
 }
 
 impl ScratchRoot {
-    /// Makes one below `base`, and removes those of dead gateways there.
+    /// Makes one below `base`.
     pub(crate) fn create(base: &Path) -> io::Result<Self> {
-        sweep_dead(base);
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX.0).rand_bytes(PREFIX.1).permissions(fs::Permissions::from_mode(0o700));
         loop {
@@ -58,6 +57,14 @@ impl ScratchRoot {
             }
             let path = path.canonicalize()?;
             return Ok(Self { path, next: AtomicU64::new(0), ready: Mutex::default(), _lock: lock? });
+        }
+    }
+
+    /// Removes the directories of dead gateways beside it. Not before what they may have left alive was ended: that could
+    /// still be writing.
+    pub(super) fn sweep_beside(&self) {
+        if let Some(base) = self.path.parent() {
+            sweep_dead(base);
         }
     }
 
@@ -247,6 +254,7 @@ mod tests {
         fs::create_dir(&other).unwrap();
         fs::write(dead.join(LOCK), "").unwrap();
         let next = ScratchRoot::create(base.path()).unwrap();
+        next.sweep_beside();
         assert!(!dead.exists() && other.exists() && file.exists() && next.path.exists());
         fs::remove_file(file).unwrap();
         drop((living, next));

@@ -75,6 +75,14 @@ pub(super) fn keep_descriptors_to_ourselves() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
+/// Has the kernel keep our dead children until they are waited for. Whoever started us may have ignored their deaths, and a
+/// program inherits that (`signal(7)`, `wait(2)`): their ends could not be told, and their numbers could mean others while
+/// we still use them. A handler undoes it here, and is not inherited.
+pub(super) fn keep_the_dead() {
+    // It fails only where the runtime has no signals, and that has no processes either.
+    let _ = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
+}
+
 /// Starts what `spec` says, in `scratch` unless it has a working directory of its own.
 ///
 /// Behind the `doors` are further cgroups that it is to be born in.
@@ -168,12 +176,20 @@ pub(super) fn orders(
 ) -> Result<Orders, SpawnError> {
     let path = program::find(&spec.program, &spec.env)?;
     let (program, args) = executed(spec, &path, scratch, doors).map_err(SpawnError::Contain)?;
+    let env: Vec<(OsString, OsString)> = environment(spec, scratch).collect();
+    let texts = args.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+    if texts.into_iter().any(|text| text.as_encoded_bytes().contains(&0)) {
+        // Between us and a keeper it ends a text, as it does for the kernel (`execve(2)`).
+        let source =
+            io::Error::new(io::ErrorKind::InvalidInput, "an argument or a variable holds a NUL byte");
+        return Err(SpawnError::Exec { path, source });
+    }
     Ok(Orders {
         keeping,
         cgroups,
         program: program.into(),
         args,
-        env: environment(spec, scratch).collect(),
+        env,
         cwd: spec.cwd.as_deref().unwrap_or(scratch).into(),
     })
 }

@@ -180,6 +180,22 @@ impl Tree {
         }
     }
 
+    /// Returns when the leader is dead, after the kill. One that will not die is killed again, by all means that there are:
+    /// for want of a descriptor the first kill may have failed, and an init may be in a frozen cgroup.
+    pub(super) async fn leader_dies(&mut self) {
+        while tokio::time::timeout(DYING, self.leader_exits()).await.is_err() {
+            tracing::error!(pid = self.pid(), "the leader of a tree outlives its kill; killing it again");
+            self.kill();
+            match &self.held {
+                Held::ByUs { leader, exit } => signal_group(*leader, exit, Signal::KILL),
+                Held::ByKeeper(kept) => kept.force(),
+            }
+            if let Some(leaf) = &self.leaf {
+                leaf.kill();
+            }
+        }
+    }
+
     /// How the leader ended, if it has, without reaping it (`waitid(2)`, `WNOWAIT`).
     pub(super) fn leader_exit(&mut self) -> Option<Exit> {
         let exit = match &mut self.held {
@@ -207,7 +223,8 @@ impl Tree {
     /// A signal to a group reaches all its members at once, and so does the kill of a cgroup: a fork either happens
     /// before and is hit, or does not happen (`fork(2)` restarts when a signal is pending), so once is enough.
     pub(super) fn kill(&self) {
-        if let Some(leaf) = &self.leaf {
+        // An init kills everybody at once as well, and counts them; it would be killed with them here.
+        if let Some(leaf) = self.leaf.as_ref().filter(|_| !self.containment().has_namespace()) {
             leaf.kill();
         }
         match &self.held {

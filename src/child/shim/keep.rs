@@ -8,11 +8,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, wait, waitid};
 use signal_hook::consts::SIGCHLD;
 
 use super::control::Control;
@@ -20,8 +19,9 @@ use super::start;
 use super::walk;
 use super::words::{Count, Ended, KILL, Orders, Report, Step, TERM};
 
-/// How long a kill may take before whoever is left is looked for again.
-const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+/// How long a kill may take before whoever is left is looked for again, in nanoseconds; twice as long each time, up to the
+/// second: somebody who cannot be killed (another user's, by a set-user-ID program) is waited for, not run after.
+const AGAIN: (i64, i64) = (5_000_000, 500_000_000);
 
 /// What a keeper can reach of its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,7 @@ impl Tree {
     fn end(&mut self, reach: Reach, children: &Children) {
         // Who is dead already was not killed by us; as a rule that is everybody.
         let (mut left, _) = self.bury(None);
+        let (mut pause, longest) = AGAIN;
         while left == Left::Somebody {
             match reach {
                 Reach::Descendants => walk::kill_descendants(),
@@ -160,7 +161,8 @@ impl Tree {
                 }
             }
             // Nothing is lost if this fails: it only waits.
-            let _ = wait_for(None, children, Some(&AGAIN));
+            let _ = wait_for(None, children, Some(&Timespec { tv_sec: 0, tv_nsec: pause }));
+            pause = (pause * 2).min(longest);
             children.silence();
             let (still, buried) = self.bury(None);
             left = still;
@@ -169,29 +171,42 @@ impl Tree {
         }
     }
 
-    /// Reaps the dead, but for one, and says how many beside the leader they were.
+    /// Reaps the dead, and says how many beside the leader they were. A leader that is to be kept stays a zombie.
+    ///
+    /// Not by nix, which takes an end by a real-time signal for an error.
     fn bury(&mut self, but: Option<Pid>) -> (Left, u32) {
         let mut buried = 0;
         loop {
-            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            let (pid, ended) = match waitid(Id::All, peek) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Ended::Code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Ended::Signal(signal as i32)),
-                Err(Errno::EINTR) => continue,
-                Err(_) => return (Left::Nobody, buried),
-                Ok(_) => return (Left::Somebody, buried),
-            };
-            let is_leader = pid.as_raw() == self.leader.as_raw_nonzero().get();
-            if is_leader {
+            if let Some(leader) = but
+                && let Some(ended) = peek(leader)
+            {
                 self.ended = Some(ended);
-                if but == Some(self.leader) {
-                    return (Left::Somebody, buried);
-                }
+                return (Left::Somebody, buried);
             }
-            let reaped = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
-            buried += u32::from(!is_leader && reaped.is_ok());
+            match wait(WaitOptions::NOHANG) {
+                // It may have died since it was looked at. Nobody is told to leave any more once it has.
+                Ok(Some((pid, status))) if pid == self.leader => {
+                    self.ended = ended(status.exit_status(), status.terminating_signal());
+                }
+                Ok(Some(_)) => buried += 1,
+                // The only error that is the proof (`wait(2)`).
+                Err(Errno::CHILD) => return (Left::Nobody, buried),
+                Err(Errno::INTR) => {}
+                Ok(None) | Err(_) => return (Left::Somebody, buried),
+            }
         }
     }
+}
+
+/// How a child has ended, if it has, without reaping it.
+fn peek(child: Pid) -> Option<Ended> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::Pid(child), options).ok()??;
+    ended(status.exit_status(), status.terminating_signal())
+}
+
+fn ended(code: Option<i32>, signal: Option<i32>) -> Option<Ended> {
+    code.map(Ended::Code).or(signal.map(Ended::Signal))
 }
 
 /// Waits for an order or a death, and says which came.
@@ -205,7 +220,7 @@ fn wait_for(
     watched.extend(control.map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)));
     match poll(&mut watched, at_most) {
         // A signal: its handler has rung the bell, if it was a death.
-        Err(rustix::io::Errno::INTR) => Ok((false, true)),
+        Err(Errno::INTR) => Ok((false, true)),
         Err(error) => Err(error.into()),
         Ok(_) => {
             let ready = |index: usize| watched.get(index).is_some_and(|fd| !fd.revents().is_empty());

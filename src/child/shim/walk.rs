@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
-/// Sends every living descendant SIGKILL, all of them stopped before. Who has died is still to be reaped.
+/// Sends every descendant SIGKILL, all of them stopped before. Who has died is still to be reaped.
 pub(super) fn kill_descendants() {
     let mut held: HashMap<i32, OwnedFd> = HashMap::new();
     let own = getpid().as_raw_nonzero().get();
@@ -31,8 +31,7 @@ pub(super) fn kill_descendants() {
             let Some(holder) = hold(pid) else { continue };
             // Not ours any more unless its parent is: itself, or one that is held, or one that has just been seen.
             match parent_of(pid) {
-                Some((parent, true))
-                    if parent == own || held.contains_key(&parent) || is_ours(parent, own) => {}
+                Some(parent) if parent == own || held.contains_key(&parent) || is_ours(parent, own) => {}
                 _ => continue,
             }
             let _ = pidfd_send_signal(&holder, Signal::STOP);
@@ -58,21 +57,20 @@ fn is_ours(mut pid: i32, own: i32) -> bool {
     // A line is as long as the tree is deep; a loop cannot be, but numbers may be reused while they are read.
     for _ in 0..4096 {
         match parent_of(pid) {
-            Some((parent, _)) if parent == own => return true,
-            Some((parent, _)) if parent > 1 => pid = parent,
+            Some(parent) if parent == own => return true,
+            Some(parent) if parent > 1 => pid = parent,
             _ => return false,
         }
     }
     false
 }
 
-/// The parent of a process, and whether the process is alive (`proc_pid_stat(5)`).
-fn parent_of(pid: i32) -> Option<(i32, bool)> {
+/// The parent of a process (`proc_pid_stat(5)`). Its state is not asked for: a process whose first thread has ended looks
+/// like a zombie, and lives on in its other threads.
+fn parent_of(pid: i32) -> Option<i32> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let alive = !matches!(fields.next()?, "Z" | "X" | "x");
-    Some((fields.next()?.parse().ok()?, alive))
+    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// The children of a process, as all its threads have them (`proc_pid_task(5)`; `proc_tid_children(5)` warns that some may
@@ -91,5 +89,5 @@ fn children(pid: i32) -> Vec<i32> {
 fn scanned(pid: i32) -> Vec<i32> {
     let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    numbers.filter(|number| parent_of(*number).is_some_and(|(parent, _)| parent == pid)).collect()
+    numbers.filter(|number| parent_of(*number) == Some(pid)).collect()
 }
