@@ -79,7 +79,11 @@ impl Rooms {
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let (reaper, taken_over) = reaper();
-        let (nursery, watch) = Nursery::open(scratch, reaper, config.containment).await?;
+        let mut controllers: Vec<_> =
+            config.servers.iter().flat_map(|server| server.spec.limits.controllers()).collect();
+        controllers.sort_unstable();
+        controllers.dedup();
+        let (nursery, watch) = Nursery::open(scratch, reaper, config.containment, &controllers).await?;
         let mut rescue = JoinSet::new();
         rescue.spawn(taken_over.run());
         rescue.spawn(watch.run());

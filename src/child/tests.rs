@@ -29,7 +29,7 @@ impl Home {
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         let (reaper, rescue) = reaper();
-        spawn::keep_descriptors_to_ourselves();
+        spawn::keep_what_we_inherited();
         let nursery = Nursery::of(ScratchRoot::create(base.path()).unwrap(), reaper, Means::group());
         Self { nursery, rescue, base, free: Arc::default() }
     }

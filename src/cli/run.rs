@@ -45,7 +45,7 @@ pub fn run() -> ExitCode {
     // A gateway starts others of itself, many of them: nothing else is looked at before.
     match words.get(1).and_then(|word| word.to_str()) {
         Some(shim::WORD) => return shim::run(),
-        Some(warden::WORD) => return warden::run(words.get(2).map(OsString::as_os_str)),
+        Some(warden::WORD) => return warden::run(words.get(2..).unwrap_or_default()),
         _ => {}
     }
     let done = match Cli::parse_from(&words).command {

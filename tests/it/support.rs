@@ -262,6 +262,19 @@ impl Gateway {
         log
     }
 
+    /// Waits for the end of a gateway that a test has killed, and that nothing could be left of but files.
+    #[track_caller]
+    pub(crate) fn was_killed(mut self) {
+        self.checked = true;
+        let status =
+            until_some("the gateway's exit", || self.process.try_wait().expect("it can be waited for"));
+        assert_eq!(status.code(), None, "{status}");
+        until("its servers are gone", || self.servers().is_empty());
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("its stderr was read");
+        }
+    }
+
     /// What is left of calls, in words; empty: nothing.
     fn state(&self) -> String {
         let mut state = String::new();
