@@ -133,19 +133,33 @@
 //! demo/page.rs           what a fetched page says                                                  (pure)
 //! demo/faults.rs         faults that a flag switches on
 //! demo/fault_tool.rs     faults that one call orders
+//! bench.rs               the load test: every strategy, others, and the bare server in one run
+//! bench/plan.rs          what is measured, in which order                                          (pure)
+//! bench/setup.rs         what is asked of which server, and the configuration for it               (pure)
+//! bench/target.rs        what is measured, running; and the end of it all
+//! bench/load.rs          puts one load on one target: closed, or open
+//! bench/client.rs        one caller on one kept-alive connection
+//! bench/bare.rs          the same server without a gateway: the floor
+//! bench/usage.rs         processor time and memory of a tree, from /proc
+//! bench/stats.rs         from single calls to figures                                              (pure)
+//! bench/report.rs        the figures of a run as one value                                         (pure)
+//! bench/table.rs         the figures as a table for a terminal                                     (pure)
+//! bench/plot.rs          the charts, as SVG
+//! bench/page.rs          the page with everything                                                  (pure)
 //! ```
 //!
 //! A room (a file here, with the folder of its name) uses only the rooms behind its arrows, and may name the *(pure)*
 //! files of any room further on. `tests/it/tidy.rs` holds the code to this map and to these arrows.
 //!
 //! ```text
-//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, child::{sandbox, shim, warden}
+//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, bench, child::{sandbox, shim, warden}
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
 //!                                                  '-> child
-//! open to all: exchange, deadline, telemetry                              demo uses no room
+//! open to all: exchange, deadline, telemetry                              demo, bench use no room
 //! ```
 
+mod bench;
 mod call;
 mod catalog;
 mod child;
