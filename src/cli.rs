@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Check the configuration, and start every server of it once
     Check(Check),
     /// Measure what a call costs, under each strategy and without a gateway
-    Bench(crate::bench::Args),
+    Bench(Box<crate::bench::Args>),
     /// Be the built-in MCP server, on standard input and output
     Demo(crate::demo::Args),
     /// Confine this process, then become another program

@@ -61,6 +61,10 @@ impl Watched {
             Self::Nobody => Usage::default(),
         }
     }
+
+    fn memory(self) -> (u64, u64) {
+        if let Self::Tree(pid) = self { usage::memory_of_tree(pid) } else { (0, 0) }
+    }
 }
 
 enum Caller {
@@ -127,8 +131,8 @@ impl Tally {
 ///
 /// Dropping this hangs up every call that is under way.
 pub(super) async fn round(subject: &Subject, watched: Watched, load: Load, time: Duration) -> Round {
+    let memory = Arc::new(Mutex::new(watched.memory()));
     let before = watched.look();
-    let memory = Arc::new(Mutex::new((before.own_bytes, before.tree_bytes)));
     let mut glances = JoinSet::new();
     glances.spawn(glance(watched, Arc::clone(&memory)));
     let start = Instant::now();
@@ -140,7 +144,7 @@ pub(super) async fn round(subject: &Subject, watched: Watched, load: Load, time:
     let took = start.elapsed();
     glances.shutdown().await;
     let after = watched.look();
-    note(&memory, after);
+    note(&memory, watched.memory());
     let peak = *memory.lock().unwrap_or_else(PoisonError::into_inner);
     let is_known = !matches!(watched, Watched::Nobody);
     Round {
@@ -245,11 +249,11 @@ async fn seats(subject: &Subject, calls: &[String]) -> Vec<f64> {
 async fn glance(watched: Watched, peak: Arc<Mutex<(u64, u64)>>) {
     loop {
         tokio::time::sleep(GLANCE).await;
-        note(&peak, watched.look());
+        note(&peak, watched.memory());
     }
 }
 
-fn note(peak: &Mutex<(u64, u64)>, usage: Usage) {
+fn note(peak: &Mutex<(u64, u64)>, seen: (u64, u64)) {
     let mut peak = peak.lock().unwrap_or_else(PoisonError::into_inner);
-    *peak = (peak.0.max(usage.own_bytes), peak.1.max(usage.tree_bytes));
+    *peak = (peak.0.max(seen.0), peak.1.max(seen.1));
 }

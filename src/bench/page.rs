@@ -7,8 +7,8 @@ use super::report::{Line, Report};
 use super::stats::{Spread, count};
 use super::table::{load_name, short};
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;color:#222}\
-    h1{margin-bottom:.2em}h2{margin:2em 0 .3em;font-size:1.15em}svg{width:100%;height:auto}\
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}\
+    h1{margin-bottom:.2em}h2{margin:2em 0 .3em;font-size:1.15em}svg{max-width:860px;width:100%;height:auto}\
     .legend{display:flex;flex-wrap:wrap;gap:.2em 1.4em}.legend i{display:inline-block;width:.9em;height:.9em;\
     margin-right:.45em;border-radius:2px;vertical-align:-.08em}.wide{overflow-x:auto}\
     table{border-collapse:collapse;font-size:.82em;white-space:nowrap}td,th{padding:.25em .6em;text-align:right;\

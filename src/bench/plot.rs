@@ -42,8 +42,6 @@ pub(super) struct Chart {
 pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
     let calm = report.calmest();
     let load = calm.first().map(|line| load_name(line.load)).unwrap_or_default();
-    let parts =
-        |names: &[&'static str]| names.iter().enumerate().map(|(at, name)| (*name, colour(at))).collect();
     let mut all = Vec::new();
     if let Some(svg) = distribution(report, &calm)? {
         all.push(Chart {
@@ -61,7 +59,16 @@ pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
             svg,
         });
     }
-    let phases = rows(&calm, |line| {
+    all.extend(bar_charts(&calm, &load)?);
+    Ok(all)
+}
+
+/// Of one load: what is best seen as parts of a whole.
+fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
+    let parts =
+        |names: &[&'static str]| names.iter().enumerate().map(|(at, name)| (*name, colour(at))).collect();
+    let mut all = Vec::new();
+    let phases = rows(calm, |line| {
         let of =
             |name: &str| line.summary.phases_ms.iter().find(|(phase, _)| *phase == name).map(|phase| phase.1);
         PHASES
@@ -69,11 +76,11 @@ pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
             .any(|name| of(name).is_some())
             .then(|| PHASES.map(|name| of(name).unwrap_or_default()).to_vec())
     });
-    let cpu = rows(&calm, |line| {
+    let cpu = rows(calm, |line| {
         let own = line.summary.gateway_cpu_ms_per_call?;
         Some(vec![own, (line.summary.cpu_ms_per_call? - own).max(0.0)])
     });
-    let memory = rows(&calm, |line| {
+    let memory = rows(calm, |line| {
         let own = line.summary.gateway_memory_bytes?;
         let tree = line.summary.memory_bytes?.saturating_sub(own);
         Some(vec![count(own) / 1_048_576.0, count(tree) / 1_048_576.0])
@@ -95,8 +102,8 @@ pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
         ),
         (
             "memory",
-            format!("Peak resident memory, {load}"),
-            "MiB",
+            format!("Most memory in use, {load}"),
+            "MiB, shared pages counted once",
             &["the process itself", "all below it"],
             memory,
         ),
@@ -263,4 +270,63 @@ fn bars(unit: &str, rows: &[Row]) -> Result<Option<String>> {
         area.present()?;
     }
     Ok(Some(svg))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bench::report::About;
+    use crate::bench::stats::{Round, Sample, summary};
+
+    fn report(rounds: &[Round]) -> Report {
+        let about = About {
+            version: "0",
+            cpus: 2,
+            kernel: String::new(),
+            server: String::new(),
+            tool: String::new(),
+            rounds: 1,
+            time_ms: 1.0,
+            seats: 1,
+            command: String::new(),
+        };
+        let line = |callers| Line {
+            target: "fresh".into(),
+            load: Load::Closed { callers },
+            summary: summary(rounds),
+        };
+        Report { about, lines: vec![line(1), line(8)], refused: Vec::new() }
+    }
+
+    #[test]
+    fn there_is_a_chart_for_everything_that_was_measured_and_it_says_its_unit() {
+        let sample = |ms| Sample {
+            latency: Duration::from_millis(ms),
+            phases: [Some(0.1), Some(1.0), None, Some(2.0)],
+            ..Sample::default()
+        };
+        let round = Round {
+            samples: (1..50).map(sample).collect(),
+            took: Duration::from_secs(1),
+            cpu_ms: Some((100.0, 300.0)),
+            memory: Some((1 << 20, 3 << 20)),
+            ..Round::default()
+        };
+        let charts = charts(&report(&[round])).expect("they can be drawn");
+        let names: Vec<_> = charts.iter().map(|chart| chart.name).collect();
+        assert_eq!(names, ["distribution", "callers", "phases", "cpu", "memory"]);
+        for (chart, unit) in
+            charts.iter().zip(["percentile", "callers at once", "milliseconds", "per call", "MiB"])
+        {
+            assert!(chart.svg.starts_with("<svg") && chart.svg.contains(unit), "{}", chart.svg);
+        }
+        assert!(charts[4].svg.contains("fresh") && charts[4].svg.contains("3.00"), "{}", charts[4].svg);
+    }
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() {
+        assert!(charts(&report(&[])).expect("nothing can go wrong").is_empty());
+    }
 }

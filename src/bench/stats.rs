@@ -39,7 +39,7 @@ pub(super) struct Round {
     pub(super) seats: Vec<f64>,
     /// Processor milliseconds of the target itself, and of it with all its descendants.
     pub(super) cpu_ms: Option<(f64, f64)>,
-    /// Highest resident bytes seen: of the target itself, and of it with all its descendants.
+    /// Most bytes of memory seen: of the target itself, and of it with all its descendants.
     pub(super) memory: Option<(u64, u64)>,
 }
 

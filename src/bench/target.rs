@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::bare::Live;
@@ -38,14 +38,8 @@ pub(super) struct Target {
 /// Everything that the run has started.
 pub(super) struct Stage {
     dir: tempfile::TempDir,
-    gateways: Vec<Running>,
+    gateways: Vec<Child>,
     lives: Vec<Arc<Live>>,
-}
-
-struct Running {
-    child: Child,
-    /// Kept open: a gateway may write to it.
-    _stdout: Option<ChildStdout>,
 }
 
 impl Stage {
@@ -75,14 +69,14 @@ impl Stage {
         let words = words.into_iter().map(Into::into).chain(["--config".into(), config.into()]);
         let pid = self.start(program.as_ref(), words.collect(), strategy)?;
         let running = self.gateways.last_mut().context("it was put there")?;
-        let mut stdout = BufReader::new(running.child.stdout.take().context("stdout is piped")?);
+        // Borrowed, so that it stays open: a gateway may write to it.
+        let mut stdout = BufReader::new(running.stdout.as_mut().context("stdout is piped")?);
         let mut ready = String::new();
         timeout(START, stdout.read_line(&mut ready)).await.context("the gateway does not become ready")??;
         let Some(address) = ready.trim().strip_prefix("spawnling listening on http://") else {
             bail!("{}", self.said(strategy));
         };
         let address = address.parse().context("no address")?;
-        running._stdout = Some(stdout.into_inner());
         let endpoint = Endpoint {
             address,
             host: address.to_string(),
@@ -104,7 +98,7 @@ impl Stage {
         let give_up = Instant::now() + START;
         while TcpStream::connect(address).await.is_err() {
             let running = self.gateways.last_mut().context("it was put there")?;
-            let ended = running.child.try_wait()?.is_some();
+            let ended = running.try_wait()?.is_some();
             if ended || Instant::now() > give_up {
                 bail!("{program} does not listen on port {port}: {}", self.said("other"));
             }
@@ -144,7 +138,7 @@ impl Stage {
         command.stdout(if name == "other" { Stdio::null() } else { Stdio::piped() });
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let pid = child.id().context("it was not waited for")?;
-        self.gateways.push(Running { child, _stdout: None });
+        self.gateways.push(child);
         Ok(pid)
     }
 
@@ -159,14 +153,14 @@ impl Stage {
     /// Ends everything that was started, and waits for it.
     pub(super) async fn end(self) {
         for running in &self.gateways {
-            signal(running.child.id(), Signal::TERM);
+            signal(running.id(), Signal::TERM);
         }
         for mut running in self.gateways {
-            if timeout(GRACE, running.child.wait()).await.is_err() {
-                let group = running.child.id().and_then(pid_of);
+            if timeout(GRACE, running.wait()).await.is_err() {
+                let group = running.id().and_then(pid_of);
                 // Its leader is not reaped yet, so the group is still the one that was started.
                 let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-                let _ = running.child.wait().await;
+                let _ = running.wait().await;
             }
         }
         for live in self.lives.into_iter().filter_map(Arc::into_inner) {
@@ -178,7 +172,9 @@ impl Stage {
         let give_up = Instant::now() + Duration::from_secs(2);
         while !usage::below_us().is_empty() {
             if Instant::now() > give_up {
-                usage::below_us().into_iter().for_each(|pid| signal(Some(pid), Signal::KILL));
+                for pid in usage::below_us() {
+                    signal(Some(pid), Signal::KILL);
+                }
             }
             if Instant::now() > give_up + GRACE {
                 return;

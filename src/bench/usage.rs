@@ -1,24 +1,22 @@
 //! What a target used: processor time and memory of a process and of everything below it, from `/proc`.
 //!
 //! A process that ended is counted by whoever reaped it (`cutime`, `cstime`), so the sum over a living tree misses
-//! only what was orphaned. proc_pid_stat(5): fields 4 (parent), 14 to 17 (times in clock ticks), 24 (resident pages).
+//! only what was orphaned. `proc_pid_stat(5)`: fields 4 (parent), 14 to 17 (times in clock ticks). Memory is the
+//! proportional share (`Pss` of `smaps_rollup`, `proc_pid_smaps(5)`): a page that so many processes share counts once in all, or a
+//! gateway with keepers, which are copies of it, would look many times its size.
 
 use std::collections::HashMap;
 use std::fs;
 
 use super::stats::count;
 
-/// One look at a process and its descendants.
+/// The processor time of a process and its descendants.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     /// Processor milliseconds of the process itself.
     pub(super) own_ms: f64,
     /// The same with all that it waited for and all that lives below it.
     pub(super) tree_ms: f64,
-    /// Resident bytes of the process itself.
-    pub(super) own_bytes: u64,
-    /// The same with all that lives below it; memory that is shared counts for each.
-    pub(super) tree_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +25,6 @@ struct Stat {
     parent: u32,
     own_ticks: u64,
     reaped_ticks: u64,
-    pages: u64,
 }
 
 /// Of a process and all its descendants; zero if it is gone.
@@ -35,23 +32,29 @@ pub(super) fn of_tree(root: u32) -> Usage {
     let stats = all();
     let Some(own) = stats.get(&root) else { return Usage::default() };
     let tree = descendants(root, &stats).into_iter().chain([root]).filter_map(|pid| stats.get(&pid));
-    let (ticks, pages) = tree.fold((0, 0), |(ticks, pages), stat| {
-        (ticks + stat.own_ticks + stat.reaped_ticks, pages + stat.pages)
-    });
-    let page = rustix::param::page_size() as u64;
-    Usage {
-        own_ms: in_ms(own.own_ticks),
-        tree_ms: in_ms(ticks),
-        own_bytes: own.pages * page,
-        tree_bytes: pages * page,
-    }
+    let ticks = tree.map(|stat| stat.own_ticks + stat.reaped_ticks).sum();
+    Usage { own_ms: in_ms(own.own_ticks), tree_ms: in_ms(ticks) }
 }
 
-/// Of this process with all that it has waited for, but without what still lives below it. No memory.
+/// Bytes of memory of a process, and of it with all its descendants.
+pub(super) fn memory_of_tree(root: u32) -> (u64, u64) {
+    let own = memory_of(root);
+    (own, own + descendants(root, &all()).into_iter().map(memory_of).sum::<u64>())
+}
+
+/// Nothing for a process that is gone, or that we may not look into.
+fn memory_of(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let share =
+        text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse().ok());
+    share.map_or(0, |kibibytes: u64| kibibytes * 1024)
+}
+
+/// Of this process with all that it has waited for, but without what still lives below it.
 pub(super) fn of_ourselves() -> Usage {
     let Some(stat) = stat_of(std::process::id()) else { return Usage::default() };
     let (own_ms, reaped_ms) = (in_ms(stat.own_ticks), in_ms(stat.reaped_ticks));
-    Usage { own_ms, tree_ms: own_ms + reaped_ms, ..Usage::default() }
+    Usage { own_ms, tree_ms: own_ms + reaped_ms }
 }
 
 /// What lives below this process, at any depth; no zombies.
@@ -95,7 +98,6 @@ fn parse(text: &str) -> Option<Stat> {
         parent: u32::try_from(number(4)?).ok()?,
         own_ticks: number(14)? + number(15)?,
         reaped_ticks: number(16)? + number(17)?,
-        pages: number(24)?,
     })
 }
 
@@ -106,19 +108,20 @@ mod tests {
     #[test]
     fn the_name_of_a_program_may_hold_spaces_and_parentheses() {
         let text = "7 (a) b) S 3 7 7 0 -1 0 0 0 0 0 11 2 30 4 20 0 1 0 5 4096 99 18446744073709551615";
-        let stat = Stat { zombie: false, parent: 3, own_ticks: 13, reaped_ticks: 34, pages: 99 };
+        let stat = Stat { zombie: false, parent: 3, own_ticks: 13, reaped_ticks: 34 };
         assert_eq!(parse(text), Some(stat));
         assert_eq!(parse("7 (a) S 3"), None);
     }
 
     #[test]
     fn we_ourselves_have_used_memory() {
-        assert!(of_tree(std::process::id()).own_bytes > 0);
+        let (own, tree) = memory_of_tree(std::process::id());
+        assert!(own > 0 && tree >= own);
     }
 
     #[test]
     fn descendants_are_found_at_any_depth() {
-        let stat = |parent| Stat { zombie: false, parent, own_ticks: 0, reaped_ticks: 0, pages: 0 };
+        let stat = |parent| Stat { zombie: false, parent, own_ticks: 0, reaped_ticks: 0 };
         let stats = HashMap::from([(2, stat(1)), (3, stat(2)), (4, stat(3)), (9, stat(8))]);
         let mut found = descendants(2, &stats);
         found.sort_unstable();

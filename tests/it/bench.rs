@@ -33,9 +33,13 @@ fn nothing_is_left(dir: &Path) {
 #[test]
 fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let output = bench(dir.path(), &["--json", "--strategies", "fresh"]);
+    let output = bench(dir.path(), &["--json", "--strategies", "fresh", "--report", "made/report"]);
     assert!(output.status.success(), "{output:?}");
     let report = json(&output);
+    let written = std::fs::read_to_string(dir.path().join("made/report/report.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), report);
+    let page = std::fs::read_to_string(dir.path().join("made/report/index.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 5, "distribution, callers, phases, processor time, memory");
     assert_eq!(report["about"]["rounds"], 2);
     let lines = report["results"].as_array().unwrap();
     let names: Vec<_> = lines.iter().take(3).map(|line| line["target"].as_str().unwrap()).collect();
