@@ -124,6 +124,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "JSON", requires = "against")]
     body: Option<String>,
 
+    /// What every answer of the other gateway must hold; without it, each success counts
+    #[arg(long, value_name = "TEXT", requires = "against")]
+    expect: Option<String>,
+
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -327,7 +331,12 @@ impl<'a> Run<'a> {
         }
         ensure!(refused.len() < STRATEGIES.len(), "no gateway became ready: {}", refused[0].1);
         if let Some(start) = &self.args.against {
-            let other = Other { start, path: &self.args.path, body: self.args.body.as_deref() };
+            let other = Other {
+                start,
+                path: &self.args.path,
+                body: self.args.body.as_deref(),
+                expected: self.args.expect.as_deref(),
+            };
             targets.push(stage.other(question, &other).await.context("--against")?);
         }
         Ok(targets)

@@ -30,6 +30,8 @@ pub(super) struct Endpoint {
     pub(super) host: String,
     pub(super) path: String,
     pub(super) body: Bytes,
+    /// What a good answer holds: others may say 200 to a call that failed.
+    pub(super) expected: Option<String>,
 }
 
 /// One caller.
@@ -57,7 +59,8 @@ impl Caller {
     ///
     /// # Errors
     ///
-    /// No connection, no answer in time, or a status that is no success; the text holds the beginning of the body.
+    /// No connection, no answer in time, a status that is no success, or an answer without what is expected; the text holds the
+    /// beginning of the body.
     pub(super) async fn call(&mut self, from: Instant) -> Result<Sample> {
         let endpoint = Arc::clone(&self.endpoint);
         let request = Request::post(&endpoint.path)
@@ -75,6 +78,10 @@ impl Caller {
             bail!("status {}: {start}", answer.status());
         }
         let header = |name: &str| answer.headers().get(name)?.to_str().ok();
+        if let Some(expected) = endpoint.expected.as_deref().filter(|text| !holds(&body, text)) {
+            let start: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+            bail!("an answer without {expected:?}: {start}");
+        }
         if let Some(id) = header("spawnling-call-id") {
             self.last_call = Some(id.to_owned());
         }
@@ -117,6 +124,10 @@ async fn connect(address: SocketAddr) -> Result<Connection> {
         let _ = connection.await;
     });
     Ok(Connection { sender, _driver: driver })
+}
+
+fn holds(body: &[u8], text: &str) -> bool {
+    memchr::memmem::find(body, text.as_bytes()).is_some()
 }
 
 fn accept(path: &str) -> &'static str {

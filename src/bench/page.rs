@@ -7,11 +7,11 @@ use super::report::{Line, Report};
 use super::stats::{Spread, count};
 use super::table::{load_name, short};
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}\
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em;color:#222}\
     h1{margin-bottom:.2em}h2{margin:2em 0 .3em;font-size:1.15em}svg{max-width:860px;width:100%;height:auto}\
     .legend{display:flex;flex-wrap:wrap;gap:.2em 1.4em}.legend i{display:inline-block;width:.9em;height:.9em;\
     margin-right:.45em;border-radius:2px;vertical-align:-.08em}.wide{overflow-x:auto}\
-    table{border-collapse:collapse;font-size:.82em;white-space:nowrap}td,th{padding:.25em .6em;text-align:right;\
+    table{border-collapse:collapse;font-size:.78em;white-space:nowrap}td,th{padding:.25em .4em;text-align:right;\
     border-bottom:1px solid #ddd}td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}\
     tr.first td{border-top:2px solid #888}code{background:#f3f3f3;padding:.1em .3em;overflow-wrap:anywhere}";
 

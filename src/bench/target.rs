@@ -82,6 +82,7 @@ impl Stage {
             host: address.to_string(),
             path: question.path(),
             body: Bytes::from(question.arguments.clone()),
+            expected: None,
         };
         let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: true };
         Ok(Target { name: strategy.to_owned(), subject, watched: Watched::Tree(pid) })
@@ -110,6 +111,7 @@ impl Stage {
             host: address.to_string(),
             path: other.path.to_owned(),
             body: Bytes::from(body),
+            expected: other.expected.map(ToOwned::to_owned),
         };
         let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: false };
         let name =
@@ -195,6 +197,7 @@ pub(super) struct Other<'a> {
     pub(super) start: &'a str,
     pub(super) path: &'a str,
     pub(super) body: Option<&'a str>,
+    pub(super) expected: Option<&'a str>,
 }
 
 /// A gateway that runs already.
@@ -212,6 +215,7 @@ pub(super) async fn running(url: &str, question: &Question) -> Result<Target> {
         host: format!("{host}:{port}"),
         path: url.path().trim_end_matches('/').to_owned() + &question.path(),
         body: Bytes::from(question.arguments.clone()),
+        expected: None,
     };
     let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: true };
     Ok(Target { name: "gateway".into(), subject, watched: Watched::Nobody })

@@ -106,6 +106,12 @@ fn another_gateway_is_started_measured_and_ended_with_all_that_it_leaves_behind(
     let other = &report["results"][3];
     assert_eq!((&other["target"], &other["errors"]), (&"sh".into(), &0.into()), "{report}");
     nothing_is_left(dir.path());
+
+    let words = [&words[1..], &["--against", &against, "--expect", "\"four\""]].concat();
+    let output = bench(dir.path(), &words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("an answer without \"\\\"four\\\"\""), "{said}");
+    nothing_is_left(dir.path());
 }
 
 #[test]
