@@ -316,6 +316,11 @@ impl Child {
         let _ = tokio::time::timeout(DRAIN, all).await;
     }
 
+    /// Whether its leader has ended.
+    pub(crate) fn has_exited(&mut self) -> bool {
+        self.living_mut().tree.leader_exit().is_some()
+    }
+
     /// How its leader ended, if it has, and the limit that it met, if one is known; with the end of its stderr, as read
     /// so far.
     pub(crate) fn last_words(&mut self) -> (Option<Exit>, Option<Cause>, String) {

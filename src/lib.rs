@@ -16,6 +16,7 @@
 //! config/table.rs        one table, read key by key; what nobody asked for is unknown
 //! config/value.rs        what a single value may be                                                (pure)
 //! config/server.rs       one server's settings
+//! config/strategy.rs     where its instances come from
 //! config/browser.rs      what stands behind the original API
 //! config/env.rs          the small part of our environment that a server gets to see
 //! config/complaint.rs    everything that is wrong, each with its line and column
@@ -57,8 +58,12 @@
 //! call/log.rs            the receipt of a call in the log
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
+//! strategy/prewarmed.rs  a new server for every call, started before it was asked for
+//! strategy/pace.rs       how many should stand by, and when the next may be started              (pure)
+//! strategy/shelf.rs      servers that are alive and wait for a call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
 //! instance/ears.rs       what is done with what a server says unasked
+//! instance/idle.rs       a server that waits for its next question
 //! instance/life_sign.rs  what tells a server that hangs over its start from one whose tool takes long
 //! instance/probe.rs      a throw-away sibling that shows which era a server speaks
 //! mcp.rs                 Session: an opened conversation in a known era

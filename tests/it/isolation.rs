@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+mod strategies;
+
 use crate::support::{Gateway, JSON, PROGRAM, Start, demo, server, until};
 
 /// What the server `demo` sees of itself.
