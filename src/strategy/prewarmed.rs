@@ -160,7 +160,7 @@ impl Ward {
             (pace.target(now, min, max), pace.wait(now), pace.failures() > 0)
         };
         let (ready, mut starting) = (self.shelf.ready(), self.starting.load(Ordering::SeqCst));
-        self.shelf.let_go((ready + starting).saturating_sub(target));
+        self.shelf.let_go(ready.saturating_sub(target));
         if !wait.is_zero() {
             return wait;
         }
