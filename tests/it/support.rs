@@ -262,6 +262,16 @@ impl Gateway {
         log
     }
 
+    /// Kills it as nobody can prevent, and waits until no process of its servers lives. The files of a killed gateway stay
+    /// where its `TMPDIR` is, for the next one to remove.
+    #[track_caller]
+    pub(crate) fn killed(mut self) {
+        self.checked = true;
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it can be waited for");
+        until("nobody survives the gateway", || self.servers().is_empty());
+    }
+
     /// What is left of calls, in words; empty: nothing.
     fn state(&self) -> String {
         let mut state = String::new();
