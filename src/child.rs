@@ -4,8 +4,8 @@
 //! [`Child::attend`] must be polled while it lives: it drains stderr (an unread pipe blocks a server that complains a
 //! lot) and tells of the exit. [`Child::stop`] takes it and is awaited: it walks the ladder, kills what is left of the
 //! tree while the leader is still a zombie, reaps, proves that nothing is left, sweeps the scratch directory,
-//! and only then gives the seat back. Dropping a `Child` is the safety net: the tree is killed at once and handed to
-//! the reaper, and that is counted.
+//! and only then gives the seat back. Dropping a `Child`, or `stop` on its way, is the safety net: the tree is killed at once and
+//! the rest of its end is handed to the reaper, and that is counted.
 //!
 //! Nothing here knows that a child can speak.
 
@@ -13,10 +13,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::process::ChildStdout;
 
 mod bounds;
@@ -176,6 +179,10 @@ pub(crate) struct Remains {
 
 impl Child {
     /// Starts a process. If it cannot be started, nothing is left of the attempt and the seat is free again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the child, if there is one by then.
     pub(crate) async fn spawn(spec: &Spec, nursery: &Nursery, seat: Seat) -> Result<Born, SpawnError> {
         let scratch = nursery.scratch.allot().map_err(SpawnError::Scratch)?;
         let leaf = nursery.means.cgroups.as_ref().map(cgroup::Root::leaf).transpose();
@@ -213,7 +220,11 @@ impl Child {
         let tree = match Tree::watch(started.pid) {
             Ok(tree) => tree,
             Err(error) => {
-                scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
+                let end = async move {
+                    scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
+                    drop((cage, seat));
+                };
+                Ending::of(end, &nursery.reaper).await;
                 return Err(SpawnError::Watch(error));
             }
         };
@@ -261,7 +272,7 @@ impl Child {
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
         if let Err(error) = kept.order(&orders, &given).await {
-            child.living.take().expect("nobody has taken it").finish().await;
+            child.finish().await;
             return Err(SpawnError::Keep(error));
         }
         child.living_mut().birth =
@@ -328,6 +339,10 @@ impl Child {
     ///
     /// `goodbye` closes the child's stdin and reads its stdout to the end; it is polled on every rung, so that a child
     /// that still wants to say something is not blocked on its way out.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses the receipt. What is left to be done, down to the return of the seat, is the reaper's then.
     pub(crate) async fn stop(
         mut self,
         ladder: &Ladder,
@@ -335,23 +350,27 @@ impl Child {
         goodbye: impl Future<Output = ()>,
     ) -> Remains {
         let began = Instant::now();
-        // Until its first kill it stays where a dropped future leaves it to the safety net.
         let rung = self.living_mut().climb(ladder, goodbye).await;
-        let living = self.living.take().expect("only stop takes it, and stop takes the child");
         ladder.remember(rung, lesson);
-        let (mut receipt, seat) = living.finish().await;
+        let (mut receipt, seat) = self.finish().await;
         receipt.rung = rung;
         receipt.end = began.elapsed();
         Remains { receipt, seat }
     }
 
+    /// Kills what is left of it, and returns when that is gone.
+    async fn finish(mut self) -> (Receipt, Seat) {
+        let living = self.living.take().expect("only what ends it takes it, and takes the child");
+        Ending::of(living.finish(), &self.reaper).await
+    }
+
     #[cfg(test)]
     fn living(&self) -> &Living {
-        self.living.as_ref().expect("only stop takes it, and stop takes the child")
+        self.living.as_ref().expect("only what ends it takes it, and takes the child")
     }
 
     fn living_mut(&mut self) -> &mut Living {
-        self.living.as_mut().expect("only stop takes it, and stop takes the child")
+        self.living.as_mut().expect("only what ends it takes it, and takes the child")
     }
 }
 
@@ -359,7 +378,40 @@ impl Drop for Child {
     fn drop(&mut self) {
         if let Some(living) = self.living.take() {
             living.tree.kill();
-            self.reaper.take_over(living);
+            self.reaper.take_over(living.finish().map(drop).boxed());
+        }
+    }
+}
+
+/// The end of a tree, from its first kill to the proof. Whoever drops it on the way leaves the rest of the way, with the seat,
+/// to the reaper.
+struct Ending<T: Send + 'static> {
+    /// Taken when it is done.
+    work: Option<BoxFuture<'static, T>>,
+    reaper: Reaper,
+}
+
+impl<T: Send> Ending<T> {
+    fn of(work: impl Future<Output = T> + Send + 'static, reaper: &Reaper) -> Self {
+        Self { work: Some(work.boxed()), reaper: reaper.clone() }
+    }
+}
+
+impl<T: Send> Future for Ending<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let work = self.work.as_mut().expect("nobody polls it once it is done");
+        let ended = std::task::ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl<T: Send + 'static> Drop for Ending<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.reaper.take_over(work.map(drop).boxed());
         }
     }
 }
@@ -490,4 +542,4 @@ async fn goodbye_then_silence(goodbye: impl Future<Output = ()>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
