@@ -13,13 +13,10 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use tokio::process::ChildStdout;
 
 mod bounds;
@@ -57,6 +54,7 @@ use cgroup::Leaf;
 use containment::Means;
 use keeper::{KeeperError, Kept};
 use limits::{Cage, Cages};
+use reaper::Ending;
 use rest::Rest;
 use scratch::Scratch;
 use shim::words::{Orders, Step};
@@ -195,7 +193,7 @@ impl Child {
         };
         let (cage, limits) = nursery.cages.cage(&spec.limits, leaf.as_ref().map(Leaf::path));
         if let Some(missing) = limits.into_iter().find(|limit| !limit.enforced) {
-            scratch.sweep(&never_born(leaf).await).await;
+            scratch.sweep(&tree::never_born(leaf).await).await;
             return Err(SpawnError::Limit { what: missing.what, why: missing.how });
         }
         let parts = Parts { nursery, scratch, leaf, cage, seat };
@@ -251,7 +249,7 @@ impl Child {
             match prepare(spec, nursery, &scratch, (leaf.as_ref(), cage.as_ref())) {
                 Ok(prepared) => prepared,
                 Err(error) => {
-                    scratch.sweep(&never_born(leaf).await).await;
+                    scratch.sweep(&tree::never_born(leaf).await).await;
                     return Err(error);
                 }
             };
@@ -383,39 +381,6 @@ impl Drop for Child {
     }
 }
 
-/// The end of a tree, from its first kill to the proof. Whoever drops it on the way leaves the rest of the way, with the seat,
-/// to the reaper.
-struct Ending<T: Send + 'static> {
-    /// Taken when it is done.
-    work: Option<BoxFuture<'static, T>>,
-    reaper: Reaper,
-}
-
-impl<T: Send> Ending<T> {
-    fn of(work: impl Future<Output = T> + Send + 'static, reaper: &Reaper) -> Self {
-        Self { work: Some(work.boxed()), reaper: reaper.clone() }
-    }
-}
-
-impl<T: Send> Future for Ending<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let work = self.work.as_mut().expect("nobody polls it once it is done");
-        let ended = std::task::ready!(work.as_mut().poll(context));
-        self.work = None;
-        Poll::Ready(ended)
-    }
-}
-
-impl<T: Send + 'static> Drop for Ending<T> {
-    fn drop(&mut self) {
-        if let Some(work) = self.work.take() {
-            self.reaper.take_over(work.map(drop).boxed());
-        }
-    }
-}
-
 impl Living {
     async fn attend(&mut self) {
         loop {
@@ -437,7 +402,7 @@ impl Living {
             return Rung::Already;
         }
         let first = ladder.first();
-        let mut goodbye = std::pin::pin!(goodbye_then_silence(goodbye));
+        let mut goodbye = std::pin::pin!(ladder::goodbye_then_silence(goodbye));
         if first != Rung::Eof {
             // What there is to say still fits into the pipe, most probably: it goes before any signal.
             let _ = goodbye.as_mut().now_or_never();
@@ -525,20 +490,6 @@ fn prepare(
 
 fn doors(cage: Option<&Cage>) -> Vec<OsString> {
     cage.map(Cage::doors).unwrap_or_default()
-}
-
-/// Nothing was started; its cgroup is removed all the same.
-async fn never_born(leaf: Option<Leaf>) -> Gone {
-    match leaf {
-        Some(leaf) => tree::empty(leaf).await,
-        None => Gone::never_born(),
-    }
-}
-
-/// A goodbye that has been said does not end the wait for the exit.
-async fn goodbye_then_silence(goodbye: impl Future<Output = ()>) {
-    goodbye.await;
-    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 //! runtime dropped its task, the tree is killed on the spot and the rest of its end is handed over here, with its seat and
 //! its scratch directory in it: it is reaped and swept like any other, from wherever its owner left off.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What is left to be done for a tree that was killed, its seat given back included: it comes to its end when nothing of the tree
@@ -62,5 +64,39 @@ impl Rescue {
             }
         }
         while let Some(()) = dying.next().await {}
+    }
+}
+
+/// The end of a tree, from its first kill to the proof. Whoever drops it on the way leaves the rest of the way, with the seat,
+/// to the reaper.
+pub(super) struct Ending<T: Send + 'static> {
+    /// Taken when it is done.
+    work: Option<BoxFuture<'static, T>>,
+    reaper: Reaper,
+}
+
+impl<T: Send> Ending<T> {
+    /// Does `work`, which is all that is left to be done for a tree.
+    pub(super) fn of(work: impl Future<Output = T> + Send + 'static, reaper: &Reaper) -> Self {
+        Self { work: Some(work.boxed()), reaper: reaper.clone() }
+    }
+}
+
+impl<T: Send> Future for Ending<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let work = self.work.as_mut().expect("nobody polls it once it is done");
+        let ended = std::task::ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl<T: Send + 'static> Drop for Ending<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.reaper.take_over(work.map(drop).boxed());
+        }
     }
 }

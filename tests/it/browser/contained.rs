@@ -4,6 +4,7 @@
 //! `@playwright/mcp` keeps a profile below the user's cache directory unless it is told to be `--isolated`; then the profile is
 //! made in `TMPDIR`, which is scratch. Both ways are tried here, with a home directory of the test's own.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -30,7 +31,7 @@ impl Place {
         let (mut config, settings) = configured(args)?;
         let (home, tmp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (home_dir, cache) = (shown(home.path()), home.path().join("cache"));
-        config += &format!("env = {{ HOME = {home_dir:?}, XDG_CACHE_HOME = {:?} }}\n", shown(&cache));
+        writeln!(config, "env = {{ HOME = {home_dir:?}, XDG_CACHE_HOME = {:?} }}", shown(&cache)).unwrap();
         Some(Self { config, home, tmp, _settings: settings })
     }
 
@@ -63,9 +64,10 @@ fn files(below: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(below).into_iter().flatten().flatten() {
         let path = entry.path();
-        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            true => found.extend(files(&path)),
-            false => found.push(shown(&path).to_owned()),
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files(&path));
+        } else {
+            found.push(shown(&path).to_owned());
         }
     }
     found
