@@ -191,6 +191,8 @@ mod tests {
     use super::*;
     use crate::deadline::Deadline;
 
+    mod interleavings;
+
     fn end() -> EarlyEnd {
         let never = CancellationToken::new;
         EarlyEnd::new(never(), never(), Deadline::within(Duration::from_secs(100)))

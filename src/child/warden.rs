@@ -100,5 +100,5 @@ impl Wardens {
 
 fn warden(root: &Path, watched: &OwnedFd) -> io::Result<Child> {
     let args = [OsString::from(WORD), root.into()];
-    spawn::another_of_us(&args, watched.as_fd().try_clone_to_owned()?)
+    spawn::another_of_us(Path::new(spawn::US), &args, watched.as_fd().try_clone_to_owned()?)
 }

@@ -15,5 +15,6 @@ mod rest;
 mod sandbox;
 mod scripts;
 mod support;
+mod threats;
 mod tidy;
 mod torture;
