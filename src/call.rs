@@ -25,11 +25,11 @@ pub(crate) use receipts::Receipts;
 
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Receipt, Reply, Request, Seat,
-    Step, Times, Told,
+    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Receipt, Reply, Request, Step,
+    Times, Told,
 };
 use crate::strategy::{Lease, Strategy};
-use admission::Admission;
+use admission::{Admission, Entered};
 use receipts::Entry;
 
 /// What becomes of a call whose caller leaves.
@@ -115,6 +115,11 @@ impl Calls {
         answer
     }
 
+    /// Servers may be started from now on before anybody calls.
+    pub(crate) fn open(&self) {
+        self.parts.strategy.open();
+    }
+
     /// Starts no process from now on but for a call.
     pub(crate) fn by_call_only(&self) {
         self.parts.strategy.close();
@@ -176,12 +181,13 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
     let id = request.id;
     let mut times = Times::default();
     let entered = admit(&parts, &end, &mut times).await;
-    let seat = match entered {
-        Ok(seat) => seat,
+    let queue = times.queue;
+    let leased = match entered {
+        Ok(Entered::Seated(lease)) => Ok(lease),
+        Ok(Entered::Seat(seat)) => parts.strategy.lease(seat, &end).await,
         Err(full) => return teller.finish(Answer::refused(id, full, times), async { None }).await,
     };
-    let queue = times.queue;
-    let mut lease = match parts.strategy.lease(seat, &end).await {
+    let mut lease = match leased {
         Ok(lease) => lease,
         Err(failed) => {
             let (error, times, failed) = failed.into_parts();
@@ -197,12 +203,21 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
     teller.finish(answer, async { Some(lease.end().await) }).await;
 }
 
-/// 1. Admitted, or turned away.
-async fn admit(parts: &Parts, end: &EarlyEnd, times: &mut Times) -> Result<Seat, CallError> {
+/// 1. Admitted, or turned away. A server that waits for its call has a seat: such a call needs none of its own.
+async fn admit(parts: &Parts, end: &EarlyEnd, times: &mut Times) -> Result<Entered<Lease>, CallError> {
     let began = Instant::now();
-    let seat = parts.admission.enter(end).await;
+    let shelf = parts.strategy.shelf();
+    let ready = match shelf {
+        Some(shelf) => shelf.take().await,
+        None => None,
+    };
+    let entered = match (ready, shelf) {
+        (Some(lease), _) => Ok(Entered::Seated(lease)),
+        (None, Some(shelf)) => parts.admission.enter(shelf.next(), end).await,
+        (None, None) => parts.admission.enter(std::future::pending(), end).await,
+    };
     times.queue = Some(began.elapsed());
-    seat
+    entered
 }
 
 /// 3. Every step in order, as far as it goes.

@@ -4,8 +4,8 @@
 //! [`Child::attend`] must be polled while it lives: it drains stderr (an unread pipe blocks a server that complains a
 //! lot) and tells of the exit. [`Child::stop`] takes it and is awaited: it walks the ladder, kills what is left of the
 //! tree while the leader is still a zombie, reaps, proves that nothing is left, sweeps the scratch directory,
-//! and only then gives the seat back. Dropping a `Child` is the safety net: the tree is killed at once and handed to
-//! the reaper, and that is counted.
+//! and only then gives the seat back. Dropping a `Child`, or `stop` on its way, is the safety net: the tree is killed at once and
+//! the rest of its end is handed to the reaper, and that is counted.
 //!
 //! Nothing here knows that a child can speak.
 
@@ -54,6 +54,7 @@ use cgroup::Leaf;
 use containment::Means;
 use keeper::{KeeperError, Kept};
 use limits::{Cage, Cages, Own};
+use reaper::Ending;
 use rest::Rest;
 use scratch::Scratch;
 use shim::words::{Orders, Step};
@@ -182,6 +183,10 @@ pub(crate) struct Remains {
 
 impl Child {
     /// Starts a process. If it cannot be started, nothing is left of the attempt and the seat is free again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops the child, if there is one by then.
     pub(crate) async fn spawn(spec: &Spec, nursery: &Nursery, seat: Seat) -> Result<Born, SpawnError> {
         let scratch = nursery.scratch.allot().map_err(SpawnError::Scratch)?;
         let leaf = nursery.means.cgroups.as_ref().map(cgroup::Root::leaf).transpose();
@@ -194,7 +199,7 @@ impl Child {
         };
         let (cage, limits) = nursery.cage(spec, leaf.as_ref());
         if let Some(missing) = limits.into_iter().find(|limit| !limit.enforced) {
-            scratch.sweep(&never_born(leaf).await).await;
+            scratch.sweep(&tree::never_born(leaf).await).await;
             return Err(SpawnError::Limit { what: missing.what, why: missing.how });
         }
         let parts = Parts { nursery, scratch, leaf, cage, seat };
@@ -219,7 +224,11 @@ impl Child {
         let tree = match Tree::watch(started.pid) {
             Ok(tree) => tree,
             Err(error) => {
-                scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
+                let end = async move {
+                    scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
+                    drop((cage, seat));
+                };
+                Ending::of(end, &nursery.reaper).await;
                 return Err(SpawnError::Watch(error));
             }
         };
@@ -246,7 +255,7 @@ impl Child {
             match prepare(spec, nursery, &scratch, (leaf.as_ref(), cage.as_ref())) {
                 Ok(prepared) => prepared,
                 Err(error) => {
-                    scratch.sweep(&never_born(leaf).await).await;
+                    scratch.sweep(&tree::never_born(leaf).await).await;
                     return Err(error);
                 }
             };
@@ -267,7 +276,7 @@ impl Child {
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
         if let Err(error) = kept.order(&orders, &given).await {
-            child.living.take().expect("nobody has taken it").finish().await;
+            child.finish().await;
             return Err(SpawnError::Keep(error));
         }
         child.living_mut().birth =
@@ -322,6 +331,11 @@ impl Child {
         let _ = tokio::time::timeout(DRAIN, all).await;
     }
 
+    /// Whether its leader has ended.
+    pub(crate) fn has_exited(&mut self) -> bool {
+        self.living_mut().tree.leader_exit().is_some()
+    }
+
     /// How its leader ended, if it has, and the limit that it met, if one is known; with the end of its stderr, as read
     /// so far.
     pub(crate) fn last_words(&mut self) -> (Option<Exit>, Option<Cause>, String) {
@@ -334,6 +348,10 @@ impl Child {
     ///
     /// `goodbye` closes the child's stdin and reads its stdout to the end; it is polled on every rung, so that a child
     /// that still wants to say something is not blocked on its way out.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses the receipt. What is left to be done, down to the return of the seat, is the reaper's then.
     pub(crate) async fn stop(
         mut self,
         ladder: &Ladder,
@@ -341,23 +359,27 @@ impl Child {
         goodbye: impl Future<Output = ()>,
     ) -> Remains {
         let began = Instant::now();
-        // Until its first kill it stays where a dropped future leaves it to the safety net.
         let rung = self.living_mut().climb(ladder, goodbye).await;
-        let living = self.living.take().expect("only stop takes it, and stop takes the child");
         ladder.remember(rung, lesson);
-        let (mut receipt, seat) = living.finish().await;
+        let (mut receipt, seat) = self.finish().await;
         receipt.rung = rung;
         receipt.end = began.elapsed();
         Remains { receipt, seat }
     }
 
+    /// Kills what is left of it, and returns when that is gone.
+    async fn finish(mut self) -> (Receipt, Seat) {
+        let living = self.living.take().expect("only what ends it takes it, and takes the child");
+        Ending::of(living.finish(), &self.reaper).await
+    }
+
     #[cfg(test)]
     fn living(&self) -> &Living {
-        self.living.as_ref().expect("only stop takes it, and stop takes the child")
+        self.living.as_ref().expect("only what ends it takes it, and takes the child")
     }
 
     fn living_mut(&mut self) -> &mut Living {
-        self.living.as_mut().expect("only stop takes it, and stop takes the child")
+        self.living.as_mut().expect("only what ends it takes it, and takes the child")
     }
 }
 
@@ -365,7 +387,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         if let Some(living) = self.living.take() {
             living.tree.kill();
-            self.reaper.take_over(living);
+            self.reaper.take_over(living.finish().map(drop).boxed());
         }
     }
 }
@@ -391,7 +413,7 @@ impl Living {
             return Rung::Already;
         }
         let first = ladder.first();
-        let mut goodbye = std::pin::pin!(goodbye_then_silence(goodbye));
+        let mut goodbye = std::pin::pin!(ladder::goodbye_then_silence(goodbye));
         if first != Rung::Eof {
             // What there is to say still fits into the pipe, most probably: it goes before any signal.
             let _ = goodbye.as_mut().now_or_never();
@@ -481,19 +503,5 @@ fn doors(cage: Option<&Cage>) -> Vec<OsString> {
     cage.map(Cage::doors).unwrap_or_default()
 }
 
-/// Nothing was started; its cgroup is removed all the same.
-async fn never_born(leaf: Option<Leaf>) -> Gone {
-    match leaf {
-        Some(leaf) => tree::empty(leaf).await,
-        None => Gone::never_born(),
-    }
-}
-
-/// A goodbye that has been said does not end the wait for the exit.
-async fn goodbye_then_silence(goodbye: impl Future<Output = ()>) {
-    goodbye.await;
-    std::future::pending::<()>().await;
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

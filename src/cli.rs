@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Tools(Tools),
     /// Check the configuration, and start every server of it once
     Check(Check),
+    /// Measure what a call costs, under each strategy and without a gateway
+    Bench(Box<crate::bench::Args>),
     /// Be the built-in MCP server, on standard input and output
     Demo(crate::demo::Args),
     /// Confine this process, then become another program
@@ -64,7 +66,7 @@ impl Command {
             Self::Call(call) => &call.setup.command,
             Self::Tools(tools) => &tools.setup.command,
             Self::Check(check) => &check.setup.command,
-            Self::Demo(_) | Self::Confine(_) => return false,
+            Self::Bench(_) | Self::Demo(_) | Self::Confine(_) => return false,
         };
         match command.first() {
             Some(program) => program.is_empty(),
@@ -348,14 +350,24 @@ mod tests {
             "spawnling check",
             "spawnling check --config mcp.json",
             "spawnling check -- uvx x",
-            "spawnling demo",
+            "spawnling bench --quick --json",
+            "spawnling bench --tool now --rates 1,0.5 -- uvx x",
+            "spawnling bench --url http://127.0.0.1:5001 --server a --tool b",
+            "spawnling demo --startup 700ms",
         ];
         for line in cases {
             assert!(parse(line).is_ok(), "{line}");
         }
-        for line in
-            ["spawnling", "spawnling call x", "spawnling tools", "spawnling serve x", "spawnling srve"]
-        {
+        for line in [
+            "spawnling",
+            "spawnling call x",
+            "spawnling tools",
+            "spawnling serve x",
+            "spawnling srve",
+            "spawnling bench -- uvx x",
+            "spawnling bench --url http://127.0.0.1:5001",
+            "spawnling bench --callers 0",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

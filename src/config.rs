@@ -29,6 +29,7 @@ mod file;
 mod layers;
 mod sandbox;
 mod server;
+mod strategy;
 mod table;
 mod tree;
 mod value;
@@ -133,6 +134,25 @@ pub(crate) enum StrategyKind {
     /// Spawned for this call, ended with it.
     #[default]
     Fresh,
+    /// Spawned and opened ahead, used once, ended with its call.
+    Prewarmed(Standby),
+}
+
+/// How many servers stand by, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standby {
+    /// So many even if nobody calls.
+    pub(crate) min: usize,
+    /// Never more; at least `min`.
+    pub(crate) max: usize,
+    /// None older than this is used.
+    pub(crate) max_age: Duration,
+}
+
+impl Default for Standby {
+    fn default() -> Self {
+        Self { min: 1, max: 4, max_age: Duration::from_mins(10) }
+    }
 }
 
 /// What becomes of a call whose caller leaves.

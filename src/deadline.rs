@@ -49,6 +49,11 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// Whether what it has ended might have gone well.
+    pub(crate) const fn is_not_its_fault(self) -> bool {
+        matches!(self, Self::CallerGone | Self::Stopped)
+    }
+
     /// The name in receipts and logs.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -27,6 +27,9 @@ mod wire;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Flags of `spawnling demo`.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,6 +50,9 @@ pub(crate) struct Args {
     /// Misbehave from the start: KIND or KIND=VALUE, repeatable.
     #[arg(long = "fault", value_name = "KIND[=VALUE]")]
     fault: Vec<faults::Fault>,
+    /// Burn so much processor time before anything is read, as slow starters do: 700ms, 2s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    startup: Option<Duration>,
     /// An origin that the stand-in browser may fetch although it is not public, such as `http://127.0.0.1:5001`.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -57,6 +63,7 @@ pub(crate) struct Args {
 
 /// Serves stdin until it ends.
 pub(crate) fn run(args: &Args) -> ExitCode {
+    burn(args.startup.unwrap_or_default());
     let server = Arc::new(server::Server::new(args));
     server.faults.at_start(&server.output);
     let mut input = io::stdin().lock();
@@ -68,4 +75,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         faults::overstay();
     }
     ExitCode::SUCCESS
+}
+
+/// Keeps a processor busy: counted in its time, not in the wall's, so that a busy machine makes it take longer.
+fn burn(time: Duration) {
+    let used = || Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or(Duration::MAX);
+    while used() < time {
+        std::hint::black_box((0..1000_u64).sum::<u64>());
+    }
 }

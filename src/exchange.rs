@@ -29,7 +29,7 @@ pub(crate) use fault::{CallError, Fault, LastWords, Phase};
 pub(crate) use json::{JsonError, Members, RawJson};
 pub(crate) use receipt::{Cause, Exit, Measured, Receipt, Rung};
 pub(crate) use record::{Failed, Moment, Record, Stage, Told};
-pub(crate) use seat::{Demand, Seat};
+pub(crate) use seat::{Demand, Seat, SpareSeats};
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -257,6 +257,45 @@ pub(crate) struct About {
     pub(crate) era: Option<&'static str>,
     /// What makes its trees killable as a whole: `group`.
     pub(crate) containment: &'static str,
+    /// The servers that were started ahead; `None`: the strategy starts none.
+    pub(crate) standbys: Option<Standbys>,
+}
+
+/// The servers that were started before anybody asked for them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standbys {
+    /// So many are kept even if nobody calls.
+    pub(crate) min: usize,
+    /// Never more than these.
+    pub(crate) max: usize,
+    /// Those that can be had now.
+    pub(crate) ready: usize,
+    /// Those that are being started.
+    pub(crate) starting: usize,
+    /// Starts that failed in a row, and standbys that ended while they waited.
+    pub(crate) failures: u32,
+    /// When the next start is tried, if it waits because of those.
+    pub(crate) retry_in: Option<Duration>,
+}
+
+/// Where the server of a call came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Origin {
+    /// It was started for this call.
+    #[default]
+    New,
+    /// It was started ahead, and nobody had used it.
+    Standby,
+}
+
+impl Origin {
+    /// The name in `Server-Timing` and receipts, where there is something to be said.
+    pub(crate) const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::New => None,
+            Self::Standby => Some("standby"),
+        }
+    }
 }
 
 /// Where the time of one call went. `None`: it never came to that phase.
@@ -270,4 +309,6 @@ pub(crate) struct Times {
     pub(crate) open: Option<Duration>,
     /// All steps.
     pub(crate) call: Option<Duration>,
+    /// Where the server came from. One that was there already has no `spawn`, and its `open` is nought.
+    pub(crate) origin: Origin,
 }

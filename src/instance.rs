@@ -18,6 +18,7 @@ use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
 mod ears;
+mod idle;
 mod life_sign;
 mod probe;
 
@@ -84,6 +85,11 @@ impl Server {
     /// Whether its era is unknown, or known for so long that a sibling should find it out anew.
     pub(crate) fn era_is_open(&self) -> bool {
         self.protocol == Protocol::Auto && self.verdicts.is_open(self.verdict_key())
+    }
+
+    /// How long the start and the handshake may take.
+    pub(crate) const fn open_deadline(&self) -> Duration {
+        self.open_deadline
     }
 
     /// What makes its trees killable as a whole.

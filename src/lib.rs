@@ -16,6 +16,7 @@
 //! config/table.rs        one table, read key by key; what nobody asked for is unknown
 //! config/value.rs        what a single value may be                                                (pure)
 //! config/server.rs       one server's settings
+//! config/strategy.rs     where its instances come from
 //! config/browser.rs      what stands behind the original API
 //! config/env.rs          the small part of our environment that a server gets to see
 //! config/complaint.rs    everything that is wrong, each with its line and column
@@ -57,8 +58,12 @@
 //! call/log.rs            the receipt of a call in the log
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
+//! strategy/prewarmed.rs  a new server for every call, started before it was asked for
+//! strategy/pace.rs       how many should stand by, and when the next may be started              (pure)
+//! strategy/shelf.rs      servers that are alive and wait for a call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
 //! instance/ears.rs       what is done with what a server says unasked
+//! instance/idle.rs       a server that waits for its next question
 //! instance/life_sign.rs  what tells a server that hangs over its start from one whose tool takes long
 //! instance/probe.rs      a throw-away sibling that shows which era a server speaks
 //! mcp.rs                 Session: an opened conversation in a known era
@@ -134,19 +139,33 @@
 //! demo/page.rs           what a fetched page says                                                  (pure)
 //! demo/faults.rs         faults that a flag switches on
 //! demo/fault_tool.rs     faults that one call orders
+//! bench.rs               the load test: every strategy, others, and the bare server in one run
+//! bench/plan.rs          what is measured, in which order                                          (pure)
+//! bench/setup.rs         what is asked of which server, and the configuration for it               (pure)
+//! bench/target.rs        what is measured, running; and the end of it all
+//! bench/load.rs          puts one load on one target: closed, or open
+//! bench/client.rs        one caller on one kept-alive connection
+//! bench/bare.rs          the same server without a gateway: the floor
+//! bench/usage.rs         processor time and memory of a tree, from /proc
+//! bench/stats.rs         from single calls to figures                                              (pure)
+//! bench/report.rs        the figures of a run as one value                                         (pure)
+//! bench/table.rs         the figures as a table for a terminal                                     (pure)
+//! bench/plot.rs          the charts, as SVG
+//! bench/page.rs          the page with everything                                                  (pure)
 //! ```
 //!
 //! A room (a file here, with the folder of its name) uses only the rooms behind its arrows, and may name the *(pure)*
 //! files of any room further on. `tests/it/tidy.rs` holds the code to this map and to these arrows.
 //!
 //! ```text
-//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, child::{sandbox, shim, warden}
+//! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, bench, child::{sandbox, shim, warden}
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
 //!                                                  '-> child
-//! open to all: exchange, deadline, telemetry                              demo uses no room
+//! open to all: exchange, deadline, telemetry                              demo, bench use no room
 //! ```
 
+mod bench;
 mod call;
 mod catalog;
 mod child;

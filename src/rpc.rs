@@ -271,6 +271,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
         self.heard
     }
 
+    /// How many answers came that nobody waits for.
+    pub(crate) const fn strays(&self) -> u64 {
+        self.strays
+    }
+
     /// How many bytes the writer took.
     pub(crate) const fn said(&self) -> u64 {
         self.mouth.said

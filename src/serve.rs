@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use crate::http::{self, BrowserApi, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
-use crate::strategy::{Fresh, Strategy};
+use crate::strategy::{Fresh, Prewarmed, Standby, Strategy};
 
 /// How long connections may take to hand over answers that are known.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -89,8 +90,13 @@ impl Rooms {
         rescue.spawn(watch.run());
         tell(&nursery);
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
-        let shared =
-            Shared { house: House::new(config.concurrent), receipts: Arc::new(Receipts::new(receipts)) };
+        // More starts at once than processors only slow each other down, and the calls beside them.
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let shared = Shared {
+            house: House::new(config.concurrent),
+            receipts: Arc::new(Receipts::new(receipts)),
+            starts: Arc::new(Semaphore::new(processors)),
+        };
         let catalog = |server: &config::Server| {
             let mut server = server.clone();
             let bounds = bound(&mut server, &nursery)?;
@@ -153,6 +159,8 @@ impl Rooms {
 struct Shared {
     house: House,
     receipts: Arc<Receipts>,
+    /// Servers that are started ahead, at once.
+    starts: Arc<Semaphore>,
 }
 
 /// Says how what is started here will be ended.
@@ -197,10 +205,15 @@ fn furnish(
         output,
     };
     let instances = Arc::new(Server::new(making, nursery.clone(), Arc::clone(verdicts)));
+    let admission = Admission::new(Limits { concurrent, queue, queue_timeout }, shared.house.clone());
     let strategy: Box<dyn Strategy> = match server.strategy {
         config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
+        config::StrategyKind::Prewarmed(config::Standby { min, max, max_age }) => {
+            let terms = Standby { min, max, max_age };
+            let starts = Arc::clone(&shared.starts);
+            Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), starts))
+        }
     };
-    let admission = Admission::new(Limits { concurrent, queue, queue_timeout }, shared.house.clone());
     let on_disconnect = match server.on_disconnect {
         config::OnDisconnect::Cancel => call::OnDisconnect::Cancel,
         config::OnDisconnect::Finish => call::OnDisconnect::Finish,
@@ -252,6 +265,7 @@ async fn run(mut config: Config) -> Result<(), ServeError> {
     let mut serving = JoinSet::new();
     serving.spawn(listen::run(listeners, service, stop.clone()));
     announce(&addresses).map_err(ServeError::Stdout)?;
+    rooms.catalogs.iter().for_each(|catalog| catalog.calls().open());
 
     signals.next().await;
     tracing::info!("stopping: running calls may end");

@@ -2,18 +2,25 @@
 //!
 //! The promise that every strategy keeps: a lease is an opened server that answers nobody else meanwhile; every lease
 //! is ended, and returns when its tree is dead or back where it came from; a lease that fails hands back its half-born
-//! server, to be ended alike; `drain` returns when nothing is alive that the strategy owns.
+//! server, to be ended alike; `drain` returns when nothing is alive that the strategy owns. A server that waits for its
+//! call has a seat already, so such a call needs none: docs/decisions/seats-of-standbys.md.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 mod fresh;
+mod pace;
+mod prewarmed;
+mod shelf;
 
 pub(crate) use fresh::Fresh;
+pub(crate) use prewarmed::{Prewarmed, Standby};
+pub(crate) use shelf::Shelf;
 
 use crate::deadline::EarlyEnd;
-use crate::exchange::{About, Ask, CallError, Events, Introduction, Outcome, Receipt, Seat, Times};
+use crate::exchange::{About, Ask, CallError, Events, Introduction, Origin, Outcome, Receipt, Seat, Times};
 use crate::instance::{HalfBorn, Instance};
 
 /// Who gets which server.
@@ -23,6 +30,14 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// A live, opened server for one call. The seat goes with the tree.
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>>;
+
+    /// The servers that wait for a call, if it keeps any.
+    fn shelf(&self) -> Option<&Arc<Shelf>> {
+        None
+    }
+
+    /// From now on servers may be started before anybody asks for them.
+    fn open(&self) {}
 
     /// From now on nothing is started but what is leased.
     fn close(&self);
@@ -41,12 +56,16 @@ trait Home: Send + Sync {
 pub(crate) struct Lease {
     instance: Instance,
     home: Arc<dyn Home>,
+    origin: Origin,
 }
 
 impl Lease {
-    /// Where the time of the start went.
-    pub(crate) const fn times(&self) -> Times {
-        self.instance.times()
+    /// Where the time of the start went, as far as this call had to wait for it.
+    pub(crate) fn times(&self) -> Times {
+        match self.origin {
+            Origin::New => self.instance.times(),
+            origin @ Origin::Standby => Times { open: Some(Duration::ZERO), origin, ..Times::default() },
+        }
     }
 
     /// What the server said of itself so far.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::deadline::{EarlyEnd, Reason};
-use crate::exchange::{CallError, Demand, LastWords, Phase, Seat};
+use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats};
 
 /// The bounds of one server.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ impl House {
 }
 
 /// The door of one server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Admission {
     limits: Limits,
     house: House,
@@ -48,6 +48,15 @@ pub(crate) struct Admission {
     demand: Demand,
     /// A moving average of how long seats are held, in microseconds.
     held: Arc<AtomicU64>,
+}
+
+/// How a call came in.
+#[derive(Debug)]
+pub(crate) enum Entered<T> {
+    /// With a seat for a server that is still to be started.
+    Seat(Seat),
+    /// With a server that has its seat.
+    Seated(T),
 }
 
 /// A taken seat; dropped, it is free.
@@ -75,24 +84,37 @@ impl Admission {
         Self { limits, house, seats, demand: Demand::default(), held: Arc::default() }
     }
 
-    /// A seat, at once or after a wait.
+    /// The seats that nobody waits for, here or in the house.
+    pub(crate) fn spare_seats(&self) -> SpareSeats {
+        let door = self.clone();
+        SpareSeats::new(move || {
+            let waiting = door.demand.waiting() + door.house.demand.waiting();
+            (waiting == 0).then(|| door.try_enter()).flatten()
+        })
+    }
+
+    /// A seat, at once or after a wait; or, if that comes first after none was free, a server that has one.
     ///
     /// # Cancel safety
     ///
     /// Dropping it gives up the place in the queue.
-    pub(crate) async fn enter(&self, end: &EarlyEnd) -> Result<Seat, CallError> {
+    pub(crate) async fn enter<T>(
+        &self,
+        seated: impl Future<Output = T>,
+        end: &EarlyEnd,
+    ) -> Result<Entered<T>, CallError> {
         if let Some(seat) = self.try_enter() {
-            return Ok(seat);
+            return Ok(Entered::Seat(seat));
         }
         let (place, ahead) = self.demand.join();
         if ahead >= self.limits.queue {
             return Err(self.full(None));
         }
-        let wait = tokio::time::timeout(self.limits.queue_timeout, self.wait());
+        let wait = tokio::time::timeout(self.limits.queue_timeout, self.wait(seated));
         let waited = end.before(wait).await;
         drop(place);
         match waited {
-            Ok(Ok(seat)) => Ok(seat),
+            Ok(Ok(entered)) => Ok(entered),
             Ok(Err(_elapsed)) => Err(self.full(Some(self.limits.queue_timeout))),
             Err(reason) => Err(early(reason, end)),
         }
@@ -105,7 +127,15 @@ impl Admission {
         Some(self.seat(own, house))
     }
 
-    async fn wait(&self) -> Seat {
+    async fn wait<T>(&self, seated: impl Future<Output = T>) -> Entered<T> {
+        tokio::select! {
+            biased;
+            server = seated => Entered::Seated(server),
+            seat = self.wait_for_seat() => Entered::Seat(seat),
+        }
+    }
+
+    async fn wait_for_seat(&self) -> Seat {
         let never_closed = "nobody closes the semaphore";
         let own = Arc::clone(&self.seats).acquire_owned().await.expect(never_closed);
         let _place = self.house.demand.join();
@@ -161,6 +191,8 @@ mod tests {
     use super::*;
     use crate::deadline::Deadline;
 
+    mod interleavings;
+
     fn end() -> EarlyEnd {
         let never = CancellationToken::new;
         EarlyEnd::new(never(), never(), Deadline::within(Duration::from_secs(100)))
@@ -171,14 +203,46 @@ mod tests {
         Admission::new(limits, House::new(house))
     }
 
+    async fn enter(door: &Admission, end: &EarlyEnd) -> Result<Entered<()>, CallError> {
+        door.enter(std::future::pending(), end).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_with_a_seat_of_its_own_needs_no_other() {
+        let door = door(1, 1, 10);
+        let spare = door.spare_seats();
+        let standby = spare.take().unwrap();
+        assert!(spare.take().is_none());
+        assert!(matches!(door.enter(async { 7 }, &end()).await, Ok(Entered::Seated(7))));
+        assert_eq!(door.demand.waiting(), 0);
+        drop(standby);
+        assert!(matches!(door.enter(async { 7 }, &end()).await, Ok(Entered::Seat(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_seat_that_somebody_waits_for_is_not_spare() {
+        let (house, end) = (House::new(2), end());
+        let limits = Limits { concurrent: 2, queue: 5, queue_timeout: Duration::from_secs(5) };
+        let (one, other) = (Admission::new(limits, house.clone()), Admission::new(limits, house));
+        let spare = one.spare_seats();
+        let seats = [spare.take().unwrap(), spare.take().unwrap()];
+        let mut waiting = std::pin::pin!(enter(&other, &end));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        assert_eq!(seats[0].wanted_by_others().unwrap().waiting(), 1);
+        drop(seats);
+        assert!(spare.take().is_none(), "somebody who waits has not come yet");
+        assert!(waiting.await.is_ok());
+        assert!(spare.take().is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_seat_is_free_again_when_it_is_dropped_and_not_before() {
         let door = door(1, 1, 10);
         let end = end();
-        let seat = door.enter(&end).await.unwrap();
-        let mut second = std::pin::pin!(door.enter(&end));
+        let seat = enter(&door, &end).await.unwrap();
+        let mut second = std::pin::pin!(enter(&door, &end));
         assert!(futures_util::poll!(second.as_mut()).is_pending());
-        assert!(matches!(door.enter(&end).await, Err(CallError::Overloaded { .. })));
+        assert!(matches!(enter(&door, &end).await, Err(CallError::Overloaded { .. })));
         drop(seat);
         assert!(second.await.is_ok());
     }
@@ -187,8 +251,8 @@ mod tests {
     async fn the_house_bounds_what_the_doors_let_in() {
         let door = door(5, 1, 1);
         let end = end();
-        let _seat = door.enter(&end).await.unwrap();
-        assert!(matches!(door.enter(&end).await, Err(CallError::Overloaded { .. })));
+        let _seat = enter(&door, &end).await.unwrap();
+        assert!(matches!(enter(&door, &end).await, Err(CallError::Overloaded { .. })));
         // Whoever gave up holds neither a seat nor a place.
         assert_eq!((door.seats.available_permits(), door.demand.waiting()), (4, 0));
     }
@@ -197,9 +261,9 @@ mod tests {
     async fn whoever_leaves_the_queue_leaves_a_place() {
         let door = door(1, 1, 1);
         let (caller, never) = (CancellationToken::new(), CancellationToken::new());
-        let _seat = door.enter(&end()).await.unwrap();
+        let _seat = enter(&door, &end()).await.unwrap();
         let leaving = EarlyEnd::new(caller.clone(), never, Deadline::within(Duration::from_secs(1)));
-        let mut waiting = std::pin::pin!(door.enter(&leaving));
+        let mut waiting = std::pin::pin!(enter(&door, &leaving));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         caller.cancel();
         assert!(matches!(waiting.await, Err(CallError::CallerGone { phase: Phase::Queue })));

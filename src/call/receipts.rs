@@ -131,10 +131,12 @@ impl Drop for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::Times;
+    use crate::exchange::{Origin, Times};
 
-    const TOLD: Told =
-        Told { failure: None, times: Times { queue: None, spawn: None, open: None, call: None } };
+    const TOLD: Told = Told {
+        failure: None,
+        times: Times { queue: None, spawn: None, open: None, call: None, origin: Origin::New },
+    };
 
     fn open(receipts: &Arc<Receipts>, number: u128) -> Entry {
         receipts.open(CallId::from_bits(number), Principal::Anonymous, &"s".into())

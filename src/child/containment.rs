@@ -71,13 +71,8 @@ impl Watch {
 }
 
 impl Means {
-    /// Process groups only; for tests of other things.
-    #[cfg(test)]
-    pub(super) fn group() -> Self {
-        Self::of(Containment::Group)
-    }
-
-    fn of(containment: Containment) -> Self {
+    /// What has not been tried out yet.
+    pub(super) fn of(containment: Containment) -> Self {
         Self {
             containment,
             refused: Vec::new(),

@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,9 +63,17 @@ impl Step {
 }
 
 /// All keepers that keep nothing at the moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keepers {
+    /// The program that becomes one when it is told so.
+    program: PathBuf,
     idle: Mutex<Vec<Keeper>>,
+}
+
+impl Default for Keepers {
+    fn default() -> Self {
+        Self::of(spawn::US.into())
+    }
 }
 
 /// One process that keeps trees, one at a time.
@@ -77,11 +86,16 @@ struct Keeper {
 }
 
 impl Keepers {
+    /// Keepers that are run by this program: ours, wherever it lies.
+    pub(super) fn of(program: PathBuf) -> Self {
+        Self { program, idle: Mutex::default() }
+    }
+
     /// A keeper that keeps nothing: one that has waited, or a new one.
     fn hire(&self) -> io::Result<Keeper> {
         loop {
             let waiting = self.idle().pop();
-            let Some(mut keeper) = waiting else { return Keeper::start() };
+            let Some(mut keeper) = waiting else { return Keeper::start(&self.program) };
             if keeper.is_there() {
                 return Ok(keeper);
             }
@@ -111,10 +125,10 @@ impl Keepers {
 }
 
 impl Keeper {
-    fn start() -> io::Result<Self> {
+    fn start(program: &Path) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
-        let process = spawn::another_of_us(&[shim::WORD.into()], theirs.into())?;
+        let process = spawn::another_of_us(program, &[shim::WORD.into()], theirs.into())?;
         Ok(Self { process, control: BufReader::new(UnixStream::from_std(ours)?), line: Vec::new() })
     }
 

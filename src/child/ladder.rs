@@ -63,6 +63,12 @@ impl Ladder {
     }
 }
 
+/// A goodbye that has been said does not end the wait for the exit.
+pub(super) async fn goodbye_then_silence(goodbye: impl Future<Output = ()>) {
+    goodbye.await;
+    std::future::pending::<()>().await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

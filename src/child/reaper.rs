@@ -1,26 +1,32 @@
 //! Where a tree goes when its owner was dropped; counted, for it should be none.
 //!
 //! The plan is that every owner ends its tree and waits for it. When one does not, because of a defect or because the
-//! runtime dropped its task, the tree is killed on the spot and handed over here, with its seat and its scratch
-//! directory, to be reaped and swept like any other.
+//! runtime dropped its task, the tree is killed on the spot and the rest of its end is handed over here, with its seat and
+//! its scratch directory in it: it is reaped and swept like any other, from wherever its owner left off.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::Living;
+/// What is left to be done for a tree that was killed, its seat given back included: it comes to its end when nothing of the tree
+/// is alive.
+type Rest = BoxFuture<'static, ()>;
 
 /// Takes over trees whose owner was dropped. Clones hand over to the same place.
 #[derive(Debug, Clone)]
 pub(crate) struct Reaper {
-    hand_over: UnboundedSender<Box<Living>>,
+    hand_over: UnboundedSender<Rest>,
     rescued: Arc<AtomicU64>,
 }
 
 /// The side that ends them; its owner runs it beside everything else.
-#[derive(Debug)]
-pub(crate) struct Rescue(UnboundedReceiver<Box<Living>>);
+pub(crate) struct Rescue(UnboundedReceiver<Rest>);
 
 /// A reaper and its other side.
 pub(crate) fn reaper() -> (Reaper, Rescue) {
@@ -30,11 +36,11 @@ pub(crate) fn reaper() -> (Reaper, Rescue) {
 
 impl Reaper {
     /// Takes over a tree that was just killed.
-    pub(super) fn take_over(&self, living: Box<Living>) {
+    pub(super) fn take_over(&self, rest: Rest) {
         self.rescued.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(pid = living.tree.pid(), "a process tree lost its owner and was killed");
+        tracing::error!("a process tree lost its owner and was killed");
         // Fails only when the gateway itself is past its end; the tree is dying all the same.
-        let _ = self.hand_over.send(living);
+        let _ = self.hand_over.send(rest);
     }
 
     /// How many trees had to be taken over so far. Tests require zero.
@@ -44,10 +50,53 @@ impl Reaper {
 }
 
 impl Rescue {
-    /// Ends what is handed over, one by one, until nobody is left who could hand over anything.
+    /// Ends what is handed over until nobody is left who could hand over anything. None waits for another, which may take for
+    /// ever to die.
     pub(crate) async fn run(mut self) {
-        while let Some(living) = self.0.recv().await {
-            living.finish().await;
+        let mut dying = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                rest = self.0.recv() => match rest {
+                    Some(rest) => dying.push(rest),
+                    None => break,
+                },
+                Some(()) = dying.next() => {}
+            }
+        }
+        while let Some(()) = dying.next().await {}
+    }
+}
+
+/// The end of a tree, from its first kill to the proof. Whoever drops it on the way leaves the rest of the way, with the seat,
+/// to the reaper.
+pub(super) struct Ending<T: Send + 'static> {
+    /// Taken when it is done.
+    work: Option<BoxFuture<'static, T>>,
+    reaper: Reaper,
+}
+
+impl<T: Send> Ending<T> {
+    /// Does `work`, which is all that is left to be done for a tree.
+    pub(super) fn of(work: impl Future<Output = T> + Send + 'static, reaper: &Reaper) -> Self {
+        Self { work: Some(work.boxed()), reaper: reaper.clone() }
+    }
+}
+
+impl<T: Send> Future for Ending<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let work = self.work.as_mut().expect("nobody polls it once it is done");
+        let ended = std::task::ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl<T: Send + 'static> Drop for Ending<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.reaper.take_over(work.map(drop).boxed());
         }
     }
 }

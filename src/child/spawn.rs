@@ -53,6 +53,9 @@ pub(crate) enum SpawnError {
     Keep(#[source] super::keeper::KeeperError),
 }
 
+/// The file that we were started from, whatever lies under its name by now (`proc_pid_exe(5)`).
+pub(super) const US: &str = "/proc/self/exe";
+
 /// A process that was just started.
 pub(super) struct Started {
     pub(super) pid: u32,
@@ -118,7 +121,7 @@ pub(super) fn start(spec: &Spec, scratch: &Path, doors: &[OsString]) -> Result<S
     let (Some(pid), Some(stdin), Some(stdout)) = (child.id(), child.stdin.take(), child.stdout.take()) else {
         return Err(SpawnError::Watch(io::Error::other("the process has no pipes")));
     };
-    child.stderr = Some(ChildStderr::from_std(stderr.into()).map_err(SpawnError::Watch)?);
+    child.stderr = Some(stderr);
     Ok(Started { pid, stdin, stdout, rest: child.into(), hold })
 }
 
@@ -138,9 +141,11 @@ fn launch(
     path: &Path,
     scratch: &Path,
     doors: &[OsString],
-) -> io::Result<(OwnedFd, OwnedFd, Child)> {
+) -> io::Result<(ChildStderr, OwnedFd, Child)> {
     let directory = spec.cwd.as_deref().unwrap_or(scratch);
     let (stderr, theirs) = io::pipe()?;
+    // Whatever can fail does so before there is anybody who would have to be ended.
+    let stderr = ChildStderr::from_std(OwnedFd::from(stderr).into())?;
     let hold = theirs.try_clone()?;
     let (program, args) = executed(spec, path, scratch, doors)?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -156,7 +161,7 @@ fn launch(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(theirs);
-    Ok((stderr.into(), hold.into(), command.spawn()?))
+    Ok((stderr, hold.into(), command.spawn()?))
 }
 
 /// What is executed: the program itself, or a process that confines itself first and then becomes it.
@@ -231,14 +236,13 @@ pub(super) fn pipes() -> io::Result<Pipes> {
 
 /// Starts another of this very program, with `stdin` and nothing else of ours: as a keeper or as a warden. Dropped, it is
 /// not killed: it ends by itself when its stdin does, and not before its work is done.
-pub(super) fn another_of_us(args: &[OsString], stdin: OwnedFd) -> io::Result<Child> {
-    us(args, stdin).spawn()
+pub(super) fn another_of_us(program: &Path, args: &[OsString], stdin: OwnedFd) -> io::Result<Child> {
+    us(program, args, stdin).spawn()
 }
 
-fn us(args: &[OsString], stdin: OwnedFd) -> Command {
+fn us(program: &Path, args: &[OsString], stdin: OwnedFd) -> Command {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    // The file that we were started from, whatever lies under its name by now (`proc_pid_exe(5)`).
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(program);
     command
         .arg0("spawnling")
         .args(args)

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use tokio::io::AsyncWrite;
 use tokio::process::ChildStdin;
@@ -26,6 +27,13 @@ impl Stdin {
     /// either of its ends: `FIONREAD`, `pipe(7)`.)
     pub(crate) fn unread(&self) -> Option<u64> {
         rustix::io::ioctl_fionread(&self.0).ok()
+    }
+
+    /// Whether nobody has the other end any more, as after an exit (`POLLERR`, `poll(2)`): known at once, before any
+    /// other sign of it has come.
+    pub(crate) fn has_no_reader(&self) -> bool {
+        let mut ends = [PollFd::new(&self.0, PollFlags::empty())];
+        matches!(rustix::event::poll(&mut ends, Some(&Timespec::default())), Ok(1..))
     }
 }
 

@@ -8,6 +8,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
+pub(crate) mod cradle;
+mod dropped;
+
 /// Says when it is dropped.
 struct Bell(Arc<AtomicBool>);
 
@@ -30,7 +33,8 @@ impl Home {
         let base = tempfile::tempdir().unwrap();
         let (reaper, rescue) = reaper();
         spawn::keep_what_we_inherited();
-        let nursery = Nursery::of(ScratchRoot::create(base.path()).unwrap(), reaper, Means::group());
+        let nursery =
+            Nursery::of(ScratchRoot::create(base.path()).unwrap(), reaper, Means::of(Containment::Group));
         Self { nursery, rescue, base, free: Arc::default() }
     }
 

@@ -298,6 +298,14 @@ fn signal_group(leader: Pid, exit: &AsyncFd<OwnedFd>, signal: Signal) {
     let _ = pidfd_send_signal(exit.get_ref(), signal);
 }
 
+/// Nothing was started; its cgroup is removed all the same.
+pub(super) async fn never_born(leaf: Option<Leaf>) -> Gone {
+    match leaf {
+        Some(leaf) => empty(leaf).await,
+        None => Gone::never_born(),
+    }
+}
+
 /// Waits until a cgroup could be removed, and says so once if that takes long.
 pub(super) async fn empty(mut leaf: Leaf) -> Gone {
     let (began, mut silent) = (Instant::now(), true);

@@ -113,5 +113,5 @@ impl Wardens {
 fn warden(root: &Path, quarters: &Quarters, watched: &OwnedFd) -> io::Result<Child> {
     let mut args = vec![OsString::from(WORD), root.into()];
     args.extend(quarters.enabled().iter().map(OsString::from));
-    spawn::another_of_us(&args, watched.as_fd().try_clone_to_owned()?)
+    spawn::another_of_us(Path::new(spawn::US), &args, watched.as_fd().try_clone_to_owned()?)
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
+use crate::bench;
 use crate::child::sandbox::become_confined;
 use crate::child::{shim, warden};
 use crate::config::{self, Config, Sources, Surroundings};
@@ -54,6 +55,7 @@ pub fn run() -> ExitCode {
         Command::Call(call) => run_call(call),
         Command::Tools(tools) => run_tools(&tools),
         Command::Check(check) => run_check(&check),
+        Command::Bench(bench) => run_bench(&bench),
         Command::Demo(demo) => return demo::run(&demo),
         Command::Confine(confine) => return become_confined(&confine),
     };
@@ -104,6 +106,10 @@ fn run_tools(tools: &Tools) -> Result<(), Failure> {
 fn run_check(check: &Check) -> Result<(), Failure> {
     let config = quiet(&check.setup.sources(surroundings()?))?;
     told(once::check(&config))
+}
+
+fn run_bench(args: &bench::Args) -> Result<(), Failure> {
+    bench::run(args).map_err(|error| Failure { code: FAILED, text: format!("{error:#}") })
 }
 
 /// What becomes of a command that asks once.

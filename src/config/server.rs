@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::env::Environment;
+use super::strategy::strategy;
 use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
-use super::{OnDisconnect, Server, StrategyKind, Validate, plain_spec};
+use super::{OnDisconnect, Server, Validate, plain_spec};
 use crate::child::spec::{self, Spec, Teardown};
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
-const NOT_YET: [&str; 5] = ["home", "required", "secret_env", "containment", "standby"];
+const NOT_YET: [&str; 4] = ["home", "required", "secret_env", "containment"];
 
 /// What other clients call the key of a server that is reached over the network.
 const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
@@ -118,7 +119,7 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> V
     const CHECKS: &[(&str, Validate)] =
         &[("enforce", Validate::Enforce), ("warn", Validate::Warn), ("off", Validate::Off)];
 
-    set(&mut server.strategy, table.get("strategy", strategy));
+    server.strategy = strategy(table);
     set(&mut server.protocol, table.get("protocol", value::choice(PROTOCOLS)));
     set(&mut server.deadline, table.get("deadline", value::positive_duration));
     set(&mut server.open_deadline, table.get("open_deadline", value::positive_duration));
@@ -137,16 +138,6 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> V
 fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
-    }
-}
-
-fn strategy(value: &Value) -> Parsed<StrategyKind> {
-    match value::text(value)?.as_str() {
-        "fresh" => Ok(StrategyKind::Fresh),
-        later @ ("prewarmed" | "pooled" | "shared") => {
-            Err(format!("\"{later}\" is not there yet, only \"fresh\" is"))
-        }
-        other => Err(format!("{other:?} is no strategy: \"fresh\" is")),
     }
 }
 

@@ -19,7 +19,12 @@ impl Seat {
         Self { _permit: Box::new(permit), wanted }
     }
 
-    /// The queues in which somebody may wait for it: for whoever uses it for less than a call.
+    /// The queue of all servers together: whoever waits there can be served by no instance of this one's.
+    pub(crate) fn wanted_by_others(&self) -> Option<Demand> {
+        self.wanted.last().cloned()
+    }
+
+    /// The queues in which somebody may wait for it, that of all servers last: for whoever uses it for less than a call.
     pub(crate) fn wanted(&self) -> Vec<Demand> {
         self.wanted.clone()
     }
@@ -28,6 +33,22 @@ impl Seat {
 impl fmt::Debug for Seat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seat")
+    }
+}
+
+/// Where a seat is had for what no caller has asked for: one that is free, and that nobody waits for.
+#[derive(Clone)]
+pub(crate) struct SpareSeats(Arc<dyn Fn() -> Option<Seat> + Send + Sync>);
+
+impl SpareSeats {
+    /// Those that `take` gives.
+    pub(crate) fn new(take: impl Fn() -> Option<Seat> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// One of them, if there is one now.
+    pub(crate) fn take(&self) -> Option<Seat> {
+        (self.0)()
     }
 }
 
@@ -60,10 +81,21 @@ impl Demand {
     ///
     /// Nothing is lost when this is dropped.
     pub(crate) async fn rises(&self) {
+        self.asks_for(|waiting| (waiting > 0).then_some(())).await;
+    }
+
+    /// Returns what `answer` gives to the number of those who wait, as soon as it gives something. It is asked again
+    /// whenever another one comes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(crate) async fn asks_for<T>(&self, answer: impl Fn(usize) -> Option<T>) -> T {
         loop {
+            // Whoever comes from here on is not missed: such a future is told of all that come after it was made.
             let rose = self.0.rose.notified();
-            if self.waiting() > 0 {
-                return;
+            if let Some(answer) = answer(self.waiting()) {
+                return answer;
             }
             rose.await;
         }

@@ -104,10 +104,12 @@ pub(super) fn dictionary(receipt: &Receipt) -> String {
     text
 }
 
-/// Where the time went, as JSON: milliseconds by phase.
+/// Where the time went, as JSON: milliseconds by phase; and `desc`, if the server was there already.
 pub(super) fn timing(times: &Times) -> Pieces {
     let reached = phases(times).into_iter();
-    Pieces::object(reached.filter_map(|(phase, time)| Some((phase, Pieces::of(&milliseconds(time?))))))
+    let reached = reached.filter_map(|(phase, time)| Some((phase, Pieces::of(&milliseconds(time?)))));
+    let origin = times.origin.name().map(|name| ("desc", Pieces::of(name)));
+    Pieces::object(reached.chain(origin))
 }
 
 /// The phases of a call, each with its time if it was reached.

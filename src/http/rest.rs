@@ -21,7 +21,7 @@ use crate::catalog::{Catalog, Summary};
 use crate::deadline::Deadline;
 use crate::exchange::{
     Answer, Ask, CallError, CallId, Enforcement, Events, Introduction, LastWords, Limited, ListKind, Listed,
-    OnError, Outcome, Phase, Principal, RawJson, Request,
+    OnError, Outcome, Phase, Principal, RawJson, Request, Standbys,
 };
 
 mod steps;
@@ -318,6 +318,19 @@ fn limit(limited: &Limited) -> (&str, LimitOfKernel<'_>) {
     (limited.member, LimitOfKernel { limit: limited.value, enforced: *enforced, how })
 }
 
+fn standby(standbys: &Standbys) -> Pieces {
+    let Standbys { min, max, ready, starting, failures, retry_in } = standbys;
+    let mut members = vec![
+        ("min", Pieces::of(min)),
+        ("max", Pieces::of(max)),
+        ("ready", Pieces::of(ready)),
+        ("starting", Pieces::of(starting)),
+        ("failures", Pieces::of(failures)),
+    ];
+    members.extend(retry_in.map(|wait| ("retry_in_ms", Pieces::of(&wait.as_millis()))));
+    Pieces::object(members)
+}
+
 /// What is configured, what is enforced, and what the server says of itself as far as that is known.
 fn server_object(summary: Summary, introduction: Option<Arc<Introduction>>) -> Pieces {
     let limits = Limits {
@@ -338,6 +351,7 @@ fn server_object(summary: Summary, introduction: Option<Arc<Introduction>>) -> P
         ("containment", Pieces::of(summary.about.containment)),
         ("limits", Pieces::of(&limits)),
     ];
+    members.extend(summary.about.standbys.as_ref().map(|standbys| ("standby", standby(standbys))));
     if !summary.bounds.sandbox.is_empty() {
         let kept = summary.bounds.sandbox.iter().map(|Enforcement { what, enforced, how }| {
             (what.as_str(), Pieces::of(&Kept { enforced: *enforced, how }))

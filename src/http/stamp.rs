@@ -65,8 +65,11 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 /// `queue;dur=0.012, spawn;dur=1.3`: the phases that were reached (W3C Server Timing).
 fn server_timing(times: &Times) -> String {
     let reached = phases(times).into_iter().filter_map(|(phase, time)| Some((phase, time?)));
+    // It is the opening that a server which was there already has saved its caller.
+    let origin = times.origin.name().map_or_else(String::new, |name| format!(";desc=\"{name}\""));
+    let of = |phase: &str| if phase == "open" { origin.as_str() } else { "" };
     let entries: Vec<_> =
-        reached.map(|(phase, time)| format!("{phase};dur={:.3}", milliseconds(time))).collect();
+        reached.map(|(phase, time)| format!("{phase};dur={:.3}{}", milliseconds(time), of(phase))).collect();
     entries.join(", ")
 }
 
@@ -78,7 +81,7 @@ mod tests {
 
     fn stamp() -> Stamp {
         let (queue, spawn) = (Some(Duration::ZERO), Some(Duration::from_micros(1_234)));
-        let times = Times { queue, spawn, open: None, call: None };
+        let times = Times { queue, spawn, ..Times::default() };
         Stamp { id: CallId::from_bits(0xab), times, receipt: None }
     }
 
@@ -89,6 +92,18 @@ mod tests {
         assert_eq!(headers[CALL_ID], "000000000000000000000000000000ab");
         assert_eq!(headers[SERVER_TIMING], "queue;dur=0.000, spawn;dur=1.234");
         assert_eq!(stamp().timing().text(), r#"{"queue":0.0,"spawn":1.234}"#);
+    }
+
+    #[test]
+    fn a_server_that_was_there_already_is_told_of() {
+        let mut stamp = stamp();
+        stamp.times = Times {
+            open: Some(Duration::ZERO),
+            origin: crate::exchange::Origin::Standby,
+            ..Times::default()
+        };
+        assert_eq!(server_timing(&stamp.times), "open;dur=0.000;desc=\"standby\"");
+        assert_eq!(stamp.timing().text(), r#"{"open":0.0,"desc":"standby"}"#);
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub(super) struct Ears {
     pub(super) events: Option<Events>,
     /// The first stray lines.
     pub(super) noise: Vec<String>,
+    /// Nobody asks it anything now, so that a stray line is more than a flaw of some answer.
+    pub(super) unasked: bool,
+    /// There was such a line.
+    pub(super) babbled: bool,
 }
 
 impl Listener for Ears {
@@ -30,6 +34,7 @@ impl Listener for Ears {
     }
 
     fn noise(&mut self, line: &[u8]) {
+        self.babbled |= self.unasked;
         let (most, longest) = NOISE;
         if self.noise.len() < most {
             let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Home, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd};
-use crate::exchange::{About, Receipt, Seat};
+use crate::exchange::{About, Origin, Receipt, Seat};
 use crate::instance::{self, HalfBorn, Instance, Server};
 use crate::mcp::era::Era;
 
@@ -44,6 +44,7 @@ impl Strategy for Fresh {
             strategy: "fresh",
             era: server.era().map(Era::name),
             containment: server.containment().name(),
+            standbys: None,
         }
     }
 
@@ -51,7 +52,7 @@ impl Strategy for Fresh {
         async move {
             let instance = Instance::start(&self.0.server, seat, end).await?;
             let home = Arc::clone(&self.0) as Arc<dyn Home>;
-            Ok(Lease { instance, home })
+            Ok(Lease { instance, home, origin: Origin::New })
         }
         .boxed()
     }

@@ -4,7 +4,7 @@
 //! out of reach of the process group which is all that the containment `group` promises to end. Its server takes it
 //! along when its stdin is closed; whatever of it is late is said loudly, and ended here. (Killed outright, as with
 //! `teardown = "kill"`, the server leaves Chromium behind for a moment, which may still write into the scratch directory
-//! while that is swept: only a containment that reaches into every session can promise more.)
+//! while that is swept: only a containment that reaches into every session can promise more. Those are in `contained.rs`.)
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::peers::{Part, installed, peer};
-use crate::support::{Gateway, JSON, kill, processes, shown};
+use crate::support::{Gateway, JSON, Start, kill, processes, shown};
+
+mod contained;
 
 const FIRST: &str = r#"<!doctype html><title>First</title><link rel="icon" href="data:,">
 <h1>Start here</h1><a href="/second">Go on</a>"#;
@@ -76,17 +78,25 @@ fn answer(mut stream: TcpStream) {
 
 /// A gateway with a browser's server; `None` where there is none.
 fn browser() -> Option<(Gateway, TempDir)> {
+    let (config, dir) = configured(&["--isolated"])?;
+    Some((Gateway::start_by(&config, Start { args: &["--containment", "group"], ..Start::default() }), dir))
+}
+
+/// The configuration of a browser's server, with these further arguments, and what must stay as long as it is used. The
+/// table of that server stands last. `None` where there is no browser.
+fn configured(args: &[&str]) -> Option<(String, TempDir)> {
     let playwright = peer(Part::Node, "npm/node_modules/.bin/playwright-mcp")?;
     let chromium = installed("chromium")?;
     let dir = tempfile::tempdir().expect("a directory");
     let config = dir.path().join("playwright.json");
     std::fs::write(&config, settings(&chromium).to_string()).expect("its settings");
-    let (playwright, args) = (shown(&playwright), ["--config", shown(&config), "--codegen", "none"]);
+    let playwright = shown(&playwright);
+    let args = [&["--config", shown(&config), "--codegen", "none"], args].concat();
     // Configured as what it is, so that no sibling that finds this out is taken for something left.
     let config = format!(
         "[servers.browser]\ncommand = {playwright:?}\nargs = {args:?}\nprotocol = \"legacy\"\neof_grace = \"20s\"\n"
     );
-    Some((Gateway::start(&config), dir))
+    Some((config, dir))
 }
 
 /// A browser that speaks to nobody but the test: no name of any other host resolves, and nothing is fetched on its own.
@@ -100,7 +110,7 @@ fn settings(chromium: &Path) -> Value {
     ];
     let launch =
         json!({"executablePath": chromium, "headless": true, "chromiumSandbox": false, "args": quiet});
-    json!({"browser": {"browserName": "chromium", "isolated": true, "launchOptions": launch}})
+    json!({"browser": {"browserName": "chromium", "launchOptions": launch}})
 }
 
 /// Navigates, follows the link, presses the button, looks.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+mod strategies;
+
 use crate::support::peers::say_skipped;
 use crate::support::processes::runs;
 use crate::support::{

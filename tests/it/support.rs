@@ -275,6 +275,19 @@ impl Gateway {
         }
     }
 
+    /// Kills it as nobody should, and checks that no process is left of it. Its files are the next start's to remove.
+    #[track_caller]
+    pub(crate) fn killed(mut self) {
+        self.checked = true;
+        self.signal(Signal::KILL);
+        let _ = self.process.wait();
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("its stderr was read");
+        }
+        let log = self.log();
+        until(&format!("nobody has outlived the gateway\n{log}"), || self.servers().is_empty());
+    }
+
     /// What is left of calls, in words; empty: nothing.
     fn state(&self) -> String {
         let mut state = String::new();

@@ -144,7 +144,12 @@ fn two_calls_never_have_the_same_name() {
 fn a_server_is_described_with_what_is_known_of_it() {
     let summary = Summary {
         name: "time".into(),
-        about: crate::exchange::About { strategy: "fresh", era: Some("legacy"), containment: "group" },
+        about: crate::exchange::About {
+            strategy: "fresh",
+            era: Some("legacy"),
+            containment: "group",
+            standbys: None,
+        },
         protocol: "auto",
         limits: crate::catalog::LimitsInForce {
             concurrent: 8,

@@ -1,0 +1,332 @@
+//! The charts of a report, as SVG: latency distribution, latency against callers, phases, processor time, memory.
+//!
+//! A target has one colour in all charts; the page explains them once, so that no legend covers a line. Latencies are
+//! on a logarithmic scale, as the floor and a slow starter are orders of magnitude apart; bars begin at zero.
+
+use anyhow::Result;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::plan::Load;
+use super::report::{Line, Report};
+use super::stats::{PHASES, count};
+use super::table::{load_name, short};
+
+/// Told apart by people who are colour-blind, too (Okabe and Ito); black last.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(86, 180, 233),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(120, 94, 40),
+    RGBColor(40, 40, 40),
+];
+
+const SIZE: (u32, u32) = (860, 380);
+const TEXT: (&str, u32) = ("sans-serif", 14);
+
+/// One picture.
+#[derive(Debug, Clone)]
+pub(super) struct Chart {
+    /// Of its file, without the ending.
+    pub(super) name: &'static str,
+    pub(super) title: String,
+    /// What the colours mean, if they are not those of the targets.
+    pub(super) legend: Vec<(&'static str, String)>,
+    pub(super) svg: String,
+}
+
+/// All charts that there are figures for.
+pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
+    let calm = report.calmest();
+    let load = calm.first().map(|line| load_name(line.load)).unwrap_or_default();
+    let mut all = Vec::new();
+    if let Some(svg) = distribution(report, &calm)? {
+        all.push(Chart {
+            name: "distribution",
+            title: format!("Latency distribution, {load}"),
+            legend: vec![],
+            svg,
+        });
+    }
+    if let Some(svg) = by_callers(report)? {
+        all.push(Chart {
+            name: "callers",
+            title: "Median latency by number of callers".into(),
+            legend: vec![],
+            svg,
+        });
+    }
+    all.extend(bar_charts(&calm, &load)?);
+    Ok(all)
+}
+
+/// Of one load: what is best seen as parts of a whole.
+fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
+    let parts =
+        |names: &[&'static str]| names.iter().enumerate().map(|(at, name)| (*name, colour(at))).collect();
+    let mut all = Vec::new();
+    let phases = rows(calm, |line| {
+        let of =
+            |name: &str| line.summary.phases_ms.iter().find(|(phase, _)| *phase == name).map(|phase| phase.1);
+        PHASES
+            .iter()
+            .any(|name| of(name).is_some())
+            .then(|| PHASES.map(|name| of(name).unwrap_or_default()).to_vec())
+    });
+    let cpu = rows(calm, |line| {
+        let own = line.summary.gateway_cpu_ms_per_call?;
+        Some(vec![own, (line.summary.cpu_ms_per_call? - own).max(0.0)])
+    });
+    let memory = rows(calm, |line| {
+        let own = line.summary.gateway_memory_bytes?;
+        let tree = line.summary.memory_bytes?.saturating_sub(own);
+        Some(vec![count(own) / 1_048_576.0, count(tree) / 1_048_576.0])
+    });
+    for (name, title, unit, legend, rows) in [
+        (
+            "phases",
+            format!("Where the time of a call goes, {load}"),
+            "milliseconds, median",
+            &PHASES[..],
+            phases,
+        ),
+        (
+            "cpu",
+            format!("Processor time per call, {load}"),
+            "milliseconds per call",
+            &["the process itself", "all below it"],
+            cpu,
+        ),
+        (
+            "memory",
+            format!("Most memory in use, {load}"),
+            "MiB, shared pages counted once",
+            &["the process itself", "all below it"],
+            memory,
+        ),
+    ] {
+        if let Some(svg) = bars(unit, &rows)? {
+            all.push(Chart { name, title, legend: parts(legend), svg });
+        }
+    }
+    Ok(all)
+}
+
+/// The colour of the target, or part, at a place, as CSS has it.
+pub(super) fn colour(place: usize) -> String {
+    let RGBColor(red, green, blue) = COLOURS[place % COLOURS.len()];
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+type Row = (String, Vec<f64>);
+
+fn rows(lines: &[&Line], figures: impl Fn(&Line) -> Option<Vec<f64>>) -> Vec<Row> {
+    lines.iter().filter_map(|line| Some((line.target.clone(), figures(line)?))).collect()
+}
+
+/// A line per target: its colour's place, and its points.
+type Series = Vec<(usize, Vec<(f64, f64)>)>;
+
+fn distribution(report: &Report, calm: &[&Line]) -> Result<Option<String>> {
+    // Each nine is as wide as the one before: 50 % at 0.3, 90 % at 1, 99 % at 2.
+    let place = |percentile: f64| -(1.0 - percentile / 100.0).log10();
+    let series = series(report, |name| {
+        let line = calm.iter().find(|line| line.target == name)?;
+        let shape = &line.summary.latency_ms.as_ref()?.distribution;
+        Some(shape.iter().filter(|point| point.0 < 100.0).map(|point| (place(point.0), point.1)).collect())
+    });
+    let ticks = [(place(50.0), "50"), (place(90.0), "90"), (place(99.0), "99"), (place(99.9), "99.9")];
+    let ticks: Vec<_> = ticks.map(|(at, text)| (at, text.to_owned())).into();
+    lines(&series, "percentile of calls", "latency, milliseconds", &ticks)
+}
+
+fn by_callers(report: &Report) -> Result<Option<String>> {
+    let point = |line: &Line| match (line.load, &line.summary.latency_ms) {
+        (Load::Closed { callers }, Some(latency)) => Some((f64::from(callers).log2(), latency.p50.median)),
+        _ => None,
+    };
+    let series = series(report, |name| {
+        let of = report.lines.iter().filter(|line| line.target == name).filter_map(point);
+        let mut points: Vec<_> = of.collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        (points.len() > 1).then_some(points)
+    });
+    let mut ticks: Vec<(f64, String)> = series
+        .iter()
+        .flat_map(|(_, points)| points)
+        .map(|point| (point.0, format!("{:.0}", point.0.exp2())))
+        .collect();
+    ticks.sort_by(|one, other| one.0.total_cmp(&other.0));
+    ticks.dedup_by(|one, other| one.1 == other.1);
+    lines(&series, "callers at once", "median latency, milliseconds", &ticks)
+}
+
+fn series(report: &Report, points: impl Fn(&str) -> Option<Vec<(f64, f64)>>) -> Series {
+    let targets = report.targets().into_iter().enumerate();
+    targets.filter_map(|(place, name)| Some((place, points(name)?))).collect()
+}
+
+/// Lines over a logarithmic height.
+fn lines(series: &Series, across: &str, up: &str, ticks: &[(f64, String)]) -> Result<Option<String>> {
+    let points = || series.iter().flat_map(|(_, points)| points);
+    let bound = |pick: fn(f64, f64) -> f64, of: fn(&(f64, f64)) -> f64| points().map(of).reduce(pick);
+    let (Some(left), Some(right), Some(low), Some(high)) = (
+        bound(f64::min, |point| point.0),
+        bound(f64::max, |point| point.0),
+        bound(f64::min, |point| point.1),
+        bound(f64::max, |point| point.1),
+    ) else {
+        return Ok(None);
+    };
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(18)
+            .x_label_area_size(48)
+            .y_label_area_size(76)
+            .build_cartesian_2d(
+                left..right.max(left + 0.1),
+                (low.max(1e-4) * 0.7..high.max(1e-4) * 1.4).log_scale(),
+            )?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(WHITE)
+            .bold_line_style(BLACK.mix(0.12))
+            .x_labels(0)
+            .y_labels(6)
+            .y_label_formatter(&|ms| short(*ms))
+            .x_desc(across)
+            .y_desc(up)
+            .label_style(TEXT)
+            .axis_desc_style(TEXT)
+            .draw()?;
+        // Ticks where the figures are, which are not where even steps would be.
+        let style = TEXT.into_font().color(&BLACK.mix(0.8)).pos(Pos::new(HPos::Center, VPos::Top));
+        for (at, text) in ticks.iter().filter(|tick| (left..=right).contains(&tick.0)) {
+            let (x, y) = chart.backend_coord(&(*at, low.max(1e-4) * 0.7));
+            area.draw(&Text::new(text.clone(), (x, y + 7), style.clone()))?;
+            area.draw(&PathElement::new(vec![(x, y), (x, y + 5)], BLACK.mix(0.6)))?;
+        }
+        for (place, points) in series {
+            let colour = COLOURS[place % COLOURS.len()];
+            chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+            chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
+        }
+        area.present()?;
+    }
+    Ok(Some(svg))
+}
+
+/// One bar for each row, of as many parts as it has figures.
+fn bars(unit: &str, rows: &[Row]) -> Result<Option<String>> {
+    let total = |row: &Row| row.1.iter().sum::<f64>();
+    let Some(longest) = rows.iter().map(total).reduce(f64::max).filter(|longest| *longest > 0.0) else {
+        return Ok(None);
+    };
+    let height = 90 + 44 * u32::try_from(rows.len())?;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let bottom = count(rows.len() as u64);
+        // Upside down, so that the first row is on top; room at the right for the figures.
+        let mut chart = ChartBuilder::on(&area)
+            .margin(14)
+            .x_label_area_size(48)
+            .y_label_area_size(150)
+            .build_cartesian_2d(0.0..longest * 1.12, bottom..0.0)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .disable_y_axis()
+            .light_line_style(WHITE)
+            .bold_line_style(BLACK.mix(0.12))
+            .x_labels(6)
+            .x_label_formatter(&|figure| short(*figure).trim_end_matches(".000").to_owned())
+            .x_desc(unit)
+            .label_style(TEXT)
+            .axis_desc_style(TEXT)
+            .draw()?;
+        for (place, row) in rows.iter().enumerate() {
+            let (top, low) = (count(place as u64) + 0.18, count(place as u64) + 0.82);
+            let mut from = 0.0;
+            for (part, figure) in row.1.iter().enumerate() {
+                let colour = COLOURS[part % COLOURS.len()];
+                chart.draw_series([Rectangle::new([(from, top), (from + figure, low)], colour.filled())])?;
+                from += figure;
+            }
+            let (zero, middle) = chart.backend_coord(&(0.0, count(place as u64) + 0.5));
+            let (end, _) = chart.backend_coord(&(from, 0.0));
+            let text = |side| TEXT.into_font().color(&BLACK).pos(Pos::new(side, VPos::Center));
+            area.draw(&Text::new(row.0.clone(), (zero - 8, middle), text(HPos::Right)))?;
+            area.draw(&Text::new(short(total(row)), (end + 6, middle), text(HPos::Left)))?;
+        }
+        area.present()?;
+    }
+    Ok(Some(svg))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bench::report::About;
+    use crate::bench::stats::{Round, Sample, summary};
+
+    fn report(rounds: &[Round]) -> Report {
+        let about = About {
+            version: "0",
+            cpus: 2,
+            kernel: String::new(),
+            server: String::new(),
+            tool: String::new(),
+            rounds: 1,
+            time_ms: 1.0,
+            seats: 1,
+            command: String::new(),
+        };
+        let line = |callers| Line {
+            target: "fresh".into(),
+            load: Load::Closed { callers },
+            summary: summary(rounds),
+        };
+        Report { about, lines: vec![line(1), line(8)], refused: Vec::new() }
+    }
+
+    #[test]
+    fn there_is_a_chart_for_everything_that_was_measured_and_it_says_its_unit() {
+        let sample = |ms| Sample {
+            latency: Duration::from_millis(ms),
+            phases: [Some(0.1), Some(1.0), None, Some(2.0)],
+            ..Sample::default()
+        };
+        let round = Round {
+            samples: (1..50).map(sample).collect(),
+            took: Duration::from_secs(1),
+            cpu_ms: Some((100.0, 300.0)),
+            memory: Some((1 << 20, 3 << 20)),
+            ..Round::default()
+        };
+        let charts = charts(&report(&[round])).expect("they can be drawn");
+        let names: Vec<_> = charts.iter().map(|chart| chart.name).collect();
+        assert_eq!(names, ["distribution", "callers", "phases", "cpu", "memory"]);
+        for (chart, unit) in
+            charts.iter().zip(["percentile", "callers at once", "milliseconds", "per call", "MiB"])
+        {
+            assert!(chart.svg.starts_with("<svg") && chart.svg.contains(unit), "{}", chart.svg);
+        }
+        assert!(charts[4].svg.contains("fresh") && charts[4].svg.contains("3.00"), "{}", charts[4].svg);
+    }
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() {
+        assert!(charts(&report(&[])).expect("nothing can go wrong").is_empty());
+    }
+}

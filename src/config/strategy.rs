@@ -1,0 +1,55 @@
+//! Where a server's instances come from, and the keys that belong to that.
+
+use super::table::Table;
+use super::tree::Value;
+use super::value::{self, Parsed};
+use super::{Standby, StrategyKind};
+
+/// The strategies by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Fresh,
+    Prewarmed,
+}
+
+/// The strategy of the server that `table` is about.
+pub(super) fn strategy(table: &mut Table<'_>) -> StrategyKind {
+    let name = table.get("strategy", name).unwrap_or(Name::Fresh);
+    let standby = table.table("standby").map(|inner| (inner.place(), standby(inner)));
+    if let Some((place, _)) = standby
+        && name != Name::Prewarmed
+    {
+        table.complain_at(place, "standby", "belongs to strategy = \"prewarmed\"");
+    }
+    match name {
+        Name::Fresh => StrategyKind::Fresh,
+        Name::Prewarmed => {
+            StrategyKind::Prewarmed(standby.map_or_else(Standby::default, |(_, standby)| standby))
+        }
+    }
+}
+
+fn name(value: &Value) -> Parsed<Name> {
+    match value::text(value)?.as_str() {
+        "fresh" => Ok(Name::Fresh),
+        "prewarmed" => Ok(Name::Prewarmed),
+        later @ ("pooled" | "shared") => {
+            Err(format!("\"{later}\" is not there yet, only \"fresh\" and \"prewarmed\" are"))
+        }
+        other => Err(format!("{other:?} is no strategy: \"fresh\" and \"prewarmed\" are")),
+    }
+}
+
+fn standby(mut table: Table<'_>) -> Standby {
+    let default = Standby::default();
+    let min = table.get("min", value::count).unwrap_or(default.min);
+    let max = table.get_placed("max", value::positive_count);
+    let max_age = table.get("max_age", value::positive_duration).unwrap_or(default.max_age);
+    if let Some((place, max)) = max
+        && max < min
+    {
+        table.complain_at(place, "max", format!("must be at least `min`, which is {min}"));
+    }
+    table.finish();
+    Standby { min, max: max.map_or(default.max, |(_, max)| max).max(min), max_age }
+}

@@ -1,0 +1,131 @@
+//! The load test, as short as it can be: it is the shape of what it says, and what it leaves, that is checked.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::cli::{PROGRAM, command};
+use crate::support::{processes, shown, until};
+
+/// As little as can be measured.
+const TINY: [&str; 9] =
+    ["bench", "--quick", "--rounds", "2", "--time", "20ms", "--callers", "1,2", "--rates=40"];
+
+/// Runs it with its temporary files in `dir`, which is in the words of whatever it starts.
+fn bench(dir: &Path, words: &[&str]) -> Output {
+    command(PROGRAM, dir).args(TINY).args(words).output().expect("it can be started")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[track_caller]
+fn nothing_is_left(dir: &Path) {
+    until("nothing runs that has to do with the run", || processes::mentioning(shown(dir)).is_empty());
+    let left: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("spawnling-bench")), "{left:?}");
+}
+
+#[test]
+fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = bench(dir.path(), &["--json", "--strategies", "fresh", "--report", "made/report"]);
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    let written = std::fs::read_to_string(dir.path().join("made/report/report.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), report);
+    let page = std::fs::read_to_string(dir.path().join("made/report/index.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 5, "distribution, callers, phases, processor time, memory");
+    assert_eq!(report["about"]["rounds"], 2);
+    let lines = report["results"].as_array().unwrap();
+    let names: Vec<_> = lines.iter().take(3).map(|line| line["target"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bare, one per call", "bare, one live", "fresh"]);
+    assert_eq!(lines.len(), 9, "three targets under three loads: {report}");
+    for line in lines {
+        assert_eq!(line["errors"], 0, "{line}");
+        assert!(line["calls"].as_u64() > Some(0), "{line}");
+        assert!(line["latency_ms"]["p50"]["median"].as_f64() > Some(0.0), "{line}");
+        assert!(line["rate_per_s"]["low"].as_f64() <= line["rate_per_s"]["high"].as_f64(), "{line}");
+    }
+    assert_eq!((&lines[2]["load"], &lines[2]["callers"]), (&"closed".into(), &1.into()));
+    assert_eq!((&lines[8]["load"], &lines[8]["rate"]), (&"open".into(), &40.0.into()));
+    let phases: Vec<_> = lines[2]["phases_ms"].as_array().unwrap().iter().map(|phase| &phase[0]).collect();
+    assert_eq!(phases, ["queue", "spawn", "open", "call"]);
+    assert!(lines[2]["seat_ms"].as_f64() > lines[2]["latency_ms"]["p50"]["low"].as_f64().map(|ms| ms / 10.0));
+    assert!(lines[2]["gateway_memory_bytes"].as_u64() > Some(0));
+    nothing_is_left(dir.path());
+}
+
+#[test]
+fn a_strategy_that_there_is_not_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = bench(dir.path(), &["--strategies", "fresh,lukewarm"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("\"lukewarm\" is none of fresh, prewarmed"), "{said}");
+    nothing_is_left(dir.path());
+}
+
+#[test]
+fn a_server_that_fails_is_not_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = bench(dir.path(), &["--tool", "no-such-tool", "--strategies", "fresh"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("no-such-tool"), "{said}");
+    nothing_is_left(dir.path());
+}
+
+#[test]
+fn another_gateway_is_started_measured_and_ended_with_all_that_it_leaves_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("other.toml");
+    std::fs::write(&config, format!("[servers.x]\ncommand = {PROGRAM:?}\nargs = [\"demo\"]\n")).unwrap();
+    // A shell that leaves a process in a session of its own, and then is a gateway.
+    let marker = dir.path().join("left-behind");
+    std::fs::write(&marker, "sleep 300\n").unwrap();
+    let against = format!(
+        "sh -c 'setsid sh {} & exec \"$0\" \"$@\"' {PROGRAM} serve --listen 127.0.0.1:{{port}} --config {}",
+        shown(&marker),
+        shown(&config),
+    );
+    let words = [
+        "--json",
+        "--strategies",
+        "fresh",
+        "--path",
+        "/v1/servers/x/tools/add",
+        "--body",
+        r#"{"a":1,"b":2}"#,
+    ];
+    let output = bench(dir.path(), &[&words[..], &["--against", &against]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    let other = &report["results"][3];
+    assert_eq!((&other["target"], &other["errors"]), (&"sh".into(), &0.into()), "{report}");
+    nothing_is_left(dir.path());
+
+    let words = [&words[1..], &["--against", &against, "--expect", "\"four\""]].concat();
+    let output = bench(dir.path(), &words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("an answer without \"\\\"four\\\"\""), "{said}");
+    nothing_is_left(dir.path());
+}
+
+#[test]
+fn an_interrupted_run_ends_what_it_has_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = command(PROGRAM, dir.path());
+    run.args(["bench", "--time", "1h", "--strategies", "fresh"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut run = run.spawn().expect("it can be started");
+    until("a gateway runs", || {
+        !processes::mentioning(&format!("{}/spawnling-bench", shown(dir.path()))).is_empty()
+    });
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    let said: Vec<String> = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    assert!(said.iter().any(|line| line.contains("interrupted")), "{said:?}");
+    nothing_is_left(dir.path());
+}
