@@ -10,7 +10,6 @@
 //! Nothing here knows that a child can speak.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,13 +51,12 @@ pub(crate) use tree::{Containment, Gone};
 use crate::exchange::{Cause, Enforcement, Exit, Measured, Receipt, Rung, Seat};
 use cgroup::Leaf;
 use containment::Means;
-use keeper::{KeeperError, Kept};
+use keeper::KeeperError;
 use limits::{Cage, Cages, Own};
 use reaper::Ending;
 use rest::Rest;
 use scratch::Scratch;
-use shim::words::{Orders, Step};
-use spawn::Pipes;
+use shim::words::Step;
 use spec::{Choice, Spec, Teardown};
 use stderr::Tail;
 use tree::Tree;
@@ -252,7 +250,7 @@ impl Child {
     async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
         let Parts { nursery, scratch, leaf, cage, seat } = parts;
         let (orders, pipes, doors, kept) =
-            match prepare(spec, nursery, &scratch, (leaf.as_ref(), cage.as_ref())) {
+            match nursery.means.prepare(spec, &scratch, leaf.as_ref(), &doors(cage.as_ref())) {
                 Ok(prepared) => prepared,
                 Err(error) => {
                     scratch.sweep(&tree::never_born(leaf).await).await;
@@ -480,23 +478,6 @@ struct Parts<'a> {
     leaf: Option<Leaf>,
     cage: Option<Cage>,
     seat: Seat,
-}
-
-/// What a keeper needs for one tree.
-type Prepared = (Orders, Pipes, Vec<File>, Kept);
-
-fn prepare(
-    spec: &Spec,
-    nursery: &Nursery,
-    scratch: &Scratch,
-    (leaf, cage): (Option<&Leaf>, Option<&Cage>),
-) -> Result<Prepared, SpawnError> {
-    let doors = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
-    let doors: Vec<File> = doors.into_iter().flatten().collect();
-    let orders = spawn::orders(spec, scratch.path(), nursery.means.keeping, doors.len(), &self::doors(cage))?;
-    let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
-    let kept = Kept::new(&nursery.means.keepers, nursery.means.containment).map_err(SpawnError::Keep)?;
-    Ok((orders, pipes, doors, kept))
 }
 
 fn doors(cage: Option<&Cage>) -> Vec<OsString> {

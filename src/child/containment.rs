@@ -5,6 +5,7 @@
 //!   strict, or any by its name: that one, or an error
 //! ```
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
@@ -16,8 +17,10 @@ use tokio::sync::mpsc;
 
 use super::cgroup::{CgroupError, Leaf, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
+use super::scratch::Scratch;
 use super::shim::words::{Keeping, Orders, Power};
-use super::spec::Choice;
+use super::spawn::{self, Pipes, SpawnError};
+use super::spec::{Choice, Spec};
 use super::tree::Containment;
 use super::warden::Wardens;
 
@@ -56,6 +59,9 @@ pub(super) struct Means {
     /// Only ever dropped: that lets the wardens go.
     stand_by: Option<mpsc::Sender<()>>,
 }
+
+/// What a keeper needs for one tree.
+pub(super) type Prepared = (Orders, Pipes, Vec<File>, Kept);
 
 /// The wardens, to be waited for beside everything else.
 #[derive(Debug)]
@@ -109,6 +115,22 @@ impl Means {
             }
         }
         (Self { refused, ..Self::of(Containment::Group) }, Watch(None))
+    }
+
+    /// What a keeper needs to start what `spec` says in `leaf`, and in the cgroups behind these further `doors`.
+    pub(super) fn prepare(
+        &self,
+        spec: &Spec,
+        scratch: &Scratch,
+        leaf: Option<&Leaf>,
+        doors: &[OsString],
+    ) -> Result<Prepared, SpawnError> {
+        let leaf = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
+        let leaf: Vec<File> = leaf.into_iter().flatten().collect();
+        let orders = spawn::orders(spec, scratch.path(), self.keeping, leaf.len(), doors)?;
+        let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
+        let kept = Kept::new(&self.keepers, self.containment).map_err(SpawnError::Keep)?;
+        Ok((orders, pipes, leaf, kept))
     }
 
     /// Puts a process into it and ends it there.
