@@ -36,7 +36,7 @@ async fn call(door: Arc<Admission>, alive: Alive, at: usize) {
             caller.cancel();
         }
     });
-    let mut enter = Box::pin(door.enter(&end));
+    let mut enter = Box::pin(super::enter(&door, &end));
     let entered = if dropped {
         // Whoever is dropped while waiting may have been given a seat in the same moment.
         let first = futures_util::poll!(enter.as_mut());
