@@ -346,6 +346,7 @@ fn usual_containment() -> Option<&'static str> {
     (!has_cgroups && std::env::var_os("SPAWNLING_CONTAINMENT").is_none()).then_some("subreaper")
 }
 
+#[expect(clippy::disallowed_methods, reason = "the program under test")]
 fn command(dir: &Path, start: Start<'_>) -> Command {
     let mut command = Command::new(if start.script.is_some() { "sh" } else { PROGRAM });
     if let Some(script) = start.script {
