@@ -10,7 +10,6 @@
 //! Nothing here knows that a child can speak.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,13 +51,12 @@ pub(crate) use tree::{Containment, Gone};
 use crate::exchange::{Cause, Exit, Measured, Receipt, Rung, Seat};
 use cgroup::Leaf;
 use containment::Means;
-use keeper::{KeeperError, Kept};
+use keeper::KeeperError;
 use limits::{Cage, Cages};
 use reaper::Ending;
 use rest::Rest;
 use scratch::Scratch;
-use shim::words::{Orders, Step};
-use spawn::Pipes;
+use shim::words::Step;
 use spec::{Choice, Spec, Teardown};
 use stderr::Tail;
 use tree::Tree;
@@ -227,45 +225,26 @@ impl Child {
             }
         };
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
-        let child = Self::new(
-            nursery,
-            Living {
-                tree,
-                birth: Birth::Seen(Instant::now()),
-                rest,
-                stderr: Tail::new(spec.stderr_limit),
-                cage,
-                scratch,
-                seat,
-            },
-        );
+        let (birth, stderr) = (Birth::Seen(Instant::now()), Tail::new(spec.stderr_limit));
+        let child = Self::new(nursery, Living { tree, birth, rest, stderr, cage, scratch, seat });
         Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })
     }
 
     /// Has a keeper start a child.
     async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
         let Parts { nursery, scratch, leaf, cage, seat } = parts;
-        let (orders, pipes, doors, kept) =
-            match prepare(spec, nursery, &scratch, (leaf.as_ref(), cage.as_ref())) {
-                Ok(prepared) => prepared,
-                Err(error) => {
-                    scratch.sweep(&tree::never_born(leaf).await).await;
-                    return Err(error);
-                }
-            };
+        let prepared = nursery.means.prepare(spec, &scratch, leaf.as_ref(), &doors(cage.as_ref()));
+        let (orders, pipes, doors, kept) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                scratch.sweep(&tree::never_born(leaf).await).await;
+                return Err(error);
+            }
+        };
         let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
-        let mut child = Self::new(
-            nursery,
-            Living {
-                tree,
-                birth: Birth::Seen(Instant::now()),
-                rest,
-                stderr: Tail::new(spec.stderr_limit),
-                cage,
-                scratch,
-                seat,
-            },
-        );
+        let (program, directory) = (orders.program.clone().into(), orders.cwd.clone().into());
+        let (birth, stderr) = (Birth::Ordered { program, directory }, Tail::new(spec.stderr_limit));
+        let mut child = Self::new(nursery, Living { tree, birth, rest, stderr, cage, scratch, seat });
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
@@ -273,8 +252,6 @@ impl Child {
             child.finish().await;
             return Err(SpawnError::Keep(error));
         }
-        child.living_mut().birth =
-            Birth::Ordered { program: orders.program.into(), directory: orders.cwd.into() };
         Ok(Born { child, stdin: Stdin::new(pipes.stdin), stdout: pipes.stdout })
     }
 
@@ -474,23 +451,6 @@ struct Parts<'a> {
     leaf: Option<Leaf>,
     cage: Option<Cage>,
     seat: Seat,
-}
-
-/// What a keeper needs for one tree.
-type Prepared = (Orders, Pipes, Vec<File>, Kept);
-
-fn prepare(
-    spec: &Spec,
-    nursery: &Nursery,
-    scratch: &Scratch,
-    (leaf, cage): (Option<&Leaf>, Option<&Cage>),
-) -> Result<Prepared, SpawnError> {
-    let doors = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
-    let doors: Vec<File> = doors.into_iter().flatten().collect();
-    let orders = spawn::orders(spec, scratch.path(), nursery.means.keeping, doors.len(), &self::doors(cage))?;
-    let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
-    let kept = Kept::new(&nursery.means.keepers, nursery.means.containment).map_err(SpawnError::Keep)?;
-    Ok((orders, pipes, doors, kept))
 }
 
 fn doors(cage: Option<&Cage>) -> Vec<OsString> {

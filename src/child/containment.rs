@@ -5,7 +5,7 @@
 //!   strict, or any by its name: that one, or an error
 //! ```
 
-use std::fmt::Write as _;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -16,10 +16,13 @@ use tokio::sync::mpsc;
 
 use super::cgroup::{CgroupError, Leaf, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
+use super::scratch::Scratch;
 use super::shim::words::{Keeping, Orders, Power};
-use super::spec::Choice;
+use super::spawn::{self, Pipes, SpawnError};
+use super::spec::{Choice, Spec};
 use super::tree::Containment;
 use super::warden::Wardens;
+use crate::exchange::fault::chain;
 
 /// Why a containment cannot be had here.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,9 @@ pub(super) struct Means {
     stand_by: Option<mpsc::Sender<()>>,
 }
 
+/// What a keeper needs for one tree: its orders, our ends of the pipes, the doors of its cgroup, and the keeper.
+pub(super) type Prepared = (Orders, Pipes, Vec<File>, Kept);
+
 /// The wardens, to be waited for beside everything else.
 #[derive(Debug)]
 pub(crate) struct Watch(Option<(Wardens, mpsc::Receiver<()>)>);
@@ -93,7 +99,7 @@ impl Means {
             Choice::Subreaper => Containment::Subreaper,
             Choice::Group => Containment::Group,
         };
-        let refused = |why: Refusal| ContainmentError { wanted: wanted.name(), why: told(&why) };
+        let refused = |why: Refusal| ContainmentError { wanted: wanted.name(), why: chain(&why) };
         Self::try_out(wanted).await.map_err(refused)
     }
 
@@ -102,10 +108,26 @@ impl Means {
         for containment in [Containment::Cgroup, Containment::Namespace, Containment::Subreaper] {
             match Self::try_out(containment).await {
                 Ok((means, watch)) => return (Self { refused, ..means }, watch),
-                Err(why) => refused.push(format!("{}: {}", containment.name(), told(&why))),
+                Err(why) => refused.push(format!("{}: {}", containment.name(), chain(&why))),
             }
         }
         (Self { refused, ..Self::of(Containment::Group) }, Watch(None))
+    }
+
+    /// Prepares what `spec` says for a keeper, in `leaf`, and in the further cgroups behind `doors`.
+    pub(super) fn prepare(
+        &self,
+        spec: &Spec,
+        scratch: &Scratch,
+        leaf: Option<&Leaf>,
+        doors: &[OsString],
+    ) -> Result<Prepared, SpawnError> {
+        let leaf = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
+        let leaf: Vec<File> = leaf.into_iter().flatten().collect();
+        let orders = spawn::orders(spec, scratch.path(), self.keeping, leaf.len(), doors)?;
+        let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
+        let kept = Kept::new(&self.keepers, self.containment).map_err(SpawnError::Keep)?;
+        Ok((orders, pipes, leaf, kept))
     }
 
     /// Puts a process into it and ends it there.
@@ -153,7 +175,7 @@ impl Means {
         let orders = Orders {
             keeping: self.keeping,
             cgroups: given.len() - 3,
-            program: "/proc/self/exe".into(),
+            program: spawn::US.into(),
             args: vec![super::warden::WORD.into(), "/proc/nothing".into()],
             env: Vec::new(),
             cwd: "/".into(),
@@ -173,14 +195,4 @@ impl Means {
         started?;
         if joined { Ok(()) } else { Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into()) }
     }
-}
-
-fn told(why: &Refusal) -> String {
-    let mut text = why.to_string();
-    let mut source = std::error::Error::source(why);
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
