@@ -36,6 +36,7 @@ mod spawn;
 pub(crate) mod spec;
 mod stderr;
 mod stdin;
+mod stock;
 mod tree;
 pub(crate) mod warden;
 
