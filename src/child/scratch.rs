@@ -104,8 +104,10 @@ fn make(path: &Path) -> io::Result<()> {
 impl Drop for ScratchRoot {
     fn drop(&mut self) {
         self.directories.clear();
-        let _ = fs::remove_file(self.path.join(LOCK));
-        // Empty unless a tree's files could not be removed; then what is left stays for whoever looks for it.
+        // Unless a tree's files could not be removed. Then all stays, the file by which the next start knows it too.
+        if fs::read_dir(&self.path).is_ok_and(|entries| entries.count() == 1) {
+            let _ = fs::remove_file(self.path.join(LOCK));
+        }
         let _ = fs::remove_dir(&self.path);
     }
 }
@@ -289,6 +291,18 @@ mod tests {
         assert_eq!(fs::read_dir(second.path()).unwrap().count(), 0);
         second.sweep(&Gone::never_born()).await;
         drop(root);
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_could_not_be_removed_is_left_to_the_next_start() {
+        let base = tempfile::tempdir().unwrap();
+        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        let left = root.allot().unwrap().path().to_owned();
+        drop(root);
+        assert!(left.exists());
+        ScratchRoot::create(base.path()).unwrap().sweep_beside();
+        assert!(!left.exists());
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
     }
 
