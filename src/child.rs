@@ -36,6 +36,7 @@ mod spawn;
 pub(crate) mod spec;
 mod stderr;
 mod stdin;
+mod stock;
 mod tree;
 pub(crate) mod warden;
 
@@ -231,45 +232,26 @@ impl Child {
             }
         };
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
-        let child = Self::new(
-            nursery,
-            Living {
-                tree,
-                birth: Birth::Seen(Instant::now()),
-                rest,
-                stderr: Tail::new(spec.stderr_limit),
-                cage,
-                scratch,
-                seat,
-            },
-        );
+        let (birth, stderr) = (Birth::Seen(Instant::now()), Tail::new(spec.stderr_limit));
+        let child = Self::new(nursery, Living { tree, birth, rest, stderr, cage, scratch, seat });
         Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })
     }
 
     /// Has a keeper start a child.
     async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
         let Parts { nursery, scratch, leaf, cage, seat } = parts;
-        let (orders, pipes, doors, kept) =
-            match nursery.means.prepare(spec, &scratch, leaf.as_ref(), &doors(cage.as_ref())) {
-                Ok(prepared) => prepared,
-                Err(error) => {
-                    scratch.sweep(&tree::never_born(leaf).await).await;
-                    return Err(error);
-                }
-            };
+        let prepared = nursery.means.prepare(spec, &scratch, leaf.as_ref(), &doors(cage.as_ref()));
+        let (orders, pipes, doors, kept) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                scratch.sweep(&tree::never_born(leaf).await).await;
+                return Err(error);
+            }
+        };
         let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
-        let mut child = Self::new(
-            nursery,
-            Living {
-                tree,
-                birth: Birth::Seen(Instant::now()),
-                rest,
-                stderr: Tail::new(spec.stderr_limit),
-                cage,
-                scratch,
-                seat,
-            },
-        );
+        let (program, directory) = (orders.program.clone().into(), orders.cwd.clone().into());
+        let (birth, stderr) = (Birth::Ordered { program, directory }, Tail::new(spec.stderr_limit));
+        let mut child = Self::new(nursery, Living { tree, birth, rest, stderr, cage, scratch, seat });
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
@@ -277,8 +259,6 @@ impl Child {
             child.finish().await;
             return Err(SpawnError::Keep(error));
         }
-        child.living_mut().birth =
-            Birth::Ordered { program: orders.program.into(), directory: orders.cwd.into() };
         Ok(Born { child, stdin: Stdin::new(pipes.stdin), stdout: pipes.stdout })
     }
 

@@ -116,6 +116,7 @@
 //! child/stderr.rs        the last few kilobytes of what it complained about                        (pure)
 //! child/stdin.rs         the pipe to it, written to at once where there is room
 //! child/scratch.rs       its private directory; swept only in exchange for a Gone
+//! child/stock.rs         empty directories made ahead: scratch directories, cgroups
 //! child/reaper.rs        where a tree goes when its owner was dropped; counted, for it should be none
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
 //! exchange/enforcement.rs what was asked of the kernel, and what became of it                      (pure)

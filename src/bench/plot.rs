@@ -277,21 +277,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bench::report::About;
+    use crate::bench::report::tests::about;
     use crate::bench::stats::{Round, Sample, summary};
 
     fn report(rounds: &[Round]) -> Report {
-        let about = About {
-            version: "0",
-            cpus: 2,
-            kernel: String::new(),
-            server: String::new(),
-            tool: String::new(),
-            rounds: 1,
-            time_ms: 1.0,
-            seats: 1,
-            command: String::new(),
-        };
+        let about = about();
         let line = |callers| Line {
             target: "fresh".into(),
             load: Load::Closed { callers },

@@ -94,15 +94,13 @@ impl<'a> LineShown<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::bench::stats::summary;
 
-    #[test]
-    fn the_calmest_load_is_that_of_the_fewest_callers() {
-        let line = |target: &str, load| Line { target: target.into(), load, summary: summary(&[]) };
-        let loads = [Load::Closed { callers: 8 }, Load::Closed { callers: 1 }, Load::Open { rate: 1.0 }];
-        let about = About {
+    /// A run of which nothing is told.
+    pub(in crate::bench) fn about() -> About {
+        About {
             version: "0",
             cpus: 2,
             kernel: String::new(),
@@ -112,7 +110,14 @@ mod tests {
             time_ms: 1.0,
             seats: 1,
             command: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_calmest_load_is_that_of_the_fewest_callers() {
+        let line = |target: &str, load| Line { target: target.into(), load, summary: summary(&[]) };
+        let loads = [Load::Closed { callers: 8 }, Load::Closed { callers: 1 }, Load::Open { rate: 1.0 }];
+        let about = about();
         let lines = loads.iter().flat_map(|load| ["a", "b"].map(|name| line(name, *load))).collect();
         let report = Report { about, lines, refused: vec![("pooled".into(), "not yet".into())] };
         assert_eq!(report.targets(), ["a", "b"]);

@@ -17,8 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -26,11 +25,10 @@ use rustix::fs::{FlockOperation, flock};
 mod place;
 mod quarters;
 
+use super::stock::Stock;
 use super::tree::Gone;
 pub(super) use quarters::{Quarters, undo_for_the_dead};
 
-/// How many empty leaves wait at most.
-const MOST_READY: usize = 16;
 /// How long a root of a dead gateway is tried to be ended at start. What does not die of SIGKILL in that time hangs in the
 /// kernel.
 const SWEEPING: Duration = Duration::from_secs(2);
@@ -63,8 +61,7 @@ pub(crate) struct Root {
     path: PathBuf,
     /// Where keepers are while they are in no leaf.
     keepers: PathBuf,
-    next: AtomicU64,
-    ready: Mutex<Vec<PathBuf>>,
+    leaves: Stock,
     /// Undone when nobody needs it any more: the wardens outlive the root.
     quarters: Arc<Quarters>,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
@@ -93,8 +90,7 @@ impl Root {
             fs::create_dir(&keepers).map_err(make)?;
             let kills = path.join("cgroup.kill").exists();
             let quarters = Arc::new(Quarters::settle(&path, if kills { wanted } else { &[] }, 0));
-            let (next, ready) = (AtomicU64::new(0), Mutex::default());
-            let root = Self { path, keepers, next, ready, quarters, _lock: lock };
+            let root = Self { leaves: Stock::new(&path), path, keepers, quarters, _lock: lock };
             return if kills { Ok(root) } else { Err(CgroupError::NoKill) };
         }
     }
@@ -111,37 +107,14 @@ impl Root {
 
     /// A new, empty cgroup for one tree.
     pub(super) fn leaf(self: &Arc<Self>) -> io::Result<Leaf> {
-        let ready = self.ready().pop();
-        let path = ready.map_or_else(|| self.make(), Ok)?;
+        let path = self.leaves.take().map_or_else(|| self.leaves.make(|path| fs::create_dir(path)), Ok)?;
         Ok(Leaf { path, root: Arc::clone(self) })
-    }
-
-    fn make(&self) -> io::Result<PathBuf> {
-        let path = self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        fs::create_dir(&path)?;
-        Ok(path)
-    }
-
-    /// Leaves a leaf ready, unless enough of them are.
-    fn replenish(&self) {
-        if self.ready().len() < MOST_READY
-            && let Ok(path) = self.make()
-        {
-            self.ready().push(path);
-        }
-    }
-
-    fn ready(&self) -> MutexGuard<'_, Vec<PathBuf>> {
-        // Nothing panics while holding it; even then the list would be whole.
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Root {
     fn drop(&mut self) {
-        for path in self.ready().drain(..) {
-            let _ = fs::remove_dir(path);
-        }
+        self.leaves.clear();
         let _ = fs::remove_dir(&self.keepers);
         // Empty unless a tree could not be killed; then it stays for whoever starts next.
         let _ = fs::remove_dir(&self.path);
@@ -201,7 +174,7 @@ impl Leaf {
     pub(super) fn remove(self, proof: impl FnOnce() -> Gone) -> Result<Gone, Self> {
         match remove(&self.path) {
             Ok(()) => {
-                self.root.replenish();
+                self.root.leaves.replenish(|path| fs::create_dir(path));
                 Ok(proof())
             }
             Err(_) => Err(self),

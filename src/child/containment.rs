@@ -6,7 +6,6 @@
 //! ```
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -23,6 +22,7 @@ use super::spawn::{self, Pipes, SpawnError};
 use super::spec::{Choice, Spec};
 use super::tree::Containment;
 use super::warden::Wardens;
+use crate::exchange::fault::chain;
 
 /// Why a containment cannot be had here.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub(super) struct Means {
     stand_by: Option<mpsc::Sender<()>>,
 }
 
-/// What a keeper needs for one tree.
+/// What a keeper needs for one tree: its orders, our ends of the pipes, the doors of its cgroup, and the keeper.
 pub(super) type Prepared = (Orders, Pipes, Vec<File>, Kept);
 
 /// The wardens, to be waited for beside everything else.
@@ -102,7 +102,7 @@ impl Means {
             Choice::Subreaper => Containment::Subreaper,
             Choice::Group => Containment::Group,
         };
-        let refused = |why: Refusal| ContainmentError { wanted: wanted.name(), why: told(&why) };
+        let refused = |why: Refusal| ContainmentError { wanted: wanted.name(), why: chain(&why) };
         Self::try_out(wanted, controllers).await.map_err(refused)
     }
 
@@ -111,13 +111,13 @@ impl Means {
         for containment in [Containment::Cgroup, Containment::Namespace, Containment::Subreaper] {
             match Self::try_out(containment, controllers).await {
                 Ok((means, watch)) => return (Self { refused, ..means }, watch),
-                Err(why) => refused.push(format!("{}: {}", containment.name(), told(&why))),
+                Err(why) => refused.push(format!("{}: {}", containment.name(), chain(&why))),
             }
         }
         (Self { refused, ..Self::of(Containment::Group) }, Watch(None))
     }
 
-    /// What a keeper needs to start what `spec` says in `leaf`, and in the cgroups behind these further `doors`.
+    /// Prepares what `spec` says for a keeper, in `leaf`, and in the further cgroups behind `doors`.
     pub(super) fn prepare(
         &self,
         spec: &Spec,
@@ -191,7 +191,7 @@ impl Means {
         let orders = Orders {
             keeping: self.keeping,
             cgroups: given.len() - 3,
-            program: "/proc/self/exe".into(),
+            program: spawn::US.into(),
             args: vec![super::warden::WORD.into(), "/proc/nothing".into()],
             env: Vec::new(),
             cwd: "/".into(),
@@ -211,14 +211,4 @@ impl Means {
         started?;
         if joined { Ok(()) } else { Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into()) }
     }
-}
-
-fn told(why: &Refusal) -> String {
-    let mut text = why.to_string();
-    let mut source = std::error::Error::source(why);
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }

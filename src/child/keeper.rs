@@ -21,13 +21,12 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, se
 use rustix::process::{
     Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
 };
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
 use super::shim::words::{Count, KILL, MOST_DESCRIPTORS, Orders, Report, Step, TERM};
-use super::tree::Containment;
+use super::tree::{Containment, watched};
 use super::{shim, spawn};
 use crate::exchange::Exit;
 
@@ -401,12 +400,7 @@ fn number(pid: i32) -> Option<Pid> {
 
 /// Waits until the process behind a pidfd is dead (`pidfd_open(2)`: readable from then on).
 async fn dead(process: OwnedFd) {
-    #[expect(
-        deprecated,
-        reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"
-    )]
-    let watched = AsyncFd::with_interest(process, Interest::READABLE);
-    if let Ok(watched) = watched {
+    if let Ok(watched) = watched(process) {
         let _ = watched.readable().await;
     }
 }

@@ -31,7 +31,7 @@ mod syscalls;
 
 pub(crate) use probe::ProbeError;
 pub(crate) use probe::{ConfineArgs, become_confined};
-pub(super) use probe::{SHIM, probe, wrap};
+pub(super) use probe::{probe, wrap};
 pub(crate) use resolve::ResolveError;
 pub(super) use resolve::resolve;
 

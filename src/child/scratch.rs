@@ -13,19 +13,17 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::stock::Stock;
 use super::tree::Gone;
 
 /// How often a directory is tried again into which somebody still writes, and after which pause.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
-/// How many empty directories wait at most.
-const MOST_READY: usize = 16;
 /// What the names of roots begin with, and how many letters and digits follow.
 const PREFIX: (&str, usize) = ("spawnling-", 8);
 /// The locked file in a root. Only what has it is one.
@@ -35,8 +33,7 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub(crate) struct ScratchRoot {
     path: PathBuf,
-    next: AtomicU64,
-    ready: Mutex<Vec<PathBuf>>,
+    directories: Stock,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
     _lock: File,
 }
@@ -56,7 +53,7 @@ impl ScratchRoot {
                 continue;
             }
             let path = path.canonicalize()?;
-            return Ok(Self { path, next: AtomicU64::new(0), ready: Mutex::default(), _lock: lock? });
+            return Ok(Self { directories: Stock::new(&path), path, _lock: lock? });
         }
     }
 
@@ -71,11 +68,11 @@ impl ScratchRoot {
     /// A new, empty directory for one tree.
     pub(super) fn allot(self: &Arc<Self>) -> io::Result<Scratch> {
         let root = Arc::clone(self);
-        let ready = self.ready().pop();
+        let ready = self.directories.take();
         // A cleaner of old files may have taken it while the gateway idled.
         match ready.filter(|path| path.is_dir()) {
             Some(path) => Ok(Scratch { path, root }),
-            None => Ok(Scratch { path: self.make()?, root }),
+            None => Ok(Scratch { path: self.directories.make(make)?, root }),
         }
     }
 
@@ -91,43 +88,26 @@ impl ScratchRoot {
     pub(super) fn let_through(&self) -> io::Result<()> {
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o711))
     }
+}
 
-    /// Leaves a directory ready, unless enough of them are.
-    fn replenish(&self) {
-        if self.ready().len() < MOST_READY
-            && let Ok(path) = self.make()
-        {
-            self.ready().push(path);
-        }
-    }
-
-    fn make(&self) -> io::Result<PathBuf> {
-        let path = self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700);
-        match builder.create(&path) {
-            // The same cleaner may have taken the root.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                builder.recursive(true).create(&path)?;
-            }
-            other => other?,
-        }
-        Ok(path)
-    }
-
-    fn ready(&self) -> MutexGuard<'_, Vec<PathBuf>> {
-        // Nothing panics while holding it; even then the list would be whole.
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+/// Makes one, for its owner alone.
+fn make(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    match builder.create(path) {
+        // A cleaner of old files may have taken the root.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => builder.recursive(true).create(path),
+        other => other,
     }
 }
 
 impl Drop for ScratchRoot {
     fn drop(&mut self) {
-        for path in self.ready().drain(..) {
-            let _ = fs::remove_dir(path);
+        self.directories.clear();
+        // Unless a tree's files could not be removed. Then all stays, the file by which the next start knows it too.
+        if fs::read_dir(&self.path).is_ok_and(|entries| entries.count() == 1) {
+            let _ = fs::remove_file(self.path.join(LOCK));
         }
-        let _ = fs::remove_file(self.path.join(LOCK));
-        // Empty unless a tree's files could not be removed; then what is left stays for whoever looks for it.
         let _ = fs::remove_dir(&self.path);
     }
 }
@@ -151,7 +131,7 @@ impl Scratch {
         if fs::remove_dir(&self.path).is_err() {
             remove_away(self.path).await;
         }
-        self.root.replenish();
+        self.root.directories.replenish(make);
     }
 }
 
@@ -315,11 +295,23 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_removed_is_left_to_the_next_start() {
+        let base = tempfile::tempdir().unwrap();
+        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        let left = root.allot().unwrap().path().to_owned();
+        drop(root);
+        assert!(left.exists());
+        ScratchRoot::create(base.path()).unwrap().sweep_beside();
+        assert!(!left.exists());
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_root_that_was_taken_away_is_made_anew() {
         let base = tempfile::tempdir().unwrap();
         let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
         assert_eq!(fs::metadata(&root.path).unwrap().permissions().mode() & 0o777, 0o700);
-        root.replenish();
+        root.directories.replenish(make);
         fs::remove_dir_all(&root.path).unwrap();
         let scratch = root.allot().unwrap();
         assert_eq!(fs::metadata(scratch.path()).unwrap().permissions().mode() & 0o777, 0o700);

@@ -51,17 +51,22 @@ pub(crate) fn run() -> ExitCode {
 
 fn serve() -> io::Result<Infallible> {
     let control = Control::from_stdin()?;
-    // A service manager that stops us signals everybody; who goes first is the gateway's to say. These are handlers, for
-    // they do not outlive an exec as blocked or ignored signals would (`signal(7)`).
-    for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
-        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
-    }
+    outlive_a_stop()?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
     loop {
         let (orders, descriptors) = control.orders()?;
         tend(&control, &orders, descriptors)?;
         control.tell(&Report::Gone)?;
     }
+}
+
+/// Ends by no signal that is meant to stop a service: a service manager signals everybody, and who goes first is the
+/// gateway's to say. These are handlers, for they do not outlive an exec as blocked or ignored signals would (`signal(7)`).
+pub(super) fn outlive_a_stop() -> io::Result<()> {
+    for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
 }
 
 /// One tree, from its orders until nothing is left of it.

@@ -110,12 +110,17 @@ fn ignored(status: &str) -> impl Iterator<Item = i32> {
     (1..=64).filter(move |signal| mask >> (signal - 1) & 1 == 1)
 }
 
+/// The working directory of what `spec` says.
+fn directory<'a>(spec: &'a Spec, scratch: &'a Path) -> &'a Path {
+    spec.cwd.as_deref().unwrap_or(scratch)
+}
+
 /// Starts what `spec` says, in `scratch` unless it has a working directory of its own.
 ///
 /// Behind the `doors` are further cgroups that it is to be born in.
 pub(super) fn start(spec: &Spec, scratch: &Path, doors: &[OsString]) -> Result<Started, SpawnError> {
     let path = program::find(&spec.program, &spec.env)?;
-    let directory = spec.cwd.as_deref().unwrap_or(scratch);
+    let directory = directory(spec, scratch);
     let (stderr, hold, mut child) =
         launch(spec, &path, scratch, doors).map_err(|source| refused(&path, directory, source))?;
     let (Some(pid), Some(stdin), Some(stdout)) = (child.id(), child.stdin.take(), child.stdout.take()) else {
@@ -142,7 +147,7 @@ fn launch(
     scratch: &Path,
     doors: &[OsString],
 ) -> io::Result<(ChildStderr, OwnedFd, Child)> {
-    let directory = spec.cwd.as_deref().unwrap_or(scratch);
+    let directory = directory(spec, scratch);
     let (stderr, theirs) = io::pipe()?;
     // Whatever can fail does so before there is anybody who would have to be ended.
     let stderr = ChildStderr::from_std(OwnedFd::from(stderr).into())?;
@@ -177,12 +182,12 @@ fn executed(
     let mut args = sandbox::wrap(&spec.sandbox, scratch, doors)?;
     args.extend(["--".into(), path.into()]);
     args.extend(spec.args.iter().cloned());
-    Ok((sandbox::SHIM.into(), args))
+    Ok((US.into(), args))
 }
 
 fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = (OsString, OsString)> {
     let given = spec.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-    let directory = spec.cwd.as_deref().unwrap_or(scratch);
+    let directory = directory(spec, scratch);
     let given = given.chain(
         [("TMPDIR", scratch), ("PWD", directory)].map(|(name, path)| (OsStr::new(name), path.as_os_str())),
     );
@@ -213,14 +218,7 @@ pub(super) fn orders(
             io::Error::new(io::ErrorKind::InvalidInput, "an argument or a variable holds a NUL byte");
         return Err(SpawnError::Exec { path, source });
     }
-    Ok(Orders {
-        keeping,
-        cgroups,
-        program: program.into(),
-        args,
-        env,
-        cwd: spec.cwd.as_deref().unwrap_or(scratch).into(),
-    })
+    Ok(Orders { keeping, cgroups, program: program.into(), args, env, cwd: directory(spec, scratch).into() })
 }
 
 /// The pipes to what a keeper will start.
@@ -237,14 +235,9 @@ pub(super) fn pipes() -> io::Result<Pipes> {
 /// Starts another of this very program, with `stdin` and nothing else of ours: as a keeper or as a warden. Dropped, it is
 /// not killed: it ends by itself when its stdin does, and not before its work is done.
 pub(super) fn another_of_us(program: &Path, args: &[OsString], stdin: OwnedFd) -> io::Result<Child> {
-    us(program, args, stdin).spawn()
-}
-
-fn us(program: &Path, args: &[OsString], stdin: OwnedFd) -> Command {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let mut command = Command::new(program);
-    command
-        .arg0("spawnling")
+    let mut us = Command::new(program);
+    us.arg0("spawnling")
         .args(args)
         .env_clear()
         .current_dir("/")
@@ -252,7 +245,7 @@ fn us(program: &Path, args: &[OsString], stdin: OwnedFd) -> Command {
         .stdin(stdin)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    command
+    us.spawn()
 }
 
 #[cfg(test)]

@@ -283,7 +283,8 @@ impl Toll {
     }
 }
 
-fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// A pidfd that tells the runtime when its process is dead.
+pub(super) fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(
         deprecated,
         reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"

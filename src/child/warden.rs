@@ -15,15 +15,13 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use super::cgroup::{Quarters, Root};
-use super::{cgroup, spawn};
+use super::{cgroup, shim, spawn};
 
 /// The word that makes this program a warden.
 pub(crate) const WORD: &str = "warden";
@@ -39,11 +37,8 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         eprintln!("spawnling: a gateway starts its wardens itself; there is nothing to do for one here");
         return ExitCode::from(2);
     };
-    // A service manager that stops the gateway signals everybody, and we are the last to go.
-    for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
-        if signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).is_err() {
-            return ExitCode::FAILURE;
-        }
+    if shim::outlive_a_stop().is_err() {
+        return ExitCode::FAILURE;
     }
     // Nobody writes to it: this returns when nobody could any more.
     let _ = io::stdin().read_to_end(&mut Vec::new());

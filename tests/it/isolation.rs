@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 mod strategies;
 
 use crate::support::peers::say_skipped;
-use crate::support::processes::runs;
+use crate::support::processes::{self, runs};
 use crate::support::{
     Gateway, JSON, PROGRAM, Start, command_output, demo, script_works, server, until, until_some,
 };
@@ -270,7 +270,8 @@ fn servers_at_work_at_the_same_time_share_nothing() {
     for server in &servers {
         let directory = fs::read_link(format!("/proc/{server}/cwd")).unwrap();
         let files = files_in(&directory);
-        assert!(files.len() == 1 && files[0].to_str().unwrap().contains(&format!("-{server}.")), "{files:?}");
+        let number = processes::own_number(*server);
+        assert!(files.len() == 1 && files[0].to_str().unwrap().contains(&format!("-{number}.")), "{files:?}");
         directories.insert(directory);
         let variables = variables_of(*server);
         let has = |variable: &str| variables.iter().any(|entry| entry == variable);

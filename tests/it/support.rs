@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -347,6 +347,19 @@ fn marked(config: &str, mark: &str) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the gateway is a child of the test, not of the gateway")]
+/// The containment of gateways whose test does not say which: where `auto` would take a namespace, in which all servers have
+/// the same process id, one that leaves them told apart.
+fn usual_containment() -> Option<&'static str> {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    let has_cgroups = FOUND.get_or_init(|| {
+        let args = ["check", "--containment", "cgroup", "--", PROGRAM, "demo"];
+        let tried = Command::new(PROGRAM).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success())
+    });
+    (!has_cgroups && std::env::var_os("SPAWNLING_CONTAINMENT").is_none()).then_some("subreaper")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program under test")]
 fn command(dir: &Path, start: Start<'_>) -> Command {
     let mut command = Command::new(if start.script.is_some() { "sh" } else { PROGRAM });
     if let Some(script) = start.script {
@@ -362,6 +375,7 @@ fn command(dir: &Path, start: Start<'_>) -> Command {
         .env_remove("SPAWNLING_LOG")
         .env("TMPDIR", dir.join("tmp"))
         .env("SPAWNLING_CACHE_DIR", dir.join("cache"))
+        .envs(usual_containment().map(|name| ("SPAWNLING_CONTAINMENT", name)))
         .envs(start.env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -15,12 +15,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::child::limits;
+use crate::child::spawn::US;
 use crate::child::spec::sandbox::Sandbox;
 use crate::exchange::Enforcement;
 use crate::exchange::fault::chain;
 
-/// This very program, also if its file was replaced since.
-pub(in crate::child) const SHIM: &str = "/proc/self/exe";
 /// What a shell says of a command that was found and could not be run.
 const NOT_RUN: u8 = 126;
 
@@ -96,7 +95,7 @@ pub(in crate::child) fn wrap(
 /// Tries `sandbox` out on a process that is thrown away, with `scratch` as its scratch directory.
 pub(in crate::child) fn probe(sandbox: &Sandbox, scratch: &Path) -> Result<Vec<Enforcement>, ProbeError> {
     #[expect(clippy::disallowed_methods, reason = "it is waited for right here")]
-    let said = Command::new(SHIM)
+    let said = Command::new(US)
         .args(wrap(sandbox, scratch, &[]).map_err(ProbeError::Start)?)
         .arg("--probe")
         .env_clear()

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::processes;
 use crate::support::{
     Gateway, JSON, PROGRAM, Pending, Response, alive, demo, kill, server, until, until_some,
 };
@@ -130,12 +131,14 @@ fn a_call_that_finds_a_standby_waits_for_no_start() {
     for _ in 0..3 {
         until_ready(&gateway, 1);
         let standby = gateway.until_servers(1)[0];
+        // In a namespace of its own it is known by its init.
+        let numbers = [Some(standby), processes::parent_of(standby)].map(|pid| pid.unwrap_or(0).to_string());
         let answer = gateway.tool_to_its_end("counter", "{}");
         assert_eq!(answer.good()["structuredContent"]["count"], 1);
         let timing = timing(&answer);
         assert!(timing.contains("open;dur=0.000;desc=\"standby\"") && !timing.contains("spawn"), "{timing}");
         // Its process is its own: the call's receipt tells of its end.
-        assert_eq!(answer.receipt("pid"), standby.to_string());
+        assert!(numbers.contains(&answer.receipt("pid").to_string()), "{numbers:?}");
     }
     stop(gateway);
 }

@@ -26,6 +26,18 @@ pub(crate) fn keepers_of(gateway: u32) -> Vec<u32> {
     all().into_iter().filter(is_keeper).collect()
 }
 
+/// The parent of a process.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    state(pid).map(|(_, parent)| parent)
+}
+
+/// The number by which a process knows itself, in its own PID namespace (`proc_pid_status(5)`, `NSpid`).
+pub(crate) fn own_number(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    numbers.split_whitespace().last().and_then(|number| number.parse().ok()).unwrap_or(pid)
+}
+
 /// The zombies whose parent this is.
 pub(crate) fn zombies_of(parent: u32) -> Vec<u32> {
     let is_zombie = |pid: &u32| state(*pid).is_some_and(|(state, ppid)| state == 'Z' && ppid == parent);
