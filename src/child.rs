@@ -363,7 +363,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if let Some(living) = self.living.take() {
+        if let Some(mut living) = self.living.take() {
             living.tree.kill();
             self.reaper.take_over(living.finish().map(drop).boxed());
         }

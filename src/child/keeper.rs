@@ -19,14 +19,15 @@ use futures_util::FutureExt as _;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Interest};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
 use super::shim::words::{Count, KILL, MOST_DESCRIPTORS, Orders, Report, Step, TERM};
-use super::tree::{Containment, watched};
+use super::tree::{Containment, dead};
 use super::{shim, spawn};
 use crate::exchange::Exit;
 
@@ -80,6 +81,8 @@ impl Default for Keepers {
 struct Keeper {
     process: Child,
     control: BufReader<UnixStream>,
+    /// What the socket had no room for yet of its orders.
+    unsent: Vec<u8>,
     /// What was read of a report so far.
     line: Vec<u8>,
 }
@@ -95,9 +98,11 @@ impl Keepers {
         loop {
             let waiting = self.idle().pop();
             let Some(mut keeper) = waiting else { return Keeper::start(&self.program) };
-            if keeper.is_there() {
+            if keeper.is_fit() {
                 return Ok(keeper);
             }
+            // It keeps nothing, and the runtime reaps it.
+            let _ = keeper.process.start_kill();
         }
     }
 
@@ -128,11 +133,21 @@ impl Keeper {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let process = spawn::another_of_us(program, &[shim::WORD.into()], theirs.into())?;
-        Ok(Self { process, control: BufReader::new(UnixStream::from_std(ours)?), line: Vec::new() })
+        let control = BufReader::new(UnixStream::from_std(ours)?);
+        Ok(Self { process, control, unsent: Vec::new(), line: Vec::new() })
     }
 
-    fn is_there(&mut self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
+    /// Whether it can take orders: it lives, and nobody has stopped it (`waitid(2)`; nothing is reaped, and what is told once
+    /// is told again).
+    fn is_fit(&self) -> bool {
+        let changed =
+            WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.pid().is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), changed), Ok(None)))
+    }
+
+    /// A child of ours, and not reaped: the number is its own.
+    fn pid(&self) -> Option<Pid> {
+        self.process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
     }
 
     async fn dismiss(self) {
@@ -143,9 +158,10 @@ impl Keeper {
         }
     }
 
-    /// Sends orders, the descriptors with the first byte (`unix(7)`, `SCM_RIGHTS`).
+    /// Sends orders, the descriptors with the first byte (`unix(7)`, `SCM_RIGHTS`); and no more than there is room for, since
+    /// nobody may be there to read.
     async fn order(&mut self, orders: &Orders, given: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = orders.to_bytes();
+        let mut bytes = orders.to_bytes();
         let socket = self.control.get_mut();
         let sent = socket
             .async_io(Interest::WRITABLE, || {
@@ -157,15 +173,36 @@ impl Keeper {
                 Ok(sendmsg(&*socket, &[IoSlice::new(&bytes)], &mut rights, SendFlags::NOSIGNAL)?)
             })
             .await?;
-        socket.write_all(&bytes[sent..]).await
+        bytes.drain(..sent);
+        self.unsent = bytes;
+        Ok(())
     }
 
-    /// Its next report.
+    /// Sends the rest of its orders.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    async fn order_the_rest(&mut self) -> io::Result<()> {
+        let socket = self.control.get_ref();
+        while !self.unsent.is_empty() {
+            socket.writable().await?;
+            match socket.try_write(&self.unsent) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Its next report, once it has all of its orders.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost when this is dropped.
     async fn report(&mut self) -> io::Result<Report> {
+        self.order_the_rest().await?;
         self.control.read_until(b'\n', &mut self.line).await?;
         if self.line.last() != Some(&b'\n') {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -177,8 +214,7 @@ impl Keeper {
 
     /// Lets it go on, if somebody of the same user has stopped it.
     fn wake(&self) {
-        // A child of ours, and not reaped: the number is its own.
-        if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+        if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::CONT);
         }
     }
@@ -236,7 +272,8 @@ impl Kept {
         })
     }
 
-    /// Gives the orders. That the program runs is told later.
+    /// Gives the orders, as far as there is room for them; the rest goes while reports are waited for. That the program runs is
+    /// told later.
     pub(super) async fn order(
         &mut self,
         orders: &Orders,
@@ -336,13 +373,21 @@ impl Kept {
 
     /// Asks everybody in the leader's group to leave.
     pub(super) fn terminate(&self) {
-        self.keeper.say(TERM);
+        // In the midst of its orders it would be taken for a part of them.
+        if self.keeper.unsent.is_empty() {
+            self.keeper.say(TERM);
+        }
     }
 
     /// Kills everybody.
-    pub(super) fn kill(&self) {
-        self.keeper.say(KILL);
-        self.keeper.wake();
+    pub(super) fn kill(&mut self) {
+        if self.keeper.unsent.is_empty() {
+            self.keeper.say(KILL);
+            self.keeper.wake();
+        } else {
+            // Whoever has not heard all of its orders has started nobody.
+            let _ = self.keeper.process.start_kill();
+        }
     }
 
     /// Kills the init, without leaving it a word: for one that cannot run, in a frozen cgroup for example. It takes
@@ -375,7 +420,7 @@ impl Kept {
         match (init, pid) {
             (Some(init), _) => {
                 let _ = pidfd_send_signal(&init, Signal::KILL);
-                dead(init).await;
+                dead(&init).await;
                 Ok(count)
             }
             // Nothing was started.
@@ -396,11 +441,4 @@ pub(super) struct Unproved(pub(super) Pid);
 
 fn number(pid: i32) -> Option<Pid> {
     Pid::from_raw(pid.max(0))
-}
-
-/// Waits until the process behind a pidfd is dead (`pidfd_open(2)`: readable from then on).
-async fn dead(process: OwnedFd) {
-    if let Ok(watched) = watched(process) {
-        let _ = watched.readable().await;
-    }
 }

@@ -10,6 +10,7 @@ use super::*;
 
 pub(crate) mod cradle;
 mod dropped;
+mod odd;
 
 /// Says when it is dropped.
 struct Bell(Arc<AtomicBool>);

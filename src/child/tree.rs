@@ -16,9 +16,10 @@
 //! ```
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal,
@@ -35,7 +36,8 @@ use crate::exchange::{Exit, Measured};
 
 /// How long a killed process may take to be gone before that is worth a line.
 const DYING: Duration = Duration::from_secs(2);
-/// How long dying members of a cgroup are watched before they are looked for anew.
+/// How long dying members of a cgroup are watched before they are looked for anew, and the pause between two looks at a
+/// process that cannot be watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long an end that must come at any moment is asked for without a pause.
 const SOON: Duration = Duration::from_millis(2);
@@ -222,12 +224,12 @@ impl Tree {
     ///
     /// A signal to a group reaches all its members at once, and so does the kill of a cgroup: a fork either happens
     /// before and is hit, or does not happen (`fork(2)` restarts when a signal is pending), so once is enough.
-    pub(super) fn kill(&self) {
+    pub(super) fn kill(&mut self) {
         // An init kills everybody at once as well, and counts them; it would be killed with them here.
         if let Some(leaf) = self.leaf.as_ref().filter(|_| !self.containment().has_namespace()) {
             leaf.kill();
         }
-        match &self.held {
+        match &mut self.held {
             Held::ByKeeper(kept) => kept.kill(),
             Held::ByUs { leader, exit } => signal_group(*leader, exit, Signal::KILL),
         }
@@ -284,12 +286,29 @@ impl Toll {
 }
 
 /// A pidfd that tells the runtime when its process is dead.
-pub(super) fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn watched<T: AsRawFd + AsFd>(pidfd: T) -> io::Result<AsyncFd<T>> {
     #[expect(
         deprecated,
-        reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"
+        reason = "its replacement is unsafe for types that lie about their descriptor; those that lend it do not"
     )]
     AsyncFd::with_interest(pidfd, Interest::READABLE)
+}
+
+/// Waits until the process behind a pidfd is dead (`pidfd_open(2)`: readable from then on). Where the runtime cannot watch
+/// it, for want of memory for example (`epoll_ctl(2)`), it is looked at now and then: only its death ends this.
+pub(super) async fn dead(process: &OwnedFd) {
+    if let Ok(watched) = watched(process.as_fd()) {
+        let _ = watched.readable().await;
+    }
+    while !is_dead(process) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn is_dead(process: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(process, PollFlags::IN)];
+    // What cannot be asked says nothing.
+    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().contains(PollFlags::IN)
 }
 
 fn signal_group(leader: Pid, exit: &AsyncFd<OwnedFd>, signal: Signal) {
@@ -324,10 +343,8 @@ pub(super) async fn empty(mut leaf: Leaf) -> Gone {
         }
         let all = async {
             for member in members.into_iter().filter_map(Pid::from_raw) {
-                if let Ok(pidfd) =
-                    pidfd_open(member, PidfdFlags::NONBLOCK).map_err(io::Error::from).and_then(watched)
-                {
-                    let _ = pidfd.readable().await;
+                if let Ok(member) = pidfd_open(member, PidfdFlags::NONBLOCK) {
+                    dead(&member).await;
                 }
             }
         };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ECHO, HASTE, begin_work};
-use crate::support::{Gateway, PROGRAM, Start, demo, processes};
+use crate::support::{Gateway, PROGRAM, Start, demo, processes, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 const KEPT: Start<'static> =
@@ -24,8 +24,9 @@ fn process(gateway: &Gateway, tool: &str, arguments: &str) -> Value {
 
 #[test]
 fn an_end_by_a_real_time_signal_is_an_end_and_no_proof_that_nobody_is_left() {
+    // The orphan is dead when the server begins: its end of the pipe is closed.
     let gateway = Gateway::start_by(
-        &after("setsid sleep 600 </dev/null >/dev/null 2>&1 & (sh -c 'kill -40 $$' &);"),
+        &after("setsid sleep 600 </dev/null >/dev/null 2>&1 & (sh -c 'kill -40 $$' &) | cat;"),
         KEPT,
     );
     // One keeper serves them all.
@@ -74,5 +75,21 @@ fn a_keeper_that_somebody_has_stopped_ends_its_tree() {
     let keeper = processes::parent(server).and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).unwrap();
     kill_process(keeper, Signal::STOP).unwrap();
     drop(call);
+    gateway.stop();
+}
+
+#[test]
+fn a_keeper_that_was_stopped_while_it_waited_is_replaced() {
+    let gateway = Gateway::start_by(&demo(&[]), KEPT);
+    assert_eq!(gateway.tool_to_its_end("echo", ECHO).said(), "hello");
+    let [keeper] = *processes::keepers_of(gateway.pid()) else { panic!("one keeper") };
+    let pid = Pid::from_raw(keeper.try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    until("it has stopped", || {
+        std::fs::read_to_string(format!("/proc/{keeper}/status")).unwrap().contains("State:\tT")
+    });
+    assert_eq!(gateway.tool_to_its_end("echo", ECHO).said(), "hello");
+    let keepers = processes::keepers_of(gateway.pid());
+    assert!(keepers.len() == 1 && !keepers.contains(&keeper), "{keeper}: {keepers:?}");
     gateway.stop();
 }
