@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -150,7 +151,7 @@ impl Means {
         let mut watch = Watch(None);
         if matches!(containment, Containment::Cgroup | Containment::Strict) {
             let root = Arc::new(Root::create(controllers)?);
-            let wardens = Wardens::start(&root).map_err(Refusal::Warden)?;
+            let wardens = Wardens::start(Path::new(spawn::US), &root).map_err(Refusal::Warden)?;
             let (stand_by, closed) = mpsc::channel(1);
             (means.cgroups, means.stand_by) = (Some(root), Some(stand_by));
             watch = Watch(Some((wardens, closed)));

@@ -27,8 +27,12 @@ use super::{cgroup, shim, spawn};
 pub(crate) const WORD: &str = "warden";
 /// How long a warden may take to leave once the gateway has ended in order.
 const LEAVING: Duration = Duration::from_secs(2);
-/// The pause before a warden that could not be started is tried again.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The pause before a warden whose predecessor did not stay either is replaced; twice as long each time, up to the last of
+/// these: a gateway that is killed meanwhile has none.
+const AGAIN: Duration = Duration::from_millis(100);
+const AT_MOST: Duration = Duration::from_secs(5);
+/// How long a warden must live to have stayed.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// The warden itself: waits until the gateway has gone, and ends what it left in the cgroup that the first of `args`
 /// names. The others are controllers that it had switched on above.
@@ -58,46 +62,40 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
 /// The gateway's side: two wardens, and the pipe by which they know that we live.
 #[derive(Debug)]
 pub(super) struct Wardens {
+    /// The program that becomes one when it is told so.
+    program: PathBuf,
     root: PathBuf,
     /// Undone when the wardens have gone, who sit where we do.
     quarters: Arc<Quarters>,
     /// Nothing is ever written to it. Closed on exec, so that nobody but us holds it.
-    _life: OwnedFd,
+    life: OwnedFd,
     watched: OwnedFd,
     pair: [Child; 2],
 }
 
 impl Wardens {
-    /// Starts them.
-    pub(super) fn start(root: &Root) -> io::Result<Self> {
+    /// Starts them: two processes of this program, which is ours, wherever it lies.
+    pub(super) fn start(program: &Path, root: &Root) -> io::Result<Self> {
         let (root, quarters) = (root.path().to_owned(), Arc::clone(root.quarters()));
         let (watched, life) = io::pipe()?;
         let (watched, life) = (OwnedFd::from(watched), OwnedFd::from(life));
-        let pair = [warden(&root, &quarters, &watched)?, warden(&root, &quarters, &watched)?];
-        Ok(Self { root, quarters, _life: life, watched, pair })
+        let hire = || warden(program, &root, &quarters, &watched);
+        let pair = [hire()?, hire()?];
+        Ok(Self { program: program.to_owned(), root, quarters, life, watched, pair })
     }
 
     /// Replaces the ones that die, until `closed` is: then the gateway ends in order. Lets them go, and waits for that.
-    pub(super) async fn stand_by(mut self, mut closed: mpsc::Receiver<()>) {
-        loop {
-            let [first, second] = &mut self.pair;
-            let fallen = tokio::select! {
-                _ = closed.recv() => break,
-                _ = first.wait() => 0,
-                _ = second.wait() => 1,
-            };
-            tracing::warn!("a warden was killed; starting another");
-            match warden(&self.root, &self.quarters, &self.watched) {
-                Ok(next) => self.pair[fallen] = next,
-                Err(error) => {
-                    tracing::error!(%error, "cannot start a warden");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
+    pub(super) async fn stand_by(self, mut closed: mpsc::Receiver<()>) {
+        let Self { program, root, quarters, life, watched, pair } = self;
+        let [mut first, mut second] = pair;
+        let hire = || warden(&program, &root, &quarters, &watched);
+        tokio::select! {
+            _ = closed.recv() => {}
+            () = keep_filled(&mut first, &hire) => {}
+            () = keep_filled(&mut second, &hire) => {}
         }
-        let Self { pair, _life: life, quarters: _quarters, .. } = self;
         drop(life);
-        for mut warden in pair {
+        for mut warden in [first, second] {
             if tokio::time::timeout(LEAVING, warden.wait()).await.is_err() {
                 let _ = warden.kill().await;
             }
@@ -105,8 +103,81 @@ impl Wardens {
     }
 }
 
-fn warden(root: &Path, quarters: &Quarters, watched: &OwnedFd) -> io::Result<Child> {
+/// Replaces one warden each time that it dies. Comes to no end.
+async fn keep_filled(warden: &mut Child, hire: &impl Fn() -> io::Result<Child>) {
+    let mut post = Post::default();
+    loop {
+        if tokio::time::timeout(STEADY, warden.wait()).await.is_err() {
+            if post.holds() {
+                tracing::warn!("wardens stay alive again");
+            }
+            let _ = warden.wait().await;
+        }
+        loop {
+            let (pause, news) = post.falls();
+            if news && pause.is_zero() {
+                tracing::warn!("a warden was killed; starting another");
+            } else if news {
+                tracing::error!("wardens do not stay alive; trying again, with longer and longer pauses");
+            }
+            tokio::time::sleep(pause).await;
+            match hire() {
+                Ok(next) => break *warden = next,
+                Err(error) if news => tracing::error!(%error, "cannot start a warden"),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// How it goes with one warden after another. Pure.
+#[derive(Debug, Default)]
+struct Post {
+    /// Those in a row that did not stay.
+    fallen: u32,
+}
+
+impl Post {
+    /// Another has died, or could not be started: the pause before the next, and whether that is news. The first is replaced
+    /// at once; after the second it is known that they do not stay, and said no more.
+    fn falls(&mut self) -> (Duration, bool) {
+        let pause = match self.fallen {
+            0 => Duration::ZERO,
+            before => (AGAIN * 2_u32.saturating_pow(before - 1)).min(AT_MOST),
+        };
+        self.fallen = (self.fallen + 1).min(30);
+        (pause, self.fallen <= 2)
+    }
+
+    /// One has stayed. Whether that is news.
+    fn holds(&mut self) -> bool {
+        std::mem::take(&mut self.fallen) > 1
+    }
+}
+
+fn warden(program: &Path, root: &Path, quarters: &Quarters, watched: &OwnedFd) -> io::Result<Child> {
     let mut args = vec![OsString::from(WORD), root.into()];
     args.extend(quarters.enabled().iter().map(OsString::from));
-    spawn::another_of_us(Path::new(spawn::US), &args, watched.as_fd().try_clone_to_owned()?)
+    spawn::another_of_us(program, &args, watched.as_fd().try_clone_to_owned()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wardens_that_do_not_stay_are_replaced_ever_more_slowly_and_that_is_said_once() {
+        let mut post = Post::default();
+        let ms = |ms| Duration::from_millis(ms);
+        assert_eq!(post.falls(), (Duration::ZERO, true));
+        assert!(!post.holds());
+        assert_eq!(post.falls(), (Duration::ZERO, true));
+        assert_eq!([post.falls(), post.falls()], [(ms(100), true), (ms(200), false)]);
+        for _ in 0..100 {
+            assert!(!post.falls().1);
+        }
+        assert_eq!(post.falls(), (AT_MOST, false));
+        assert!(post.holds() && !post.holds());
+        assert_eq!(post.falls(), (Duration::ZERO, true));
+    }
 }

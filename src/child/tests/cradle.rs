@@ -65,7 +65,7 @@ pub(crate) fn program() -> Option<PathBuf> {
 
 /// Says loudly that something is not tested.
 #[expect(clippy::print_stderr, reason = "for whoever runs the tests")]
-fn skip(what: &str, why: &str) {
+pub(super) fn skip(what: &str, why: &str) {
     eprintln!("\n*** SKIPPED what needs {what}: {why}\n");
 }
 

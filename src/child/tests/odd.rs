@@ -1,12 +1,15 @@
-//! What does not answer as it should: deaths that cannot be watched, keepers that do not listen.
+//! What does not answer as it should: deaths that cannot be watched, keepers that do not listen, wardens that do
+//! not stay.
 
 use std::os::fd::AsFd as _;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::cradle::{Cradle, Outcome};
+use super::cradle::{self, Cradle, Outcome};
 use super::*;
+use crate::child::cgroup::Root;
 use crate::child::keeper::Keepers;
+use crate::child::warden::Wardens;
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "a stranger to look at, which the test itself kills and reaps")]
@@ -43,4 +46,29 @@ async fn orders_that_nobody_reads_hold_nobody_up() {
         }
     }
     assert_eq!(cradle.leave().await, Outcome { returned: 2, rescued: 1 });
+}
+
+#[tokio::test]
+async fn wardens_that_die_at_every_start_are_replaced_with_pauses() {
+    let root = match Root::create(&[]) {
+        Ok(root) => root,
+        Err(error) => return cradle::skip("a cgroup", &error.to_string()),
+    };
+    let home = tempfile::tempdir().unwrap();
+    let (program, starts) = (home.path().join("warden"), home.path().join("starts"));
+    std::fs::write(&program, format!("#!/bin/sh\necho >>{}\n", starts.display())).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let began = Instant::now();
+    let wardens = Wardens::start(&program, &root).unwrap();
+    let (stand_by, closed) = tokio::sync::mpsc::channel(1);
+    let started = || std::fs::read_to_string(&starts).map_or(0, |text| text.lines().count());
+    let watch = async {
+        while started() < 8 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(stand_by);
+    };
+    tokio::join!(wardens.stand_by(closed), watch);
+    // One of the two was started four times: at first, at once, and after two pauses of which the second is twice as long.
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
 }
