@@ -8,15 +8,19 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 
 use super::cgroup::{CgroupError, Leaf, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
+use super::proc;
 use super::scratch::Scratch;
 use super::shim::words::{Keeping, Orders, Power};
 use super::spawn::{self, Pipes, SpawnError};
@@ -24,6 +28,9 @@ use super::spec::{Choice, Spec};
 use super::tree::Containment;
 use super::warden::Wardens;
 use crate::exchange::fault::chain;
+
+/// How long a process that is only to be ended may take to start, and then to end.
+const REHEARSAL: Duration = Duration::from_secs(10);
 
 /// Why a containment cannot be had here.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,14 @@ enum Refusal {
     Warden(#[source] io::Error),
     #[error("cannot make the gateway opaque to its user's other processes")]
     Opaque(#[source] io::Error),
+    #[error("/proc is that of another PID namespace: nobody's descendants can be found in it")]
+    Foreign,
+    #[error(
+        "a process that hid could not be found and ended in {REHEARSAL:?}: /proc does not show it (`hidepid`, perhaps)"
+    )]
+    Hidden,
+    #[error("a process did not start in {REHEARSAL:?}")]
+    Late,
 }
 
 /// The containment that was asked for cannot be had here.
@@ -179,15 +194,20 @@ impl Means {
         refused.map(|(_, why)| why.clone())
     }
 
-    /// A process that would wait for ever is started as all others will be, and killed. Should nobody do that, it finds
-    /// that there is nothing to end (`ENOENT`), and leaves.
+    /// A process that would wait for ever, and hides as well as a process can, is started as all others will be, and killed.
+    /// Should nobody do that, it finds that there is nothing to end (`ENOENT`), and leaves when its stdin ends.
     async fn rehearse(&self) -> Result<(), Refusal> {
+        if self.containment == Containment::Subreaper && !proc::is_ours() {
+            return Err(Refusal::Foreign);
+        }
         let mut kept = Kept::new(&self.keepers, self.containment)?;
         let leaf = self.cgroups.as_ref().map(Root::leaf).transpose().map_err(CgroupError::Join)?;
         let doors = leaf.as_ref().map(Leaf::doors).transpose().map_err(CgroupError::Join)?;
         let (stdin, never) = io::pipe().map_err(KeeperError::Hire)?;
+        let (said, stdout) = io::pipe().map_err(KeeperError::Hire)?;
+        let said = ChildStdout::from_std(OwnedFd::from(said).into()).map_err(KeeperError::Hire)?;
         let nothing = File::open("/dev/null").map_err(KeeperError::Hire)?;
-        let mut given = vec![stdin.as_fd(), nothing.as_fd(), nothing.as_fd()];
+        let mut given = vec![stdin.as_fd(), stdout.as_fd(), nothing.as_fd()];
         given.extend(doors.iter().flatten().map(AsFd::as_fd));
         let orders = Orders {
             keeping: self.keeping,
@@ -198,18 +218,39 @@ impl Means {
             cwd: "/".into(),
         };
         let started = match kept.order(&orders, &given).await {
-            Ok(()) => kept.started().await,
-            Err(error) => Err(error),
+            Ok(()) => {
+                drop(stdout);
+                born(&mut kept, said, leaf.as_ref()).await
+            }
+            Err(error) => Err(error.into()),
         };
-        let joined = leaf.as_ref().is_none_or(|leaf| leaf.members().contains(&kept.pid().cast_signed()));
+        if let Some(leaf) = leaf.as_ref().filter(|_| !self.containment.has_namespace()) {
+            leaf.kill();
+        }
         kept.kill();
         // What has just started has nobody that it could leave behind.
-        let _ = kept.gone().await;
+        let ended = tokio::time::timeout(REHEARSAL, kept.gone()).await;
         drop(never);
         if let Some(leaf) = leaf {
             super::tree::empty(leaf).await;
         }
         started?;
-        if joined { Ok(()) } else { Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into()) }
+        ended.map(drop).map_err(|_| Refusal::Hidden)
+    }
+}
+
+/// Returns when it is there and hides, in `leaf` if there is one.
+async fn born(kept: &mut Kept, mut said: ChildStdout, leaf: Option<&Leaf>) -> Result<(), Refusal> {
+    let there = async {
+        kept.started().await?;
+        // Its end, if it has hidden in vain, is as good as its word.
+        let _ = said.read(&mut [0]).await;
+        Ok(())
+    };
+    tokio::time::timeout(REHEARSAL, there).await.unwrap_or(Err(Refusal::Late))?;
+    if leaf.is_none_or(|leaf| leaf.members().contains(&kept.pid().cast_signed())) {
+        Ok(())
+    } else {
+        Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into())
     }
 }

@@ -18,6 +18,27 @@ pub(super) struct Stat {
     pub(super) cpu: Option<Duration>,
 }
 
+/// Whether its numbers are those by which we know processes: it was mounted in our own PID namespace. One of a namespace
+/// above knows us by more than one number, and any other does not know us (`proc_pid_status(5)`, `NSpid`).
+pub(super) fn is_ours() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| has_one_number(&status))
+}
+
+fn has_one_number(status: &str) -> bool {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    // A kernel that does not say it has no such namespaces.
+    numbers.is_none_or(|numbers| numbers.split_whitespace().count() == 1)
+}
+
+/// Whether it leaves out processes that we may not look into, as it is mounted (`proc(5)`, `hidepid`).
+fn hides(mounts: &str) -> bool {
+    // The last one that was mounted there is what we see: mount point, then type and options after the hyphen.
+    let seen = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = seen.and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2)).unwrap_or_default();
+    let hidden = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
+    hidden.is_some_and(|hidden| !matches!(hidden, "0" | "off"))
+}
+
 /// Reads about one process; `None`: there is none, or it cannot be read.
 pub(super) fn stat(pid: Pid) -> Option<Stat> {
     read(pid).ok()?
@@ -37,8 +58,12 @@ fn read(pid: Pid) -> io::Result<Option<Stat>> {
     }
 }
 
-/// How many processes of a group are alive. An error, for want of a descriptor for example, says nothing about them.
+/// How many processes of a group are alive. An error, for want of a descriptor for example, says nothing about them; nor does
+/// a `/proc` that does not show everybody.
 pub(super) fn living_members(group: Pid) -> io::Result<u32> {
+    if !is_ours() || hides(&fs::read_to_string("/proc/self/mountinfo")?) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let group = group.as_raw_nonzero().get();
     let mut living = 0;
     for entry in fs::read_dir("/proc")? {
@@ -69,6 +94,20 @@ fn parse(text: &str) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proc_of_another_namespace_or_that_hides_somebody_is_known() {
+        assert!(has_one_number("Pid:\t7\nNSpid:\t7\nNSpgid:\t7 9\n"));
+        assert!(!has_one_number("Pid:\t7\nNSpid:\t70\t7\n") && has_one_number("Pid:\t7\n"));
+        let mounted = |options| {
+            hides(&format!(
+                "1 0 0:1 / / rw - ext4 /dev/x rw\n2 1 0:2 / /proc rw,nosuid shared:3 - proc proc {options}\n\
+                 3 2 0:3 / /proc/sys rw - proc proc rw\n"
+            ))
+        };
+        assert!(mounted("rw,gid=4,hidepid=invisible") && mounted("rw,hidepid=2"));
+        assert!(!mounted("rw") && !mounted("rw,hidepid=off") && !hides(""));
+    }
 
     #[test]
     fn a_name_full_of_parentheses_confuses_nobody() {

@@ -10,13 +10,14 @@
 //! killed together with the gateway. They do nothing else, and have nothing of ours but the pipe.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
@@ -41,9 +42,13 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         eprintln!("spawnling: a gateway starts its wardens itself; there is nothing to do for one here");
         return ExitCode::from(2);
     };
-    if shim::outlive_a_stop().is_err() {
+    // Nobody of the same user may look into us (`PR_SET_DUMPABLE(2const)`): as a process that hides, one of us is what a
+    // containment is tried out on.
+    if shim::outlive_a_stop().is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
         return ExitCode::FAILURE;
     }
+    // For whoever waits for that.
+    let _ = io::stdout().write_all(b"\n");
     // Nobody writes to it: this returns when nobody could any more.
     let _ = io::stdin().read_to_end(&mut Vec::new());
     let root = Path::new(root);

@@ -10,8 +10,14 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
-/// Sends every descendant SIGKILL, all of them stopped before. Who has died is still to be reaped.
+use crate::child::proc;
+
+/// Sends every descendant SIGKILL, all of them stopped before. Who has died is still to be reaped. Where `/proc` is not that
+/// of our own PID namespace its numbers mean others, and nobody is touched.
 pub(super) fn kill_descendants() {
+    if !proc::is_ours() {
+        return;
+    }
     let mut held: HashMap<i32, OwnedFd> = HashMap::new();
     let own = getpid().as_raw_nonzero().get();
     loop {
