@@ -247,7 +247,8 @@ fn sweep_dead(own: &Path) {
     }
 }
 
-fn is_root(name: &str) -> bool {
+/// Whether this is how a gateway calls its cgroup.
+pub(super) fn is_root(name: &str) -> bool {
     let id = name.strip_prefix(PREFIX);
     id.is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

@@ -16,6 +16,7 @@ use crate::support::{EMBEDDED, Gateway, PROGRAM, Start, command_output, demo, sh
 
 mod controllers;
 mod limits;
+mod neighbours;
 mod presets;
 
 /// Things that a thief is after, none of them in a place that anybody may see: not below `/tmp`, which is another one

@@ -65,6 +65,13 @@ pub(crate) fn script_works(script: &str) -> bool {
     Command::new("sh").args(["-c", script, PROGRAM]).status().is_ok_and(|status| status.success())
 }
 
+/// What such a script says on stdout.
+#[expect(clippy::disallowed_methods, reason = "the test's own child, waited for right here")]
+pub(crate) fn script_output(script: &str) -> String {
+    let output = Command::new("sh").args(["-c", script, PROGRAM]).output().expect("there is a shell");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// A path as a configuration or a command line writes it.
 #[track_caller]
 pub(crate) fn shown(path: &Path) -> &str {

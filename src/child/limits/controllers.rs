@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::child::cgroup::{below, remove};
+use crate::child::cgroup::{below, is_root, remove};
 
 /// A controller that enforces one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,7 @@ pub(in crate::child) fn sweep_dead() {
     for dir in own_dirs().into_iter().filter_map(|(_, dir)| dir) {
         let left = below(&dir).into_iter().filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(PREFIX)
+            is_root(name)
         });
         for path in left {
             // Held until it is removed, so that nobody else does the same.

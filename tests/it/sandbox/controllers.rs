@@ -15,16 +15,22 @@ use crate::support::{Gateway, Pending, Start, alive, demo, shown, until, until_s
 const LIMITS: &str = "limits = { memory = \"64MiB\", processes = 20, cpu = \"50%\" }\n";
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
-/// A cgroup of version 2 that has all controllers, for one gateway; such as a service manager would make.
-struct Pen(PathBuf);
+/// A cgroup of version 2, such as a service manager would make.
+pub(super) struct Pen(PathBuf);
 
 impl Pen {
-    /// `None`: this host does not have it, which is said.
+    /// One that has all controllers, for one gateway. `None`: this host does not have it, which is said.
     fn new() -> Option<Self> {
-        Self::within().map_err(|why| say_skipped("a cgroup of version 2 with controllers", &why)).ok()
+        let made = Self::has_controllers().and_then(|()| Self::within());
+        made.map_err(|why| say_skipped("a cgroup of version 2 with controllers", &why)).ok()
     }
 
-    fn within() -> Result<Self, String> {
+    /// One for several gateways. `None`: this host does not have it, which is said.
+    pub(super) fn bare() -> Option<Self> {
+        Self::within().map_err(|why| say_skipped("a cgroup of version 2", &why)).ok()
+    }
+
+    fn has_controllers() -> Result<(), String> {
         let own = own_cgroup("cgroup2", "").ok_or("version 2 is not mounted")?;
         let missing = |file: &str| {
             CONTROLLERS.iter().any(|name| !words(&own.join(file)).iter().any(|word| word == name))
@@ -37,19 +43,29 @@ impl Pen {
             fs::write(own.join("cgroup.subtree_control"), "+memory +pids +cpu")
                 .map_err(|error| error.to_string())?;
         }
+        Ok(())
+    }
+
+    fn within() -> Result<Self, String> {
+        let own = own_cgroup("cgroup2", "").ok_or("version 2 is not mounted")?;
         let path = own.join(format!("it-{:016x}", getrandom::u64().unwrap()));
         fs::create_dir(&path).map_err(|error| error.to_string())?;
         Ok(Self(path))
     }
 
     /// A gateway that was started in it, after `before`.
-    fn gateway(&self, before: &str, config: &str, args: &[&str]) -> Gateway {
+    pub(super) fn gateway(&self, before: &str, config: &str, args: &[&str]) -> Gateway {
         let script = format!("echo 0 > {}/cgroup.procs; {before} exec \"$0\" \"$@\"", shown(&self.0));
         Gateway::start_by(config, Start { script: Some(&script), args, ..Start::default() })
     }
 
+    /// The roots of the gateways in it.
+    pub(super) fn roots(&self) -> Vec<PathBuf> {
+        directories(&self.0)
+    }
+
     /// Whether nothing is in it, or shows that anything was.
-    fn is_as_before(&self) -> bool {
+    pub(super) fn is_as_before(&self) -> bool {
         directories(&self.0).is_empty() && words(&self.0.join("cgroup.subtree_control")).is_empty()
     }
 }
@@ -89,12 +105,12 @@ fn directories(path: &Path) -> Vec<PathBuf> {
 }
 
 /// A server that only waits, under these limits.
-fn waits(settings: &str) -> String {
+pub(super) fn waits(settings: &str) -> String {
     format!("[servers.waits]\ncommand = \"sleep\"\nargs = [\"600\"]\neof_grace = \"50ms\"\n{settings}\n")
 }
 
 /// Begins a call that such a server never answers, and returns its process.
-fn begin_wait(gateway: &Gateway) -> (Pending, u32) {
+pub(super) fn begin_wait(gateway: &Gateway) -> (Pending, u32) {
     let call = gateway.begin("GET", "/v1/servers/waits/tools", &[], "");
     let server = until_some("a server that waits", || {
         let servers = gateway.servers();
