@@ -110,14 +110,29 @@ impl Admission {
         if ahead >= self.limits.queue {
             return Err(self.full(None));
         }
-        let wait = tokio::time::timeout(self.limits.queue_timeout, self.wait(seated));
-        let waited = end.before(wait).await;
+        let late = || self.full(Some(self.limits.queue_timeout));
+        let waited = self.bounded(self.wait(seated), end, late).await;
         drop(place);
-        match waited {
-            Ok(Ok(entered)) => Ok(entered),
-            Ok(Err(_elapsed)) => Err(self.full(Some(self.limits.queue_timeout))),
+        waited
+    }
+
+    /// What `wait` gives, within the time that a place in the queue has; or else `late`.
+    pub(crate) async fn bounded<T>(
+        &self,
+        wait: impl Future<Output = T>,
+        end: &EarlyEnd,
+        late: impl FnOnce() -> CallError,
+    ) -> Result<T, CallError> {
+        match end.before(tokio::time::timeout(self.limits.queue_timeout, wait)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(_elapsed)) => Err(late()),
             Err(reason) => Err(early(reason, end)),
         }
+    }
+
+    /// When one of so many calls should be over.
+    pub(crate) fn when_one_of(&self, share: usize) -> Duration {
+        retry_after(0, Duration::from_micros(self.held.load(Ordering::Relaxed)), share, jitter())
     }
 
     /// A seat that is free now. Nobody is overtaken: the semaphore gives its permits to those who wait first.
