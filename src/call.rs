@@ -259,8 +259,8 @@ async fn admit(
         };
         let entered = match (ready, shelf) {
             (Some(lease), _) => Ok(Entered::Seated(lease)),
-            (None, Some(shelf)) => parts.admission.enter(shelf.next(), end).await,
-            (None, None) => parts.admission.enter(std::future::pending(), end).await,
+            (None, Some(shelf)) => parts.admission.enter(principal, shelf.next(), end).await,
+            (None, None) => parts.admission.enter(principal, std::future::pending(), end).await,
         };
         Ok((entered?, life))
     };
