@@ -18,6 +18,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::auth::{Secret, Token};
 use crate::child::spec::sandbox::Sandbox;
 use crate::child::spec::{self, Choice, Spec, Teardown};
 use crate::mcp::era::Protocol;
@@ -31,6 +32,7 @@ mod sandbox;
 mod server;
 mod strategy;
 mod table;
+mod tokens;
 mod tree;
 mod value;
 
@@ -68,6 +70,10 @@ pub(crate) struct Config {
     pub(crate) default_server: Option<String>,
     /// What the original API runs; `None`: it is off.
     pub(crate) browser: Option<Browser>,
+    /// Who may ask, and for what; none: whoever reaches the gateway, everything.
+    pub(crate) tokens: Vec<Token>,
+    /// What nothing that is written may show.
+    pub(crate) secrets: Vec<Secret>,
     /// Where things may be kept from one start to the next.
     pub(crate) cache_dir: Option<PathBuf>,
     /// What was passed over, each with its place and the reason.
@@ -99,6 +105,8 @@ pub(crate) struct Server {
     pub(crate) validate: Validate,
     /// How long a list is fresh, of a server that does not say.
     pub(crate) list_ttl: Duration,
+    /// Values in its environment that are shown to nobody.
+    pub(crate) secrets: Vec<Secret>,
 }
 
 /// How much of everything one server's calls may use. All of it is enforced.
@@ -191,6 +199,7 @@ impl Server {
             on_disconnect: OnDisconnect::default(),
             validate: Validate::default(),
             list_ttl: Duration::from_mins(5),
+            secrets: Vec::new(),
         }
     }
 }

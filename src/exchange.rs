@@ -13,12 +13,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use crate::auth::Principal;
 use crate::deadline::Deadline;
 
 mod enforcement;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod json;
+mod masked;
 mod receipt;
 mod record;
 mod seat;
@@ -60,13 +62,6 @@ impl fmt::Debug for CallId {
     }
 }
 
-/// Who asks. Nobody is asked for a token yet, so there is one only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Principal {
-    /// Whoever can reach the gateway.
-    Anonymous,
-}
-
 /// One call, as every dialect (REST, the command line, later MCP) puts it.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -84,6 +79,15 @@ pub(crate) struct Request {
     /// Where progress and log notifications go; `None`: nobody listens, and none are asked for.
     pub(crate) events: Option<Events>,
     /// When the answer leaves.
+    pub(crate) reply: Reply,
+}
+
+/// Who asks, and on which terms: a call of which the question is plain.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) id: CallId,
+    pub(crate) principal: Principal,
+    pub(crate) deadline: Deadline,
     pub(crate) reply: Reply,
 }
 

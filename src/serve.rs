@@ -21,6 +21,7 @@ mod hint;
 pub(crate) mod once;
 mod receipt;
 
+use crate::auth::{Gate, Mask};
 use crate::call::admission::{Admission, House, Limits};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
@@ -76,7 +77,7 @@ pub(crate) struct Rooms {
 
 impl Rooms {
     /// Builds everything below HTTP. So many `receipts` are kept.
-    pub(crate) async fn build(config: &Config, receipts: usize) -> Result<Self, ServeError> {
+    pub(crate) async fn build(config: &Config, receipts: usize, mask: &Mask) -> Result<Self, ServeError> {
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let (reaper, taken_over) = reaper();
@@ -94,7 +95,11 @@ impl Rooms {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shared = Shared {
             house: House::new(config.concurrent),
-            receipts: Arc::new(Receipts::new(receipts)),
+            calls: call::Common {
+                receipts: Arc::new(Receipts::new(receipts)),
+                shares: Arc::default(),
+                mask: mask.clone(),
+            },
             starts: Arc::new(Semaphore::new(processors)),
         };
         let catalog = |server: &config::Server| {
@@ -103,7 +108,7 @@ impl Rooms {
             Ok::<_, ServeError>(Arc::new(furnish(&server, bounds, &nursery, &verdicts, &shared)))
         };
         let catalogs = config.servers.iter().map(catalog).collect::<Result<_, _>>();
-        let receipts = shared.receipts;
+        let receipts = shared.calls.receipts;
         match catalogs {
             Ok(catalogs) => Ok(Self { catalogs, receipts, nursery, rescue }),
             Err(error) => {
@@ -158,7 +163,7 @@ impl Rooms {
 /// What the calls of all servers have in common.
 struct Shared {
     house: House,
-    receipts: Arc<Receipts>,
+    calls: call::Common,
     /// Servers that are started ahead, at once.
     starts: Arc<Semaphore>,
 }
@@ -218,8 +223,7 @@ fn furnish(
         config::OnDisconnect::Cancel => call::OnDisconnect::Cancel,
         config::OnDisconnect::Finish => call::OnDisconnect::Finish,
     };
-    let receipts = Arc::clone(&shared.receipts);
-    let calls = Calls::new(Arc::clone(&name), admission, strategy, on_disconnect, receipts);
+    let calls = Calls::new(Arc::clone(&name), admission, strategy, on_disconnect, shared.calls.clone());
     let (deadline, open_deadline) = (server.deadline, server.open_deadline);
     let settings = catalog::Settings {
         validate: match server.validate {
@@ -240,8 +244,8 @@ fn furnish(
 }
 
 /// Serves over HTTP until told to stop, and returns when nothing is left.
-pub(crate) fn serve(config: Config) -> Result<(), ServeError> {
-    runtime()?.block_on(run(config))
+pub(crate) fn serve(config: Config, mask: &Mask) -> Result<(), ServeError> {
+    runtime()?.block_on(run(config, mask))
 }
 
 /// The runtime that everything runs in.
@@ -249,7 +253,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)
 }
 
-async fn run(mut config: Config) -> Result<(), ServeError> {
+async fn run(mut config: Config, mask: &Mask) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Runtime)?;
     let listeners = bind(&config)?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(listen::Listener::local_addr).collect();
@@ -257,10 +261,10 @@ async fn run(mut config: Config) -> Result<(), ServeError> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let rooms = Rooms::build(&config, config.receipts).await?;
+    let rooms = Rooms::build(&config, config.receipts, mask).await?;
     let draining = CancellationToken::new();
     let (catalogs, receipts) = (rooms.catalogs.clone(), Arc::clone(&rooms.receipts));
-    let service = Arc::new(Service::new(http_config(&config), catalogs, receipts, draining.clone()));
+    let service = Arc::new(Service::new(http_config(&config, mask), catalogs, receipts, draining.clone()));
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
     serving.spawn(listen::run(listeners, service, stop.clone()));
@@ -290,7 +294,7 @@ fn bind(config: &Config) -> Result<Vec<listen::Listener>, ServeError> {
     config.listen.iter().map(bind).collect()
 }
 
-fn http_config(config: &Config) -> http::Config {
+fn http_config(config: &Config, mask: &Mask) -> http::Config {
     let browser = config.browser.as_ref().map(|browser| {
         let available = browser.available.clone();
         BrowserApi {
@@ -303,6 +307,8 @@ fn http_config(config: &Config) -> http::Config {
         body_limit: config.body_limit,
         hosts: config.hosts.clone(),
         browser,
+        gate: Gate::new(config.tokens.iter().cloned()),
+        mask: mask.clone(),
         default_server: config.default_server.as_deref().map(Into::into),
         ..http::Config::default()
     }

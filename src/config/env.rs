@@ -89,7 +89,7 @@ impl Environment {
 }
 
 /// Whether a name is meant by a pattern: itself, or with a `*` at one end.
-fn matches(pattern: &str, name: &OsStr) -> bool {
+pub(super) fn matches(pattern: &str, name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     if let Some(prefix) = pattern.strip_suffix('*') {
         name.starts_with(prefix.as_bytes())

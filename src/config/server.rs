@@ -1,18 +1,20 @@
 //! One server's settings, out of either format: what to start, and how it is dealt with.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::env::Environment;
+use super::env::{Environment, matches};
 use super::strategy::strategy;
 use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
 use super::{OnDisconnect, Server, Validate, plain_spec};
+use crate::auth::Secret;
 use crate::child::spec::{self, Spec, Teardown};
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
-const NOT_YET: [&str; 4] = ["home", "required", "secret_env", "containment"];
+const NOT_YET: [&str; 3] = ["home", "required", "containment"];
 
 /// What other clients call the key of a server that is reached over the network.
 const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
@@ -41,8 +43,8 @@ impl Around<'_> {
 pub(super) fn ours(name: &str, mut table: Table<'_>, around: Around<'_>) -> Server {
     let (spec, set) = launch(&mut table, around);
     let mut server = Server::new(name, spec);
-    let pass = settings(&mut table, &mut server, around);
-    server.spec.env = around.environment.for_server(&pass, set);
+    let passed = settings(&mut table, &mut server, around);
+    surround(&mut server, &passed, set, around);
     table.finish();
     server
 }
@@ -64,14 +66,31 @@ pub(super) fn foreign(name: &str, mut table: Table<'_>, around: Around<'_>) -> O
     }
     let (spec, set) = launch(&mut table, around);
     let mut server = Server::new(name, spec);
-    let mut pass = Vec::new();
+    let mut passed = Passed::default();
     if let Some(mut own) = table.table("spawnling") {
-        pass = settings(&mut own, &mut server, around);
+        passed = settings(&mut own, &mut server, around);
         own.finish();
     }
-    server.spec.env = around.environment.for_server(&pass, set);
+    surround(&mut server, &passed, set, around);
     table.finish_foreign();
     Some(server)
+}
+
+/// Patterns of the gateway's variables that a server gets.
+#[derive(Default)]
+struct Passed {
+    pass: Vec<String>,
+    /// Those of which the values are shown to nobody, wherever they come from.
+    secret: Vec<String>,
+}
+
+/// Gives a server its environment, and says what of it is secret.
+fn surround(server: &mut Server, passed: &Passed, set: Vec<(String, Option<String>)>, around: Around<'_>) {
+    let patterns: Vec<String> = passed.pass.iter().chain(&passed.secret).cloned().collect();
+    server.spec.env = around.environment.for_server(&patterns, set);
+    let secret = |name: &OsStr| passed.secret.iter().any(|pattern| matches(pattern, name));
+    let values = server.spec.env.iter().filter(|(name, _)| secret(name)).map(|(_, value)| value);
+    server.secrets = values.map(|value| Secret::new(&value.to_string_lossy())).collect();
 }
 
 /// What to start, and the variables that are set for it.
@@ -111,7 +130,7 @@ fn variable(name: &str, value: &Value) -> Parsed<Option<String>> {
 }
 
 /// How the server is dealt with; returns the patterns of the variables that are passed on to it.
-fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Vec<String> {
+fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Passed {
     const PROTOCOLS: &[(&str, Protocol)] =
         &[("auto", Protocol::Auto), ("legacy", Protocol::Legacy), ("modern", Protocol::Modern)];
     const ENDS: &[(&str, OnDisconnect)] =
@@ -132,7 +151,10 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> V
     }
     server.spec.wish = table.table("sandbox").map(|sandbox| super::sandbox::sandbox(sandbox, around));
     table.refuse(&NOT_YET, "is not there yet");
-    passed(table, around)
+    let pass = passed(table, around);
+    let secret = table.each("secret_env", value::pattern).unwrap_or_default();
+    let secret = secret.into_iter().map(|(_, pattern)| pattern).collect();
+    Passed { pass, secret }
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {

@@ -112,6 +112,29 @@ impl<'t> Table<'t> {
         self.inner(entry)
     }
 
+    /// The tables in the list under `key`.
+    pub(super) fn list_of_tables(&mut self, key: &'static str) -> Vec<Self> {
+        let Some(entry) = self.take(key) else { return Vec::new() };
+        let path = path_to(&self.path, key);
+        let wrong = |node: &Node, path: &str, what: &str| {
+            let what = format!("must be {what}, not {}", node.value.kind());
+            self.ledger.complain(Place::At(node.at), path, what);
+        };
+        let Value::List(items) = &entry.node.value else {
+            wrong(&entry.node, &path, "a list of tables");
+            return Vec::new();
+        };
+        let item = |(index, node): (usize, &'t Node)| {
+            let path = format!("{path}[{index}]");
+            if let Value::Table(entries) = &node.value {
+                return Some(Self::new(self.ledger, path, Place::At(node.at), entries));
+            }
+            wrong(node, &path, "a table");
+            None
+        };
+        items.iter().enumerate().filter_map(item).collect()
+    }
+
     /// All tables that this one consists of, by name.
     pub(super) fn tables(&mut self) -> Vec<(&'t str, Self)> {
         let left = std::mem::take(&mut self.left);

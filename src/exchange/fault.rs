@@ -112,6 +112,9 @@ pub(crate) enum CallError {
     /// No seat, and no place left in the queue (`waited`: none), or no seat in time.
     #[error("every seat is taken, and {}", full(*waited))]
     Overloaded { retry_after: Duration, waited: Option<Duration> },
+    /// As many calls of this principal are in as it may have.
+    #[error("as many calls of {principal} are in as may be at once: {share}")]
+    QuotaExceeded { principal: String, share: usize, retry_after: Duration },
     /// The gateway is stopping.
     #[error("the gateway is shutting down")]
     ShuttingDown { phase: Phase },
@@ -180,7 +183,8 @@ impl CallError {
             | Self::ProtocolViolation { .. }
             | Self::ServerError { .. }
             | Self::OutputTooLarge { .. } => Fault::Server,
-            Self::CallerGone { .. }
+            Self::QuotaExceeded { .. }
+            | Self::CallerGone { .. }
             | Self::UnknownTool { .. }
             | Self::UnknownResource { .. }
             | Self::UnknownPrompt { .. }
@@ -197,6 +201,7 @@ impl CallError {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Overloaded { .. } => "overloaded",
+            Self::QuotaExceeded { .. } => "quota-exceeded",
             Self::ShuttingDown { .. } => "shutting-down",
             Self::DeadlineExceeded { .. } => "deadline-exceeded",
             Self::CallerGone { .. } => "caller-gone",
@@ -221,7 +226,7 @@ impl CallError {
     /// How far the call had come, where that is not plain from the kind of failure.
     pub(crate) const fn phase(&self) -> Option<Phase> {
         match self {
-            Self::Overloaded { .. } => Some(Phase::Queue),
+            Self::Overloaded { .. } | Self::QuotaExceeded { .. } => Some(Phase::Queue),
             Self::SpawnFailed { .. } => Some(Phase::Spawn),
             Self::OpenFailed { .. } => Some(Phase::Open),
             Self::ShuttingDown { phase }
