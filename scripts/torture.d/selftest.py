@@ -12,7 +12,7 @@ from gateway import until
 from table import cell, table, verdict
 
 
-def escaped_process_is_found_and_killed():
+def escaped_process_is_found_killed_and_buried():
     mark = "selftest-escaped"
     script = 'setsid sleep 60 </dev/null >/dev/null 2>&1 & exec true'
     subprocess.run(["sh", "-c", script], env={"PATH": "/usr/bin:/bin", "SPAWNLING_TORTURE": mark}, check=True)
@@ -20,7 +20,9 @@ def escaped_process_is_found_and_killed():
     (pid,) = proc.marked(mark)
     assert proc.marked("selftest-") == {pid: mark} and not proc.marked("elftest-")
     assert proc.alive(pid) and "sleep" in proc.describe(pid)
+    assert proc.stat(pid)[1] == os.getppid(), "it was adopted by somebody who may never bury it"
     assert until(lambda: proc.kill(mark) == 0, 5) and not proc.alive(pid)
+    assert until(lambda: proc.stat(pid) is None, 5), "nobody has buried it"
 
 
 def program_is_found_by_its_file_and_zombies_by_their_parent():
@@ -79,7 +81,7 @@ def whole_run_finds_its_survivors(script, spawnling):
 
 
 def run(script, spawnling):
-    tests = (escaped_process_is_found_and_killed, program_is_found_by_its_file_and_zombies_by_their_parent,
+    tests = (escaped_process_is_found_killed_and_buried, program_is_found_by_its_file_and_zombies_by_their_parent,
              survivors_decide_the_verdict, group_is_forgiven_what_it_does_not_promise,
              litter_and_wrong_answers_fail_too, lambda: whole_run_finds_its_survivors(script, spawnling))
     for test in tests:
