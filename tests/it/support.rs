@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,20 @@ pub(crate) fn script_works(script: &str) -> bool {
 pub(crate) fn script_output(script: &str) -> String {
     let output = Command::new("sh").args(["-c", script, PROGRAM]).output().expect("there is a shell");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a shell script, in which `$0` is our program and `$@` are these words, says in a directory.
+#[expect(clippy::disallowed_methods, reason = "the test's own child, waited for right here")]
+pub(crate) fn script_says(
+    script: &str,
+    dir: &Path,
+    variables: &[(String, String)],
+    words: &[&str],
+) -> String {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, PROGRAM]).args(words).current_dir(dir).stdin(Stdio::null());
+    let output = shell.envs(variables.iter().cloned()).output().expect("it can be started");
+    [output.stdout, output.stderr].iter().map(|said| String::from_utf8_lossy(said)).collect()
 }
 
 /// A path as a configuration or a command line writes it.
@@ -353,19 +367,6 @@ fn marked(config: &str, mark: &str) -> String {
     config.to_string()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the gateway is a child of the test, not of the gateway")]
-/// The containment of gateways whose test does not say which: where `auto` would take a namespace, in which all servers have
-/// the same process id, one that leaves them told apart.
-fn usual_containment() -> Option<&'static str> {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    let has_cgroups = FOUND.get_or_init(|| {
-        let args = ["check", "--containment", "cgroup", "--", PROGRAM, "demo"];
-        let tried = Command::new(PROGRAM).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        tried.is_ok_and(|status| status.success())
-    });
-    (!has_cgroups && std::env::var_os("SPAWNLING_CONTAINMENT").is_none()).then_some("subreaper")
-}
-
 #[expect(clippy::disallowed_methods, reason = "the program under test")]
 fn command(dir: &Path, start: Start<'_>) -> Command {
     let mut command = Command::new(if start.script.is_some() { "sh" } else { PROGRAM });
@@ -382,7 +383,6 @@ fn command(dir: &Path, start: Start<'_>) -> Command {
         .env_remove("SPAWNLING_LOG")
         .env("TMPDIR", dir.join("tmp"))
         .env("SPAWNLING_CACHE_DIR", dir.join("cache"))
-        .envs(usual_containment().map(|name| ("SPAWNLING_CONTAINMENT", name)))
         .envs(start.env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

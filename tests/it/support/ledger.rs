@@ -58,11 +58,10 @@ impl Ledger {
         for line in log.lines() {
             match line.split_once('\t') {
                 None => processes.push((line, Vec::new())),
-                Some((pid, message)) => {
+                Some((name, message)) => {
                     let message: Value = serde_json::from_str(message).expect("we say nothing but JSON");
                     let method = message["method"].as_str().unwrap_or("(answer)").to_owned();
-                    // The last of that number, should the system have used it twice.
-                    let process = processes.iter_mut().rfind(|(known, _)| *known == pid);
+                    let process = processes.iter_mut().find(|(known, _)| *known == name);
                     process.expect("it had started").1.push(method);
                 }
             }
