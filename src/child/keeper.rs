@@ -35,6 +35,8 @@ use crate::exchange::Exit;
 const MOST_IDLE: usize = 16;
 /// How long a keeper may take to leave once the control channel is closed.
 const LEAVING: Duration = Duration::from_secs(2);
+/// How long a keeper may say nothing of a tree that it ends before it is taken for stopped.
+const STOPPED: Duration = Duration::from_secs(2);
 
 /// Why a tree was not started.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +153,7 @@ impl Keeper {
     }
 
     async fn dismiss(self) {
+        self.wake();
         let Self { mut process, control, .. } = self;
         drop(control);
         if tokio::time::timeout(LEAVING, process.wait()).await.is_err() {
@@ -391,7 +394,7 @@ impl Kept {
     }
 
     /// Kills the init, without leaving it a word: for one that cannot run, in a frozen cgroup for example. It takes
-    /// everybody with it.
+    /// everybody with it. A keeper that was stopped goes on.
     pub(super) fn force(&self) {
         self.keeper.wake();
         if let Some(init) = &self.init {
@@ -407,7 +410,10 @@ impl Kept {
     /// The keeper is gone, and of what it kept only the process group could be killed.
     pub(super) async fn gone(mut self) -> Result<Option<Count>, Unproved> {
         while matches!(self.over, Over::NotYet) {
-            self.listen().await;
+            // It may have been stopped after it was told to kill; a second time, too.
+            if tokio::time::timeout(STOPPED, self.listen()).await.is_err() {
+                self.force();
+            }
         }
         let Self { keeper, home, pid, init, count, over, containment, .. } = self;
         let Over::Lost(error) = over else {

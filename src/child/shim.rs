@@ -12,13 +12,16 @@
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, WaitId, WaitIdOptions, set_child_subreaper, set_dumpable_behavior, waitid,
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
+    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, waitid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -62,7 +65,10 @@ fn serve() -> io::Result<Infallible> {
 
 /// Ends by no signal that is meant to stop a service: a service manager signals everybody, and who goes first is the
 /// gateway's to say. These are handlers, for they do not outlive an exec as blocked or ignored signals would (`signal(7)`).
+/// Whoever was stopped goes on when the gateway dies, for then there is something to be done (`PR_SET_PDEATHSIG(2const)`; it
+/// also comes when the thread ends that has started us, and does nothing then).
 pub(super) fn outlive_a_stop() -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::CONT))?;
     for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
@@ -86,6 +92,7 @@ fn tend(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>) -> io::Re
                 Ok(Born::Parent(init)) => {
                     drop(descriptors);
                     control.tell(&Report::Born(init.as_raw_nonzero().get()))?;
+                    watch_over(control, init);
                     reap(init, control)
                 }
                 Err(error) => control.tell(&Report::failed(Step::Namespace, &error)),
@@ -100,6 +107,27 @@ const fn namespaces(power: Power) -> i32 {
     match power {
         Power::Own => both,
         Power::UserNamespace => both | libc::CLONE_NEWUSER,
+    }
+}
+
+/// Returns when an init is dead. It ends by itself when the gateway is gone; one that somebody has stopped cannot, and is
+/// killed (`poll(2)`: a hang-up is told unasked).
+fn watch_over(control: &Control, init: Pid) {
+    let Ok(holder) = pidfd_open(init, PidfdFlags::empty()) else { return };
+    loop {
+        let exit = PollFd::from_borrowed_fd(holder.as_fd(), PollFlags::IN);
+        let mut watched = [exit, PollFd::from_borrowed_fd(control.as_fd(), PollFlags::empty())];
+        match poll(&mut watched, None) {
+            Err(Errno::INTR) => {}
+            // Whatever is amiss, `reap` waits as well.
+            Err(_) => return,
+            Ok(_) => {
+                if watched[0].revents().is_empty() {
+                    let _ = pidfd_send_signal(&holder, Signal::KILL);
+                }
+                return;
+            }
+        }
     }
 }
 

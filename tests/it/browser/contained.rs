@@ -12,8 +12,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Site, configured, workflow};
-use crate::support::peers::say_skipped;
-use crate::support::{Gateway, JSON, PROGRAM, Start, command_output, processes, shown, until};
+use crate::support::peers::has_containment;
+use crate::support::{Gateway, JSON, Start, processes, shown, until};
 
 /// Chromium alone is more than that, once a page is open.
 const SOME: usize = 6;
@@ -73,16 +73,6 @@ fn files(below: &Path) -> Vec<String> {
     found
 }
 
-/// Whether this host can have a containment; if not, that is said.
-fn can(containment: &str) -> bool {
-    let said = command_output(&["check", "--containment", containment, "--", PROGRAM, "demo"]);
-    let refusal = said.lines().find(|line| line.contains("this host does not allow the containment"));
-    if let Some(refusal) = refusal {
-        say_skipped(&format!("the containment {containment}"), refusal);
-    }
-    refusal.is_none()
-}
-
 /// A page, and then a long wait in it.
 fn lingering(site: &Site) -> String {
     let steps = json!([
@@ -97,7 +87,7 @@ const PATH: &str = "/v1/servers/browser/calls";
 /// Called, left by its caller in the middle, and killed with the gateway in the middle.
 fn leaves_nothing(containment: &str) {
     let Some(place) = Place::new(&["--isolated"]) else { return };
-    if !can(containment) {
+    if !has_containment(containment) {
         return;
     }
     let (gateway, site) = (place.gateway(containment), Site::open());

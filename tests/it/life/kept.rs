@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{ECHO, HASTE, begin_work};
-use crate::support::{Gateway, PROGRAM, Start, demo, processes, until};
+use crate::support::peers::has_containment;
+use crate::support::{Gateway, PROGRAM, Start, alive, demo, processes, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 const KEPT: Start<'static> =
@@ -78,6 +79,12 @@ fn a_keeper_that_somebody_has_stopped_ends_its_tree() {
     gateway.stop();
 }
 
+fn stop(processes: &[u32]) {
+    for pid in processes {
+        kill_process(Pid::from_raw((*pid).try_into().unwrap()).unwrap(), Signal::STOP).unwrap();
+    }
+}
+
 #[test]
 fn a_keeper_that_was_stopped_while_it_waited_is_replaced() {
     let gateway = Gateway::start_by(&demo(&[]), KEPT);
@@ -91,5 +98,27 @@ fn a_keeper_that_was_stopped_while_it_waited_is_replaced() {
     assert_eq!(gateway.tool_to_its_end("echo", ECHO).said(), "hello");
     let keepers = processes::keepers_of(gateway.pid());
     assert!(keepers.len() == 1 && !keepers.contains(&keeper), "{keeper}: {keepers:?}");
+    // Nor does the end of the gateway wait for one that is stopped.
+    stop(&keepers);
     gateway.stop();
+}
+
+#[test]
+fn a_gateway_that_is_killed_takes_its_trees_along_though_its_keepers_were_stopped() {
+    for containment in ["subreaper", "namespace"] {
+        let args = ["--containment", containment];
+        if !has_containment(containment) {
+            continue;
+        }
+        let gateway = Gateway::start_by(&demo(&[]), Start { args: &args, ..KEPT });
+        let call = begin_work(&gateway, 600.0);
+        let keepers = processes::keepers_of(gateway.pid());
+        let inits: Vec<u32> = keepers.iter().flat_map(|keeper| processes::keepers_of(*keeper)).collect();
+        assert_eq!(inits.is_empty(), containment == "subreaper", "{keepers:?} {inits:?}");
+        let helpers = [keepers, inits].concat();
+        stop(&helpers);
+        gateway.killed();
+        until("the keepers have left", || !helpers.iter().any(|pid| alive(*pid)));
+        drop(call);
+    }
 }

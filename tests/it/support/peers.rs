@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::{PROGRAM, command_output};
+
 /// A part of what is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -57,4 +59,14 @@ pub(crate) fn skip(what: &str, why: &str) {
 pub(crate) fn say_skipped(what: &str, why: &str) {
     // Not by a macro: what those print is shown for failed tests only.
     let _ = writeln!(std::io::stderr(), "\n*** SKIPPED what needs {what}: {why}\n");
+}
+
+/// Whether this host can have a containment; if not, that is said.
+pub(crate) fn has_containment(containment: &str) -> bool {
+    let said = command_output(&["check", "--containment", containment, "--", PROGRAM, "demo"]);
+    let refusal = said.lines().find(|line| line.contains("this host does not allow the containment"));
+    if let Some(refusal) = refusal {
+        say_skipped(&format!("the containment {containment}"), refusal);
+    }
+    refusal.is_none()
 }
