@@ -1,10 +1,12 @@
-"""The nine ends, put to the ten trees, in one containment and as one user.
+"""The twelve ends, put to the ten trees, in one containment and as one user.
 
 Five ends are those of a call, and the gateway lives on: all their rounds are shuffled together, eight calls at once,
 each of another tree, so that a mark says whose call a survivor is of. Where the gateway says when the call has ended
 (`Spawnling-Wait: end`), whoever is alive right then is a survivor; after a hang-up he has 5 s.
-Four ends are those of a gateway or its warden, in the midst of calls of all trees at once. After a stop whoever is
-alive when the gateway has left is a survivor; after a SIGKILL he has 2 s.
+Three ends are those of a helper, and the gateway lives on as well: a warden, a keeper, all keepers that are stopped.
+They happen in the midst of calls of all trees at once, and whoever is alive when these have ended is a survivor.
+Four ends are those of a gateway, in the midst of such calls. After a stop whoever is alive when the gateway has left is
+a survivor; after a SIGKILL he has 2 s.
 """
 
 import os
@@ -17,24 +19,40 @@ import proc
 from gateway import TREES, Gateway, Home, until
 
 CALL_ENDS = ("answer", "error", "crash", "deadline", "gone")
-STOP_ENDS = ("sigterm", "sigkill", "both")
-ENDS = (*CALL_ENDS, *STOP_ENDS[:2], "warden", "both")
+STOP_ENDS = ("sigterm", "sigkill", "both", "frozen")
+HELPER_ENDS = ("warden", "keeper", "stopped")
+ENDS = (*CALL_ENDS, *STOP_ENDS, *HELPER_ENDS)
 WORDS = {"answer": "answer", "error": "tool error", "crash": "crash", "deadline": "deadline", "gone": "caller gone",
          "sigterm": "SIGTERM of the gateway", "sigkill": "SIGKILL of the gateway", "warden": "SIGKILL of the warden",
-         "both": "SIGKILL of both"}
+         "keeper": "SIGKILL of a keeper", "stopped": "SIGSTOP of all keepers", "both": "SIGKILL of both",
+         "frozen": "SIGKILL, helpers stopped"}
 STATUS = {"answer": 200, "error": 424, "crash": 502, "deadline": 504}
 HOW = {"answer": "answer", "error": "error", "crash": "crash", "deadline": "hang", "gone": "hang"}
 ESCAPING = ("setsid", "double", "refork")
 WARDENED = ("cgroup", "strict")
+KEPT = ("cgroup", "strict", "namespace", "subreaper")
+NEED_WARDENS = ("warden", "both")
+NEED_KEEPERS = ("keeper", "stopped", "frozen")
 WAIT = ("Spawnling-Wait", "end")
 AT_ONCE = 8
 PULSE = "somebody who keeps re-forking and is never seen twice"
 AFTER_HANG_UP, AFTER_KILL = 5, 2
+# Of calls whose keeper has been stopped: longer than a busy machine takes for one that has not.
+PATIENCE_MS = 1500
+
+
+def asked(end, containment):
+    """Whether there is anybody to whom this end could happen."""
+    if end in NEED_WARDENS:
+        return containment in WARDENED
+    return containment in KEPT or end not in NEED_KEEPERS
 
 
 def promised(containment, end, tree):
-    """Whether nobody may survive: docs/threat-model.md, and design of the containments."""
-    return containment != "group" or (tree not in ESCAPING and end not in ("sigkill", "both"))
+    """Whether nobody may survive: docs/containment.md."""
+    if containment == "group":
+        return tree not in ESCAPING and end not in ("sigkill", "both", "frozen")
+    return not (containment == "subreaper" and end == "keeper")
 
 
 class Findings:
@@ -74,16 +92,16 @@ class Job:
         wanted = self.options.ends
         try:
             calls = [end for end in CALL_ENDS if end in wanted]
-            if calls or "warden" in wanted:
+            helpers = [end for end in HELPER_ENDS if end in wanted and asked(end, self.found.containment)]
+            if calls or helpers:
                 self.start()
                 if calls:
                     self.end_calls(calls)
-                if "warden" in wanted and self.found.containment in WARDENED:
-                    for number in range(self.options.rounds):
-                        self.kill_warden(number)
+                for end in helpers:
+                    self.end_helpers(end)
                 self.leave()
             stops = [(end, number) for end in STOP_ENDS for number in range(self.options.rounds)
-                     if end in wanted and (end != "both" or self.found.containment in WARDENED)]
+                     if end in wanted and asked(end, self.found.containment)]
             self.random("order").shuffle(stops)
             for end, number in stops:
                 self.stop_amid_calls(end, number)
@@ -146,11 +164,18 @@ class Job:
 
     # Ends of calls
 
+    def warm(self):
+        """One good call of each tree at once, and then the gateway's descriptors."""
+        def call(tree):
+            status, body = self.gateway.call(tree, "answer", 5, [WAIT])
+            if status != 200:
+                self.odd(f"{tree}, asked while nothing is wrong, was answered with {status}: {body[:300]}")
+
+        each_at_once([threading.Thread(target=call, args=(tree,)) for tree in self.trees])
+        return proc.descriptors(self.gateway.pid)
+
     def end_calls(self, ends):
-        warm = [threading.Thread(target=self.gateway.call, args=(tree, "answer", 5, [WAIT])) for tree in self.trees[:8]]
-        for each in (*(thread.start for thread in warm), *(thread.join for thread in warm)):
-            each()
-        before = proc.descriptors(self.gateway.pid)
+        before = self.warm()
         items = [(end, tree, number) for end in ends for tree in self.trees for number in range(self.options.rounds)]
         self.random("calls").shuffle(items)
         busy, free = set(), threading.Condition()
@@ -176,9 +201,7 @@ class Job:
                     busy.remove(item[1])
                     free.notify_all()
 
-        workers = [threading.Thread(target=work) for _ in range(AT_ONCE)]
-        for each in (*(worker.start for worker in workers), *(worker.join for worker in workers)):
-            each()
+        each_at_once([threading.Thread(target=work) for _ in range(AT_ONCE)])
         self.idle(before)
 
     def end_call(self, end, tree, number):
@@ -232,19 +255,20 @@ class Job:
             if self.found.containment != "group":
                 self.litter(f"strangers in the gateway's cgroup: {[proc.describe(pid) for pid in left]}")
 
-    # Ends of gateways
+    # Ends of helpers and of gateways
 
-    def amid_calls(self, chance, hows, deed, expect=None):
-        """Calls of all trees at once, again and again, until `deed` is done at a random moment."""
+    def amid_calls(self, chance, hows, deed, headers=(), heard=None):
+        """Calls of all trees at once, again and again, until `deed` is done at a random moment. Who listens hears each
+        tree, status and body."""
         over, gateway = threading.Event(), self.gateway
 
         def caller(tree, chance):
             while not over.is_set():
-                status, body = gateway.call(tree, chance.choice(hows), chance.randint(0, 40), [WAIT])
+                status, body = gateway.call(tree, chance.choice(hows), chance.randint(0, 40), [WAIT, *headers])
                 with self.lock:
                     self.found.calls += 1
-                if expect and status != expect:
-                    self.odd(f"{tree} was answered with {status} although only a warden was killed: {body[:300]}")
+                if heard is not None:
+                    heard.append((tree, status, body))
                 if status is None or status == 503:
                     return
 
@@ -268,6 +292,10 @@ class Job:
                     self.odd("there is no warden")
                 victims += chance.sample(wardens, min(1, len(wardens)))
                 chance.shuffle(victims)
+            if end == "frozen":
+                # One that has just been started, and has no tree yet, may be stopped before it can see to itself.
+                for pid in filter(proc.handles_signals, (*gateway.wardens(), *gateway.keepers())):
+                    send(pid, signal.SIGSTOP)
             number = signal.SIGTERM if end == "sigterm" else signal.SIGKILL
             self.home.cgroups()
             for pid in victims:
@@ -311,8 +339,30 @@ class Job:
             for tree in TREES:
                 self.home.hold(tree)
 
-    def kill_warden(self, number):
-        chance, gateway = self.random("warden", number), self.gateway
+    def end_helpers(self, end):
+        before = self.warm()
+        deeds = {"warden": self.kill_warden, "keeper": self.kill_keeper, "stopped": self.stop_keepers}
+        for number in range(self.options.rounds):
+            deeds[end](self.random(end, number))
+            self.count_all(end)
+        # Whatever it was, it harms nobody afterwards.
+        self.warm()
+        self.idle(before)
+
+    def amid_good_calls(self, chance, deed, hows=("answer",), headers=(), bad=()):
+        """Calls, of which all may be answered well, and so many may be answered with each bad status. It is over when
+        they are."""
+        heard = []
+        for thread in self.amid_calls(chance, hows, deed, headers, heard):
+            thread.join()
+        left = dict(bad)
+        for tree, status, body in heard:
+            left[status] = left.get(status, 0) - 1
+            if status != 200 and left[status] < 0:
+                self.odd(f"{tree} was answered with {status}, though its helper was not harmed: {body[:300]}")
+
+    def kill_warden(self, chance):
+        gateway = self.gateway
         before = gateway.wardens()
         if not before:
             self.odd("there is no warden")
@@ -330,9 +380,33 @@ class Job:
                 self.odd(f"a warden that was killed has no successor: {gateway.wardens()}")
             self.found.took("warden", time.monotonic() - began)
 
-        for thread in self.amid_calls(chance, ("answer",), deed, expect=200):
-            thread.join()
-        self.count_all("warden")
+        self.amid_good_calls(chance, deed)
+
+    def kill_keeper(self, chance):
+        """One, busy or idle, or the init of a namespace below one: at most one call may fail, with its server."""
+        def deed():
+            keepers = self.gateway.keepers()
+            if not keepers:
+                self.odd("there is no keeper")
+            for victim in keepers and [chance.choice(keepers)]:
+                send(victim, signal.SIGKILL)
+
+        self.amid_good_calls(chance, deed, bad={502: 1})
+
+    def stop_keepers(self, chance):
+        """All of them, busy and idle, and the inits below them. Calls may run out of time, and that is all."""
+        def deed():
+            for victim in self.gateway.keepers():
+                send(victim, signal.SIGSTOP)
+
+        # Each of those who call at once may meet a keeper that is stopped.
+        headers = [("Spawnling-Timeout", f"{PATIENCE_MS}ms")]
+        self.amid_good_calls(chance, deed, ("answer", "hang"), headers, {504: 10_000})
+
+
+def each_at_once(threads):
+    for each in (*(thread.start for thread in threads), *(thread.join for thread in threads)):
+        each()
 
 
 def send(pid, number):

@@ -187,6 +187,13 @@ class Gateway:
     def wardens(self):
         return [pid for pid in proc.children(self.pid) if "warden" in proc.command_line(pid) and proc.alive(pid)]
 
+    def keepers(self):
+        """Its keepers, idle and busy, and the inits of namespaces below them."""
+        keepers = proc.keepers(self.pid)
+        below = (init for keeper in keepers for init in proc.keepers(keeper))
+        # Who is in no namespace is about to become the leader of a tree.
+        return [*keepers, *(init for init in below if proc.depth(init) > proc.depth(self.pid))]
+
     def signal(self, number):
         os.kill(self.pid, number)
 

@@ -1,12 +1,12 @@
 """Somebody who buries orphans, in place of a process 1 that may not.
 
 Whoever loses its parent goes to the next process above that has said that it adopts orphans (a subreaper,
-PR_SET_CHILD_SUBREAPER(2const)), and to process 1 if nobody has. In a container process 1 often is some program that never
-asks for the deaths of strangers: a shell, cargo, this script. There each process of a tree stays as a zombie for good. Nobody
-of those is alive, so none counts as a survivor, but each keeps a number; a storm in each round soon uses up all that the host
-has (kernel.pid_max), and then nobody on it can start anything.
+PR_SET_CHILD_SUBREAPER(2const)), and to process 1 if nobody has. In a container process 1 often is some program that
+never asks for the deaths of strangers: a shell, cargo, this script. There each process of a tree stays as a zombie for
+good. Nobody of those is alive, so none counts as a survivor, but each keeps a number; a storm in each round soon uses
+up all that the host has (kernel.pid_max), and then nobody on it can start anything.
 
-So the script splits in two: its work is done by a child, and the parent does nothing but wait for whoever dies below it.
+So the script splits in two: its work is done by a child, and the parent waits for whoever dies below it.
 """
 
 import ctypes

@@ -96,6 +96,17 @@ def field(pid, name):
     return int(found[1]) if found else None
 
 
+def handles_signals(pid):
+    """Whether it has a handler for SIGUSR2, the last thing a helper sees to when it starts (proc_pid_status(5))."""
+    found = re.search(rb"^SigCgt:\s+([0-9a-f]+)", _read(pid, "status"), re.M)
+    return bool(found and int(found[1], 16) >> (signal.SIGUSR2 - 1) & 1)
+
+
+def depth(pid):
+    """In how many PID namespaces, one below another, it has a number (proc_pid_status(5), NSpid)."""
+    return len((re.search(rb"^NSpid:(.*)$", _read(pid, "status"), re.M) or [b"", b""])[1].split())
+
+
 def describe(pid):
     """One line for a report."""
     state, parent = stat(pid) or ("gone", 0)

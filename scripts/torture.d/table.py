@@ -1,6 +1,6 @@
 """What was found, as a table and as a verdict. Values in, text out."""
 
-from ends import ENDS, WARDENED, WORDS, promised
+from ends import ENDS, HELPER_ENDS, WORDS, asked, promised
 from gateway import TREES
 
 
@@ -30,8 +30,10 @@ def notes(findings):
     lines = ["Each cell is rounds:survivors."]
     if any(found.containment == "group" for found in findings):
         lines.append("* group promises nothing here: who left the group, or lost the gateway, is not held.")
-    if any(found.containment not in WARDENED for found in findings):
-        lines.append("- was not asked, or there is no warden in that containment.")
+    if any(found.containment == "subreaper" for found in findings):
+        lines.append("* subreaper promises nothing where a keeper is killed: who left the group, or was just being born, lives on.")
+    if any(not asked(end, found.containment) for found in findings for end in HELPER_ENDS):
+        lines.append("- was not asked, or there is no such helper in that containment.")
     slowest = {}
     for found in findings:
         for end, seconds in found.slowest.items():
