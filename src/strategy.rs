@@ -93,3 +93,6 @@ impl Lease {
         self.home.take_back(self.instance).await
     }
 }
+
+#[cfg(test)]
+mod tests;
