@@ -1,4 +1,4 @@
-# What the curl scripts share. Sourced, never run: `. "$(dirname "$0")/lib.sh"`. Needs sh, curl, grep, sed, tr.
+# What the curl scripts share. Sourced, never run: `. "$(dirname "$0")/lib.sh"`. Needs sh, curl, grep, sed, tr, seq.
 #
 #   ask ARGS...            runs curl with these arguments; keeps status, headers and body of the answer
 #   expect_status N...     the status is one of these
