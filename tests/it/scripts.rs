@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
+mod operator;
+
 use crate::cli::command;
 use crate::support::peers::installed;
 use crate::support::{Gateway, demo};
@@ -55,4 +57,21 @@ fn the_script_that_hangs_up_fails_where_calls_outlive_their_callers() {
 fn ci_takes_no_skipped_test_for_a_passed_one() {
     assert_eq!(required_by_ci(None), "check: 1\n");
     assert_eq!(required_by_ci(Some("0")), "check: 0\n");
+}
+
+#[test]
+fn the_five_lines_in_the_readme_of_a_backend_are_lines_of_it() {
+    for (name, program) in
+        [("php", "app.php"), ("java", "Server.java"), ("ruby", "app.rb"), ("cgi", "cgi-bin/api")]
+    {
+        let directory = root().join("scripts/legacy").join(name);
+        let [page, code] = ["README.md", program].map(|file| {
+            fs::read_to_string(directory.join(file)).unwrap_or_else(|error| panic!("{name}/{file}: {error}"))
+        });
+        let (_, lines) = page.split_once("\n```").expect("a block");
+        let (_, lines) = lines.split_once('\n').expect("a language");
+        let (lines, _) = lines.split_once("```").expect("its end");
+        assert!(code.contains(lines), "{name}: not in {program}:\n{lines}");
+        assert!(lines.lines().count() <= 5, "{name}: more than five lines");
+    }
 }
