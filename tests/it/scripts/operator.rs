@@ -23,7 +23,7 @@ fn run(program: &Path, args: &[&str], dir: &Path) -> (bool, String) {
     (done.status.success(), said)
 }
 
-/// HAProxy with our configuration, before a gateway, on a Unix socket of its own.
+/// `HAProxy` with our configuration, before a gateway, on a Unix socket of its own.
 struct Proxy {
     process: Child,
     curl: PathBuf,
@@ -31,7 +31,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// `None`: there is no HAProxy here, and that was said.
+    /// `None`: there is no `HAProxy` here, and that was said.
     fn start(gateway: &Gateway) -> Option<Self> {
         let (haproxy, curl) = (installed("haproxy")?, installed("curl")?);
         let dir = tempfile::tempdir().expect("a directory");
@@ -182,11 +182,15 @@ fn the_image_is_built_by_the_rust_and_from_the_files_that_there_are() {
     let manifest: toml::Table = read("Cargo.toml").parse().expect("it is TOML");
     let rust = manifest["package"]["rust-version"].as_str().expect("a version");
     assert!(dockerfile.contains(&format!("FROM rust:{rust}-")), "the manifest asks for {rust}");
-    let sources = dockerfile.lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from"));
-    let sources = sources
-        .flat_map(|line| line.split(' ').skip(1).collect::<Vec<_>>().split_last().map(|(_, s)| s.to_vec()));
+    let copies = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let copies = copies.filter(|words| !words.starts_with("--from"));
+    // The last word is where they go.
+    let sources =
+        copies.filter_map(|words| words.rsplit_once(' ')).flat_map(|(sources, _)| sources.split(' '));
     let ignored = read("scripts/docker/Dockerfile.dockerignore");
-    for source in sources.flatten() {
+    let sources: Vec<&str> = sources.collect();
+    assert_eq!(sources, ["Cargo.toml", "Cargo.lock", "src", "tests/fixtures"]);
+    for source in sources {
         assert!(root().join(source).exists(), "{source}");
         assert!(ignored.lines().any(|line| line == format!("!{source}")), "{source} is kept from the build");
     }
