@@ -20,11 +20,13 @@ use std::time::Duration;
 
 use crate::child::spec::sandbox::Sandbox;
 use crate::child::spec::{self, Choice, Spec, Teardown};
+use crate::exchange::Mask;
 use crate::mcp::era::Protocol;
 
 mod browser;
 mod complaint;
 mod env;
+mod expand;
 mod file;
 mod layers;
 mod sandbox;
@@ -200,6 +202,7 @@ fn plain_spec(program: PathBuf) -> Spec {
         program,
         args: Vec::new(),
         env: Vec::new(),
+        secrets: Mask::default(),
         cwd: None,
         stderr_limit: Limits::default().stderr,
         limits: spec::limits::Limits::default(),

@@ -15,6 +15,7 @@
 //! config/tree.rs         what a file says, each value with its place: one tree for TOML and JSON
 //! config/table.rs        one table, read key by key; what nobody asked for is unknown
 //! config/value.rs        what a single value may be                                                (pure)
+//! config/expand.rs       what stands in a value for something else, put in its place
 //! config/server.rs       one server's settings
 //! config/strategy.rs     where its instances come from
 //! config/browser.rs      what stands behind the original API
@@ -124,6 +125,7 @@
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
 //! exchange/record.rs     the receipt of a whole call: what is known of it by now                   (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
+//! exchange/secret.rs     values that nobody is to read, and what masks them                        (pure)
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once

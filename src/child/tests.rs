@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::exchange::Mask;
 
 pub(crate) mod cradle;
 mod dropped;
@@ -63,6 +64,7 @@ fn spec(script: &str) -> Spec {
         program: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        secrets: Mask::default(),
         cwd: None,
         stderr_limit: 1024,
         limits: spec::limits::Limits::default(),

@@ -4,7 +4,11 @@
 //! puts a harmless value in its place and reads on. Only at the end is it decided whether there is a configuration.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
+
+use crate::exchange::Secret;
 
 /// Where something was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +64,18 @@ pub(super) struct Ledger {
     text: String,
     complaints: RefCell<Vec<(Place, Complaint)>>,
     notices: RefCell<Vec<String>>,
+    origins: RefCell<BTreeMap<String, Origin>>,
+    secrets: RefCell<Vec<Secret>>,
+    files: RefCell<Vec<PathBuf>>,
+}
+
+/// Where a setting came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// `file:line:column`, or the name of a flag or variable.
+    pub(super) place: String,
+    /// Whether nobody is to see its value.
+    pub(super) secret: bool,
 }
 
 impl Ledger {
@@ -78,6 +94,29 @@ impl Ledger {
     pub(super) fn notice(&self, place: Place, key: &str, what: impl Into<String>) {
         let notice = Complaint { place: self.show(place), key: key.to_owned(), what: what.into() };
         self.notices.borrow_mut().push(notice.to_string());
+    }
+
+    /// Writes down that a setting counts as it was said at `place`; whoever says so last is right.
+    pub(super) fn count(&self, place: Place, key: &str, secret: bool) {
+        let origin = Origin { place: self.show(place), secret };
+        self.origins.borrow_mut().insert(key.to_owned(), origin);
+    }
+
+    /// Writes down what came from elsewhere into a value: secrets, and the files that they were read from.
+    pub(super) fn keep(&self, secrets: Vec<Secret>, files: Vec<PathBuf>) {
+        self.secrets.borrow_mut().extend(secrets);
+        self.files.borrow_mut().extend(files);
+    }
+
+    /// The secrets found so far, but for the first `known`.
+    pub(super) fn secrets(&self, known: usize) -> Vec<Secret> {
+        self.secrets.borrow().iter().skip(known).cloned().collect()
+    }
+
+    /// Where `begins` stands in the file from byte `at` on, for the `nth` time; `at`, if it is written otherwise there.
+    pub(super) fn find(&self, at: usize, begins: &str, nth: usize) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        rest.match_indices(begins).nth(nth).map_or(at, |(found, _)| at + found)
     }
 
     /// Whether nothing was wrong so far.

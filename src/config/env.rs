@@ -51,6 +51,11 @@ impl Environment {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// A variable that is set, be it to nothing.
+    pub(super) fn even_empty(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
     /// Whether a variable matches this pattern.
     pub(super) fn has(&self, pattern: &str) -> bool {
         self.0.keys().any(|name| matches(pattern, name))
@@ -89,7 +94,7 @@ impl Environment {
 }
 
 /// Whether a name is meant by a pattern: itself, or with a `*` at one end.
-fn matches(pattern: &str, name: &OsStr) -> bool {
+pub(super) fn matches(pattern: &str, name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     if let Some(prefix) = pattern.strip_suffix('*') {
         name.starts_with(prefix.as_bytes())

@@ -49,11 +49,11 @@ pub(super) struct WrittenBrowser {
 pub(super) fn read(name: &Path, text: &str, around: Around<'_>, ledger: &Ledger) -> Written {
     if is_json(name, text) {
         tree::from_json(text, ledger)
-            .map(|entries| json(Table::of_file(&entries, ledger), around))
+            .map(|entries| json(Table::of_file(&entries, ledger, around), around))
             .unwrap_or_default()
     } else {
         tree::from_toml(text, ledger)
-            .map(|entries| toml(Table::of_file(&entries, ledger), around))
+            .map(|entries| toml(Table::of_file(&entries, ledger, around), around))
             .unwrap_or_default()
     }
 }

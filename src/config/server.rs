@@ -1,18 +1,21 @@
 //! One server's settings, out of either format: what to start, and how it is dealt with.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::env::Environment;
+use super::complaint::Place;
+use super::env::{self, Environment};
 use super::strategy::strategy;
 use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
 use super::{OnDisconnect, Server, Validate, plain_spec};
 use crate::child::spec::{self, Spec, Teardown};
+use crate::exchange::{Mask, SHORTEST, Secret};
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
-const NOT_YET: [&str; 4] = ["home", "required", "secret_env", "containment"];
+const NOT_YET: [&str; 3] = ["home", "required", "containment"];
 
 /// What other clients call the key of a server that is reached over the network.
 const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
@@ -35,14 +38,27 @@ impl Around<'_> {
         let bare = !command.as_os_str().as_encoded_bytes().contains(&b'/');
         if bare { command } else { self.base.join(command) }
     }
+
+    /// A path; `~` is the home directory of the gateway.
+    pub(super) fn path(self, text: &str) -> Parsed<PathBuf> {
+        let home = self.environment.get("HOME").map(Path::new);
+        match text.strip_prefix('~') {
+            Some("") => home.map(Path::to_owned),
+            Some(below) if below.starts_with('/') => home.map(|home| home.join(&below[1..])),
+            _ => return Ok(self.base.join(text)),
+        }
+        .ok_or_else(|| format!("{text:?} needs HOME, which is not set"))
+    }
 }
 
 /// A server whose keys all stand in one table.
 pub(super) fn ours(name: &str, mut table: Table<'_>, around: Around<'_>) -> Server {
+    let known = table.secrets(0).len();
     let (spec, set) = launch(&mut table, around);
     let mut server = Server::new(name, spec);
-    let pass = settings(&mut table, &mut server, around);
-    server.spec.env = around.environment.for_server(&pass, set);
+    let given = settings(&mut table, &mut server, around);
+    server.spec.env = around.environment.for_server(&given.passed(), set);
+    server.spec.secrets = given.mask(&table, known, &server.spec.env);
     table.finish();
     server
 }
@@ -62,14 +78,16 @@ pub(super) fn foreign(name: &str, mut table: Table<'_>, around: Around<'_>) -> O
         table.notice("passed over: it is disabled");
         return None;
     }
+    let known = table.secrets(0).len();
     let (spec, set) = launch(&mut table, around);
     let mut server = Server::new(name, spec);
-    let mut pass = Vec::new();
+    let mut given = Given::default();
     if let Some(mut own) = table.table("spawnling") {
-        pass = settings(&mut own, &mut server, around);
+        given = settings(&mut own, &mut server, around);
         own.finish();
     }
-    server.spec.env = around.environment.for_server(&pass, set);
+    server.spec.env = around.environment.for_server(&given.passed(), set);
+    server.spec.secrets = given.mask(&table, known, &server.spec.env);
     table.finish_foreign();
     Some(server)
 }
@@ -110,8 +128,8 @@ fn variable(name: &str, value: &Value) -> Parsed<Option<String>> {
     value::variable(value)
 }
 
-/// How the server is dealt with; returns the patterns of the variables that are passed on to it.
-fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Vec<String> {
+/// How the server is dealt with; returns what is said of variables that are given to it.
+fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Given {
     const PROTOCOLS: &[(&str, Protocol)] =
         &[("auto", Protocol::Auto), ("legacy", Protocol::Legacy), ("modern", Protocol::Modern)];
     const ENDS: &[(&str, OnDisconnect)] =
@@ -132,7 +150,7 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> V
     }
     server.spec.wish = table.table("sandbox").map(|sandbox| super::sandbox::sandbox(sandbox, around));
     table.refuse(&NOT_YET, "is not there yet");
-    passed(table, around)
+    given(table, around)
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -181,12 +199,48 @@ fn limits(mut table: Table<'_>, server: &mut Server) {
     table.finish();
 }
 
-fn passed(table: &mut Table<'_>, around: Around<'_>) -> Vec<String> {
-    let patterns = table.each("pass_env", value::pattern).unwrap_or_default();
-    for (place, name) in &patterns {
+/// What is said of variables that a server is given, each with its place.
+#[derive(Debug, Default)]
+struct Given {
+    /// Patterns of those that are passed on to it.
+    pass: Vec<(Place, String)>,
+    /// Patterns of those whose values are secret.
+    secret: Vec<(Place, String)>,
+}
+
+fn given(table: &mut Table<'_>, around: Around<'_>) -> Given {
+    let pass = table.each("pass_env", value::pattern).unwrap_or_default();
+    for (place, name) in &pass {
         if !name.contains('*') && !around.environment.has(name) {
             table.notice_at(*place, "pass_env", format!("the variable {name} is not set"));
         }
     }
-    patterns.into_iter().map(|(_, pattern)| pattern).collect()
+    Given { pass, secret: table.each("secret_env", value::pattern).unwrap_or_default() }
+}
+
+impl Given {
+    fn passed(&self) -> Vec<String> {
+        self.pass.iter().map(|(_, pattern)| pattern.clone()).collect()
+    }
+
+    /// Everything that is secret about a server: what `table` brought of it since `known` secrets were, and the values of
+    /// the variables that were named so.
+    fn mask(&self, table: &Table<'_>, known: usize, env: &[(OsString, OsString)]) -> Mask {
+        let mut secrets = table.secrets(known);
+        for (place, pattern) in &self.secret {
+            let mut named = env.iter().filter(|(name, _)| env::matches(pattern, name)).peekable();
+            if named.peek().is_none() {
+                table.notice_at(*place, "secret_env", format!("it is given no variable {pattern}"));
+            }
+            for (name, value) in named {
+                let value = value.to_string_lossy();
+                if !value.is_empty() && value.len() < SHORTEST {
+                    let what = format!("{} is shorter than {SHORTEST} characters", name.to_string_lossy());
+                    table.notice_at(*place, "secret_env", what + ", and not masked");
+                }
+                secrets.push(Secret::new(value));
+            }
+        }
+        Mask::of(secrets)
+    }
 }

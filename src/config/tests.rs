@@ -99,7 +99,21 @@ fn every_key_of_a_file_has_its_effect() {
     assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
     assert_eq!((names(&config), &config.default_server), (vec!["time", "browser"], &None));
     let [time, browser] = config.servers.as_slice() else { panic!("two servers") };
-    assert_eq!(env(time), ["GIT_TOKEN=t", "HOME=/home/u", "PATH=/bin", "PROJECT_A=a", "TZ=UTC"]);
+    let key = format!("API_KEY={}", include_str!("../../tests/fixtures/config/smallest.toml").trim_end());
+    let expected = [
+        "GIT_TOKEN=t",
+        "HOME=/home/u",
+        "HOME_PAGE=a:none",
+        "PATH=/bin",
+        "PLAIN=${x}",
+        "PROJECT_A=a",
+        "TZ=UTC",
+    ];
+    assert_eq!(env(time), [&[key.as_str()], &expected[..]].concat());
+    assert_eq!(time.spec.secrets.apply("API_KEY=command = \"uvx\"\n"), "API_KEY=...\n");
+    let short =
+        "full.toml:16:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 characters, and not masked";
+    assert_eq!(config.notices.first().map(String::as_str), Some(short));
     assert_eq!(time.spec.teardown, Teardown::Ladder { eof: Duration::from_millis(500), term: secs(1) });
     assert_eq!((time.deadline, time.open_deadline, time.list_ttl), (secs(20), secs(5), secs(60)));
     assert_eq!((time.protocol, time.on_disconnect), (Protocol::Legacy, OnDisconnect::Finish));
@@ -173,6 +187,40 @@ fn what_is_foreign_is_passed_over_with_a_reason() {
         "vscode.jsonc:3:3: inputs: not ours, passed over",
     ];
     assert_eq!(config.notices, expected);
+}
+
+#[test]
+fn what_an_editor_would_put_in_place_is_put_in_place() {
+    let text = r#"{"inputs": [{"id": "github-token"}], "servers": {
+        "a": {"command": "x", "args": ["${workspaceFolder}/a"], "env": {"TOKEN": "${input:github-token}"}},
+        "b": {"url": "https://mcp.example", "headers": {"Authorization": "${input:unasked}"}},
+        "c": {"command": "x", "disabled": true, "args": ["${NONE}"]}}}"#;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(dir.path().join(".vscode")).expect("created");
+    fs::write(dir.path().join(".vscode/mcp.json"), text).expect("written");
+    let config = |variables: &[(&str, &str)]| {
+        load(&Sources { config: Some(".vscode/mcp.json".into()), ..sources_in(dir.path(), variables) })
+    };
+    let asked = config(&[("INPUT_GITHUB_TOKEN", "ghp_12345678")]).expect("a good file");
+    let [server] = asked.servers.as_slice() else { panic!("one server") };
+    assert_eq!(server.spec.args, [dir.path().join("a")]);
+    assert_eq!(server.spec.secrets.apply("no ghp_12345678").as_ref(), "no ...");
+    assert!(!format!("{:?}", server.spec.secrets).contains("ghp"));
+    let complaints = config(&[]).expect_err("nobody can be asked").to_string();
+    let expected = ".vscode/mcp.json:2:83: servers.a.env.TOKEN: an editor would ask for this; nobody can be asked \
+                    here: set the variable INPUT_GITHUB_TOKEN";
+    assert_eq!(complaints, expected);
+}
+
+#[test]
+fn a_complaint_about_a_secret_does_not_show_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join("token"), "hunter2hunter2").expect("written");
+    let text = "drain = \"${file:token}\"\n[servers.a]\ncommand = \"x\"\n";
+    fs::write(dir.path().join("a.toml"), text).expect("written");
+    let loaded = load(&Sources { config: Some("a.toml".into()), ..sources_in(dir.path(), &[]) });
+    let expected = "a.toml:1:9: drain: what stands there when it is put in place will not do";
+    assert_eq!(loaded.expect_err("no duration").to_string(), expected);
 }
 
 #[test]

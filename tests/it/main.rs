@@ -4,6 +4,7 @@
 mod bench;
 mod browser;
 mod cli;
+mod config;
 mod docs;
 mod eras;
 mod isolation;

@@ -12,7 +12,7 @@ use crate::child::reaper::Rescue;
 use crate::child::shim::words::{Keeping, Power};
 use crate::child::spec::{Spec, Teardown, limits, sandbox};
 use crate::child::{Containment, Nursery, ScratchRoot, proc, reaper};
-use crate::exchange::Seat;
+use crate::exchange::{Mask, Seat};
 
 /// The variable by which the processes of one cradle are known.
 const MARK: &str = "SPAWNLING_CRADLE";
@@ -102,6 +102,7 @@ impl Cradle {
             program: program.into(),
             args: args.iter().map(Into::into).collect(),
             env: vec![("PATH".into(), "/usr/bin:/bin".into()), (MARK.into(), self.mark.as_str().into())],
+            secrets: Mask::default(),
             cwd: None,
             stderr_limit: 1024,
             limits: limits::Limits::default(),
