@@ -12,6 +12,7 @@
 //! with its place. Nothing is accepted that has no effect: a key of which we do not know the meaning, or cannot yet
 //! keep the promise, is a mistake. Whoever holds a [`Config`] need not check anything again.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,7 +30,9 @@ mod env;
 mod expand;
 mod file;
 mod layers;
+mod print;
 mod sandbox;
+mod schema;
 mod server;
 mod strategy;
 mod table;
@@ -40,7 +43,10 @@ pub(crate) use browser::Browser;
 pub(crate) use complaint::nearest;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;
+pub(crate) use schema::{Format as SchemaFormat, schema};
 pub(crate) use value::duration_text;
+
+use complaint::Origin;
 
 /// Where the gateway listens if nobody says anything else.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
@@ -76,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) notices: Vec<String>,
     /// The names of the servers that are part of this program.
     embedded: Vec<String>,
+    /// Where each setting came from, by its path in the file.
+    origins: BTreeMap<String, Origin>,
 }
 
 /// One configured MCP server.

@@ -20,6 +20,8 @@
 //! config/strategy.rs     where its instances come from
 //! config/browser.rs      what stands behind the original API
 //! config/env.rs          the small part of our environment that a server gets to see
+//! config/print.rs        all of it as it was understood, with where it came from
+//! config/schema.rs       a JSON Schema of the file, for editors
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP

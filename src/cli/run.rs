@@ -13,7 +13,7 @@ use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, argum
 use crate::bench;
 use crate::child::sandbox::become_confined;
 use crate::child::{shim, warden};
-use crate::config::{self, Config, Sources, Surroundings};
+use crate::config::{self, Config, SchemaFormat, Sources, Surroundings};
 use crate::demo;
 use crate::exchange::RawJson;
 use crate::exchange::fault::chain;
@@ -77,6 +77,9 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
     };
     log(format, "info")?;
     let config = load(&serve.sources(surroundings()?))?;
+    if serve.print_config {
+        return print(&config.show());
+    }
     serve::serve(config).map_err(|error| Failure::failed(&error))
 }
 
@@ -104,12 +107,23 @@ fn run_tools(tools: &Tools) -> Result<(), Failure> {
 }
 
 fn run_check(check: &Check) -> Result<(), Failure> {
+    if let Some(format) = &check.schema {
+        let format = if format == "json" { SchemaFormat::Json } else { SchemaFormat::Toml };
+        return print(&config::schema(format));
+    }
     let config = quiet(&check.setup.sources(surroundings()?))?;
+    if check.print_config {
+        return print(&config.show());
+    }
     told(once::check(&config))
 }
 
 fn run_bench(args: &bench::Args) -> Result<(), Failure> {
     bench::run(args).map_err(|error| Failure { code: FAILED, text: format!("{error:#}") })
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    told(io::stdout().write_all(text.as_bytes()).map_err(OnceError::Stdout))
 }
 
 /// What becomes of a command that asks once.

@@ -102,6 +102,12 @@ impl Ledger {
         self.origins.borrow_mut().insert(key.to_owned(), origin);
     }
 
+    /// Writes down that nobody is to see the value of a setting; one that no file says comes from the environment.
+    pub(super) fn hide(&self, key: &str) {
+        let passed_on = || Origin { place: "the gateway's environment".to_owned(), secret: true };
+        self.origins.borrow_mut().entry(key.to_owned()).or_insert_with(passed_on).secret = true;
+    }
+
     /// Writes down what came from elsewhere into a value: secrets, and the files that they were read from.
     pub(super) fn keep(&self, secrets: Vec<Secret>, files: Vec<PathBuf>) {
         self.secrets.borrow_mut().extend(secrets);
@@ -111,6 +117,11 @@ impl Ledger {
     /// The secrets found so far, but for the first `known`.
     pub(super) fn secrets(&self, known: usize) -> Vec<Secret> {
         self.secrets.borrow().iter().skip(known).cloned().collect()
+    }
+
+    /// Where every setting came from, by its key.
+    pub(super) fn origins(&self) -> BTreeMap<String, Origin> {
+        self.origins.borrow().clone()
     }
 
     /// Where `begins` stands in the file from byte `at` on, for the `nth` time; `at`, if it is written otherwise there.

@@ -90,6 +90,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         cache_dir: sources.surroundings.environment.cache_dir(&sources.surroundings.dir),
         notices: Vec::new(),
         embedded,
+        origins: ledger.origins(),
     };
     let notices = ledger.close()?;
     Ok(Config { notices, ..config })
@@ -217,6 +218,9 @@ fn listen(written: Option<Vec<(Place, SocketAddr)>>, sources: &Sources, ledger: 
     let flags: Vec<_> = sources.listen.iter().filter_map(|text| parse("--listen", text)).collect();
     let flags = (!sources.listen.is_empty()).then_some(flags);
     let chosen = flags.or(variable).or(written).unwrap_or_else(|| vec![(Place::WholeFile, LISTEN)]);
+    if let Some((place @ Place::Named(_), _)) = chosen.first() {
+        ledger.count(*place, "listen", false);
+    }
     for (place, address) in chosen.iter().filter(|(_, address)| !address.ip().is_loopback()) {
         let what = format!("{address} can be reached from other machines, and nobody is asked for a token");
         let key = if matches!(place, Place::At(_)) { "listen" } else { "" };
@@ -235,6 +239,7 @@ fn hosts(written: Vec<String>, sources: &Sources, ledger: &Ledger) -> Vec<String
     let Some(text) = sources.surroundings.environment.get(HOSTS_VARIABLE) else {
         return written;
     };
+    ledger.count(Place::Named(HOSTS_VARIABLE), "hosts", false);
     let parse = |text: &str| {
         value::host_text(text).map_err(|what| ledger.complain(Place::Named(HOSTS_VARIABLE), "", what)).ok()
     };
@@ -248,6 +253,7 @@ fn containment(written: Option<Choice>, sources: &Sources, ledger: &Ledger) -> C
     let said = [("--containment", sources.containment.clone()), (CONTAINMENT_VARIABLE, variable)];
     let said = said.into_iter().find_map(|(place, text)| Some((place, text?)));
     let parsed = said.and_then(|(place, text)| {
+        ledger.count(Place::Named(place), "containment", false);
         value::containment_text(&text).map_err(|what| ledger.complain(Place::Named(place), "", what)).ok()
     });
     parsed.or(written).unwrap_or_default()
@@ -255,6 +261,7 @@ fn containment(written: Option<Choice>, sources: &Sources, ledger: &Ledger) -> C
 
 fn drain(written: Option<Duration>, sources: &Sources, ledger: &Ledger) -> Duration {
     let flag = sources.drain.as_deref().and_then(|text| {
+        ledger.count(Place::Named("--drain"), "drain", false);
         value::duration_text(text).map_err(|what| ledger.complain(Place::Named("--drain"), "", what)).ok()
     });
     flag.or(written).unwrap_or(Duration::from_secs(30))

@@ -8,7 +8,7 @@ use super::tree::Value;
 use super::value::{self, Parsed};
 use crate::child::spec::sandbox::{Account, Network, Preset, Wish};
 
-const PRESETS: &[(&str, Preset)] = &[
+pub(super) const PRESETS: &[(&str, Preset)] = &[
     ("python", Preset::Python),
     ("node", Preset::Node),
     ("uvx", Preset::Uvx),

@@ -22,6 +22,15 @@ const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
 /// What other clients call the type of a server that is started.
 const STDIO: [&str; 2] = ["stdio", "local"];
 
+pub(super) const PROTOCOLS: &[(&str, Protocol)] =
+    &[("auto", Protocol::Auto), ("legacy", Protocol::Legacy), ("modern", Protocol::Modern)];
+pub(super) const ON_DISCONNECT: &[(&str, OnDisconnect)] =
+    &[("cancel", OnDisconnect::Cancel), ("finish", OnDisconnect::Finish)];
+pub(super) const VALIDATE: &[(&str, Validate)] =
+    &[("enforce", Validate::Enforce), ("warn", Validate::Warn), ("off", Validate::Off)];
+/// Whether it is asked to leave before it is killed.
+pub(super) const TEARDOWNS: &[(&str, bool)] = &[("ladder", true), ("kill", false)];
+
 /// What a file's settings are read against.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
@@ -130,19 +139,12 @@ fn variable(name: &str, value: &Value) -> Parsed<Option<String>> {
 
 /// How the server is dealt with; returns what is said of variables that are given to it.
 fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Given {
-    const PROTOCOLS: &[(&str, Protocol)] =
-        &[("auto", Protocol::Auto), ("legacy", Protocol::Legacy), ("modern", Protocol::Modern)];
-    const ENDS: &[(&str, OnDisconnect)] =
-        &[("cancel", OnDisconnect::Cancel), ("finish", OnDisconnect::Finish)];
-    const CHECKS: &[(&str, Validate)] =
-        &[("enforce", Validate::Enforce), ("warn", Validate::Warn), ("off", Validate::Off)];
-
     server.strategy = strategy(table);
     set(&mut server.protocol, table.get("protocol", value::choice(PROTOCOLS)));
     set(&mut server.deadline, table.get("deadline", value::positive_duration));
     set(&mut server.open_deadline, table.get("open_deadline", value::positive_duration));
-    set(&mut server.on_disconnect, table.get("on_disconnect", value::choice(ENDS)));
-    set(&mut server.validate, table.get("validate", value::choice(CHECKS)));
+    set(&mut server.on_disconnect, table.get("on_disconnect", value::choice(ON_DISCONNECT)));
+    set(&mut server.validate, table.get("validate", value::choice(VALIDATE)));
     set(&mut server.list_ttl, table.get("list_ttl", value::duration));
     server.spec.teardown = teardown(table);
     if let Some(limits) = table.table("limits") {
@@ -160,7 +162,7 @@ fn set<T>(place: &mut T, value: Option<T>) {
 }
 
 fn teardown(table: &mut Table<'_>) -> Teardown {
-    let ladder = table.get("teardown", value::choice(&[("ladder", true), ("kill", false)])).unwrap_or(true);
+    let ladder = table.get("teardown", value::choice(TEARDOWNS)).unwrap_or(true);
     let eof_grace = table.get_placed("eof_grace", value::duration);
     let term_grace = table.get_placed("term_grace", value::duration);
     if ladder {
@@ -238,6 +240,7 @@ impl Given {
                     let what = format!("{} is shorter than {SHORTEST} characters", name.to_string_lossy());
                     table.notice_at(*place, "secret_env", what + ", and not masked");
                 }
+                table.hide_variable(&name.to_string_lossy());
                 secrets.push(Secret::new(value));
             }
         }

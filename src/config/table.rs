@@ -62,6 +62,11 @@ impl<'t> Table<'t> {
         self.ledger.notice(place, &path_to(&self.path, key), what);
     }
 
+    /// Says that nobody is to see the value of a variable that this server is given.
+    pub(super) fn hide_variable(&self, name: &str) {
+        self.ledger.hide(&path_to(&path_to(&self.path, "env"), name));
+    }
+
     /// Whether the key is there; it counts as known only once it is asked for.
     pub(super) fn has(&self, key: &str) -> bool {
         self.peek(key).is_some()
@@ -107,6 +112,7 @@ impl<'t> Table<'t> {
             self.ledger.complain(Place::At(entry.node.at), &path, what);
             return None;
         };
+        self.ledger.count(Place::At(entry.node.at), &path, false);
         let item = |(index, node): (usize, &Node)| {
             let value = self.parse(node, &format!("{path}[{index}]"), &parse)?;
             Some((Place::At(node.at), value))

@@ -164,6 +164,52 @@ fn is_kept_in_bounds(time: &Server, browser: &Server) {
 }
 
 #[test]
+fn the_whole_configuration_is_shown_with_where_it_came_from_and_without_secrets() {
+    let shown = |sources: &Sources| load(sources).expect("good").show();
+    let listen = vec!["127.0.0.1:1".to_owned()];
+    let text = shown(&Sources { listen, drain: Some("3s".to_owned()), ..sample("full.toml") });
+    for line in [
+        "listen = [\"127.0.0.1:1\"]                 # --listen",
+        "concurrent = 16                          # full.toml:3:14",
+        "containment = \"auto\"                     # default",
+        "drain = \"3s\"                             # --drain",
+        "[servers.time]",
+        "deadline = \"20s\"                         # full.toml:18:12",
+        "limits.memory = \"1GiB\"                   # full.toml:26:105",
+        "limits.cpu = \"150%\"                      # full.toml:26:135",
+        "sandbox.seccomp = true                   # full.toml:27:121",
+        "env.PATH = \"/bin\"                        # the gateway's environment",
+        "env.TZ = \"UTC\"                           # full.toml:15:14",
+        "env.HOME_PAGE = \"a:none\"                 # full.toml:15:33",
+        "env.API_KEY = \"...\"                      # full.toml:15:81",
+        "env.GIT_TOKEN = \"...\"                    # the gateway's environment",
+        "env.PROJECT_A = \"...\"                    # the gateway's environment",
+        "tool = \"browse\"                          # full.toml:37:8",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+    }
+    // It is TOML, and but for what is hidden it means the same.
+    let read_back = file("again.toml", &text).expect("it can be read");
+    assert_eq!((names(&read_back), read_back.drain), (vec!["time", "browser"], secs(3)));
+    assert_eq!(read_back.servers[0].limits, load(&sample("full.toml")).expect("good").servers[0].limits);
+    let json = shown(&sample("vscode.jsonc"));
+    for line in [
+        "concurrent = 12                          # vscode.jsonc:17:31",
+        "deadline = \"30s\"                         # vscode.jsonc:11:33",
+        "env.PORT = \"8080\"                        # vscode.jsonc:9:23",
+    ] {
+        assert!(json.lines().any(|shown| shown == line), "{line}\n{json}");
+    }
+    let hosts = [("SPAWNLING_HOSTS", "a.example"), ("HTTPS_PROXY", "http://u:p@proxy")];
+    let embedded = shown(&sources(&hosts));
+    assert!(
+        embedded.contains("hosts = [\"a.example\"]                    # SPAWNLING_HOSTS\n"),
+        "{embedded}"
+    );
+    assert!(embedded.contains("env.HTTPS_PROXY = \"...\" ") && !embedded.contains("u:p"), "{embedded}");
+}
+
+#[test]
 fn a_file_of_another_client_is_read_unchanged() {
     let config = load(&sample("plain.json")).expect("a good file");
     assert_eq!(names(&config), ["time", "memory"]);
