@@ -80,14 +80,16 @@ pub(crate) struct Config {
     pub(crate) cache_dir: Option<PathBuf>,
     /// What was passed over, each with its place and the reason.
     pub(crate) notices: Vec<String>,
+    /// The files that it was read from, absolute; none: there was no file.
+    pub(crate) files: Vec<PathBuf>,
     /// The names of the servers that are part of this program.
     embedded: Vec<String>,
     /// Where each setting came from, by its path in the file.
     origins: BTreeMap<String, Origin>,
 }
 
-/// One configured MCP server.
-#[derive(Debug, Clone)]
+/// One configured MCP server. Two that are equal behave alike.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Server {
     /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
     pub(crate) name: String,
@@ -248,7 +250,7 @@ fn localhost(origin: &str) -> Option<String> {
 }
 
 /// Everything that has a say in the configuration, apart from the file itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sources {
     /// `--config`
     pub(crate) config: Option<PathBuf>,

@@ -31,6 +31,7 @@ mod edge;
 mod json;
 mod legacy;
 pub(crate) mod listen;
+mod live;
 mod problem;
 mod receipt;
 mod rest;
@@ -42,6 +43,7 @@ mod text;
 
 pub(crate) use body::Body;
 pub(crate) use legacy::BrowserApi;
+pub(crate) use live::Live;
 
 use accept::Media;
 use edge::Edge;

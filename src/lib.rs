@@ -25,6 +25,9 @@
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
+//! serve/reload.rs        another configuration in the place of the one that counts, while calls go on
+//! serve/watch.rs         tells when a file has become another
+//! serve/signals.rs       what tells us to stop, and what to read the configuration again
 //! serve/receipt.rs       the receipt of a call for a person                                       (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
@@ -44,6 +47,7 @@
 //! http/rest.rs           the REST dialect <-> exchange::{Request, Answer}
 //! http/rest/steps.rs     what a path and a body ask                                                (pure)
 //! http/sse.rs            events -> bytes; dropping the stream hangs up the call
+//! http/live.rs           what answers now; another may take its place while requests go on
 //! http/legacy.rs         the original API
 //! http/admin.rs          front page, liveness, readiness, the pages of problems
 //! http/problem.rs        the one place where a fault becomes a status

@@ -76,11 +76,12 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
         LogFormat::Json => Format::Json,
     };
     log(format, "info")?;
-    let config = load(&serve.sources(surroundings()?))?;
+    let sources = serve.sources(surroundings()?);
+    let config = load(&sources)?;
     if serve.print_config {
         return print(&config.show());
     }
-    serve::serve(config).map_err(|error| Failure::failed(&error))
+    serve::serve(config, sources).map_err(|error| Failure::failed(&error))
 }
 
 fn run_call(call: Call) -> Result<(), Failure> {

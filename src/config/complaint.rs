@@ -124,6 +124,11 @@ impl Ledger {
         self.origins.borrow().clone()
     }
 
+    /// The files that were read for single values.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.files.borrow().clone()
+    }
+
     /// Where `begins` stands in the file from byte `at` on, for the `nth` time; `at`, if it is written otherwise there.
     pub(super) fn find(&self, at: usize, begins: &str, nth: usize) -> usize {
         let rest = self.text.get(at..).unwrap_or_default();

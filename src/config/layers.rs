@@ -90,6 +90,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         cache_dir: sources.surroundings.environment.cache_dir(&sources.surroundings.dir),
         notices: Vec::new(),
         embedded,
+        files: ledger.files(),
         origins: ledger.origins(),
     };
     let notices = ledger.close()?;
@@ -136,6 +137,7 @@ fn from_file(name: &Path, sources: &Sources) -> (Written, Ledger) {
         }
     };
     let ledger = Ledger::of_file(shown, text.clone());
+    ledger.keep(Vec::new(), vec![path.clone()]);
     let base = path.parent().unwrap_or(&sources.surroundings.dir);
     let around = Around { environment: &sources.surroundings.environment, base };
     let written = file::read(name, &text, around, &ledger);

@@ -12,6 +12,7 @@ mod legacy;
 mod life;
 mod limits;
 mod peers;
+mod reload;
 mod rest;
 mod sandbox;
 mod scripts;
