@@ -31,6 +31,7 @@ mod expand;
 mod file;
 mod layers;
 mod print;
+mod routes;
 mod sandbox;
 mod schema;
 mod server;
@@ -43,6 +44,7 @@ pub(crate) use browser::Browser;
 pub(crate) use complaint::nearest;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;
+pub(crate) use routes::{Response as RouteResponse, Route};
 pub(crate) use schema::{Format as SchemaFormat, schema};
 pub(crate) use value::duration_text;
 
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) default_server: Option<String>,
     /// What the original API runs; `None`: it is off.
     pub(crate) browser: Option<Browser>,
+    /// Routes of one's own.
+    pub(crate) routes: Vec<Route>,
     /// Where things may be kept from one start to the next.
     pub(crate) cache_dir: Option<PathBuf>,
     /// What was passed over, each with its place and the reason.

@@ -32,10 +32,11 @@ mod json;
 mod legacy;
 pub(crate) mod listen;
 mod live;
+mod own;
 mod problem;
 mod receipt;
 mod rest;
-mod route;
+pub(crate) mod route;
 mod sse;
 mod stamp;
 mod terms;
@@ -44,6 +45,7 @@ mod text;
 pub(crate) use body::Body;
 pub(crate) use legacy::BrowserApi;
 pub(crate) use live::Live;
+pub(crate) use own::{OwnRoute, Response as RouteResponse};
 
 use accept::Media;
 use edge::Edge;
@@ -69,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) hosts: Vec<String>,
     /// The original API, if it is on.
     pub(crate) browser: Option<BrowserApi>,
+    /// Routes of one's own; none of them is a path of ours.
+    pub(crate) routes: Vec<OwnRoute>,
     /// The server that counts where none is named.
     pub(crate) default_server: Option<Arc<str>>,
 }
@@ -83,6 +87,7 @@ impl Default for Config {
             max_connections: 1024,
             hosts: Vec::new(),
             browser: None,
+            routes: Vec::new(),
             default_server: None,
         }
     }
@@ -152,6 +157,9 @@ impl Service {
     {
         self.edge.check(head, &[ends.local.ip(), ends.bound.ip()])?;
         let sees = sees(ends, &head.headers);
+        if let Some(own) = self.config.routes.iter().find(|own| own.path == head.uri.path()) {
+            return self.own(head, body, own, sees).await;
+        }
         let route = route::find(&head.method, head.uri.path(), self.config.browser.is_some())?;
         match route {
             Route::Post { server, post } => self.post(head, body, (&server, post), sees).await,
@@ -212,6 +220,44 @@ impl Service {
         let shape = Shape::of(&post, &steps);
         let request = asker.request(steps, catalog)?;
         rest::call(Arc::clone(catalog), request, shape, media, sees).await
+    }
+
+    /// A route of one's own. It is what its tool is, under another path.
+    async fn own<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        own: &OwnRoute,
+        sees: Sees,
+    ) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        let told = async {
+            if head.method != Method::POST {
+                return Err(
+                    Refusal::MethodNotAllowed { method: head.method.to_string(), allow: "POST" }.into()
+                );
+            }
+            let catalog = self.server(&own.server)?;
+            let post = Post::Tool { name: own.tool.clone() };
+            let media = match own.response {
+                RouteResponse::Result => Some(accept::choose(&head.headers, rest::offered(&post))?),
+                RouteResponse::Envelope => None,
+            };
+            let asker = Asker { terms: Terms::of(head)?, sees };
+            let body = body::read_json(&head.headers, body, self.limits()).await?;
+            let steps = rest::read_steps(post.clone(), own.arguments(body))?;
+            let (shape, request) = (Shape::of(&post, &steps), asker.request(steps, catalog)?);
+            match media {
+                Some(media) => rest::call(Arc::clone(catalog), request, shape, media, sees).await,
+                None => legacy::enveloped(catalog, request, sees).await,
+            }
+        };
+        match (own.response, told.await) {
+            (RouteResponse::Envelope, Err(problem)) => Ok(legacy::failure(&problem)),
+            (_, told) => told,
+        }
     }
 
     async fn browser_agent<B>(&self, head: &Parts, body: B, sees: Sees) -> Result<Response<Body>, Problem>

@@ -19,6 +19,7 @@
 //! config/server.rs       one server's settings
 //! config/strategy.rs     where its instances come from
 //! config/browser.rs      what stands behind the original API
+//! config/routes.rs       routes of one's own: which paths may be had, and which tool answers there
 //! config/env.rs          the small part of our environment that a server gets to see
 //! config/print.rs        all of it as it was understood, with where it came from
 //! config/schema.rs       a JSON Schema of the file, for editors
@@ -47,6 +48,7 @@
 //! http/rest.rs           the REST dialect <-> exchange::{Request, Answer}
 //! http/rest/steps.rs     what a path and a body ask                                                (pure)
 //! http/sse.rs            events -> bytes; dropping the stream hangs up the call
+//! http/own.rs            routes of one's own: a path, and the tool that answers there            (pure)
 //! http/live.rs           what answers now; another may take its place while requests go on
 //! http/legacy.rs         the original API
 //! http/admin.rs          front page, liveness, readiness, the pages of problems

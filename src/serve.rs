@@ -30,7 +30,7 @@ use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config, Sources};
 use crate::exchange::Bounds;
-use crate::http::{self, BrowserApi, Live, Service, listen};
+use crate::http::{self, BrowserApi, Live, OwnRoute, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
@@ -337,7 +337,18 @@ fn http_config(config: &Config) -> http::Config {
             available: Arc::new(move || available.check()),
         }
     });
+    let route = |route: &config::Route| OwnRoute {
+        path: route.path.clone(),
+        server: route.server.as_str().into(),
+        tool: route.tool.clone(),
+        arguments: route.arguments.clone(),
+        response: match route.response {
+            config::RouteResponse::Result => http::RouteResponse::Result,
+            config::RouteResponse::Envelope => http::RouteResponse::Envelope,
+        },
+    };
     http::Config {
+        routes: config.routes.iter().map(route).collect(),
         body_limit: config.body_limit,
         hosts: config.hosts.clone(),
         browser,

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::browser;
 use super::complaint::{Ledger, Place};
+use super::routes;
 use super::server::{self, Around};
 use super::table::Table;
 use super::tree::{self, Value};
@@ -35,6 +36,7 @@ pub(super) struct Written {
     pub(super) hosts: Vec<String>,
     pub(super) servers: Vec<Server>,
     pub(super) browser: Option<WrittenBrowser>,
+    pub(super) routes: Vec<routes::Written>,
 }
 
 /// What a file says of the original API.
@@ -123,8 +125,9 @@ fn settings(table: &mut Table<'_>) -> Written {
         receipts: table.get("receipts", value::count),
         servers: Vec::new(),
         browser: table.table("browser_agent").map(browser_agent),
+        routes: table.list_of_tables("routes").into_iter().filter_map(routes::route).collect(),
     };
-    table.refuse(&["tokens", "routes"], "is not there yet");
+    table.refuse(&["tokens"], "is not there yet");
     written
 }
 

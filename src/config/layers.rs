@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::browser::{self, Availability, Browser};
 use super::complaint::{Complaints, Ledger, Place, nearest};
 use super::file::{self, Written, WrittenBrowser};
+use super::routes;
 use super::server::Around;
 use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, value};
 
@@ -76,6 +77,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         ledger.complain(Place::WholeFile, "servers", "no server is configured");
     }
     let browser = browser(&written, &embedded, real, &ledger);
+    let routes = routes::checked(written.routes, &written.servers, browser.is_some(), &ledger);
     let config = Config {
         listen: listen(written.listen, sources, &ledger),
         concurrent: written.concurrent.unwrap_or(64),
@@ -87,6 +89,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         default_server: default_server(&written.servers),
         servers: written.servers,
         browser,
+        routes,
         cache_dir: sources.surroundings.environment.cache_dir(&sources.surroundings.dir),
         notices: Vec::new(),
         embedded,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::env;
+use super::routes::{RESPONSES, Route};
 use super::sandbox::PRESETS;
 use super::server::{ON_DISCONNECT, PROTOCOLS, VALIDATE};
 use super::table::path_to;
@@ -41,6 +42,9 @@ impl Config {
             page.table("browser_agent", &["browser_agent", "spawnling.browser_agent"]);
             page.set("server", quoted(server));
             page.set("tool", quoted(tool));
+        }
+        for (index, route) in self.routes.iter().enumerate() {
+            page.route(index, route);
         }
         page.text
     }
@@ -175,6 +179,18 @@ impl Page<'_> {
             None => {}
         }
         self.set("sandbox.best_effort", wish.best_effort.to_string());
+    }
+
+    fn route(&mut self, index: usize, route: &Route) {
+        self.paths = vec![format!("routes[{index}]"), format!("spawnling.routes[{index}]")];
+        self.text.push_str("\n[[routes]]\n");
+        self.set("path", quoted(&route.path));
+        self.set("server", quoted(&route.server));
+        self.set("tool", quoted(&route.tool));
+        for (name, pointer) in route.arguments.iter().flatten() {
+            self.set(&path_to("arguments", name), quoted(pointer));
+        }
+        self.set("response", word(RESPONSES, route.response));
     }
 
     /// The whole environment that it gets.

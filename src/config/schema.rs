@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Choice;
+use super::routes::RESPONSES;
 use super::sandbox::PRESETS;
 use super::server::{ON_DISCONNECT, PROTOCOLS, TEARDOWNS, VALIDATE};
 
@@ -41,6 +42,8 @@ enum Kind {
     Variables,
     /// A table of these keys.
     Table(&'static Section),
+    /// A list of tables of these keys.
+    List(&'static Section),
     /// Tables of these keys, by name.
     Tables(&'static Section),
 }
@@ -65,6 +68,7 @@ const GATEWAY: Section = Section {
         ("receipts", Kind::Count),
         ("servers", Kind::Tables(&SERVER)),
         ("browser_agent", Kind::Table(&BROWSER_AGENT)),
+        ("routes", Kind::List(&ROUTE)),
     ],
 };
 
@@ -139,6 +143,18 @@ const BROWSER_AGENT: Section = Section {
     heading: "The original API",
     required: &[],
     keys: &[("server", Kind::Text), ("tool", Kind::Text)],
+};
+
+const ROUTE: Section = Section {
+    heading: "Routes of your own",
+    required: &["path", "server", "tool"],
+    keys: &[
+        ("path", Kind::Text),
+        ("server", Kind::Text),
+        ("tool", Kind::Text),
+        ("arguments", Kind::Variables),
+        ("response", Kind::Words(|| words(RESPONSES))),
+    ],
 };
 
 /// The keys of a server that other clients know, too: in their format these stand apart from ours.
@@ -220,6 +236,7 @@ fn value(kind: Kind) -> Value {
             json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "null"] } })
         }
         Kind::Table(section) => table(section, |_| true),
+        Kind::List(section) => json!({ "type": "array", "items": table(section, |_| true) }),
         Kind::Tables(section) => {
             json!({ "type": "object", "additionalProperties": table(section, |_| true) })
         }
@@ -270,12 +287,13 @@ mod tests {
         known.lines().next().unwrap_or_default().split(", ").map(ToOwned::to_owned).collect()
     }
 
-    const SECTIONS: [(&Section, &str); 6] = [
+    const SECTIONS: [(&Section, &str); 7] = [
         (&GATEWAY, ""),
         (&SERVER, "[servers.a]\ncommand = \"x\"\n"),
         (&STANDBY, "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
         (&LIMITS, "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
         (&SANDBOX, "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),
+        (&ROUTE, "[servers.a]\ncommand = \"x\"\n[[routes]]\n"),
         (&BROWSER_AGENT, "[servers.a]\ncommand = \"x\"\n[browser_agent]\n"),
     ];
 

@@ -126,6 +126,26 @@ impl<'t> Table<'t> {
         self.inner(entry)
     }
 
+    /// What it is called in complaints.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The tables in the list under `key`.
+    pub(super) fn list_of_tables(&mut self, key: &'static str) -> Vec<Self> {
+        let Some(entry) = self.take(key) else { return Vec::new() };
+        let path = path_to(&self.path, key);
+        let Value::List(items) = &entry.node.value else {
+            let what = format!("must be a list, not {}", entry.node.value.kind());
+            self.ledger.complain(Place::At(entry.node.at), &path, what);
+            return Vec::new();
+        };
+        let item = |(index, node): (usize, &'t Node)| {
+            self.table_in(node, format!("{path}[{index}]"), Place::At(node.at))
+        };
+        items.iter().enumerate().filter_map(item).collect()
+    }
+
     /// All tables that this one consists of, by name.
     pub(super) fn tables(&mut self) -> Vec<(&'t str, Self)> {
         let left = std::mem::take(&mut self.left);
@@ -144,13 +164,16 @@ impl<'t> Table<'t> {
     }
 
     fn inner(&self, entry: &'t Entry) -> Option<Self> {
-        let path = path_to(&self.path, &entry.name);
-        if let Value::Table(entries) = &entry.node.value {
+        self.table_in(&entry.node, path_to(&self.path, &entry.name), Place::At(entry.at))
+    }
+
+    fn table_in(&self, node: &'t Node, path: String, place: Place) -> Option<Self> {
+        if let Value::Table(entries) = &node.value {
             let left = entries.iter().collect();
-            return Some(Self { path, place: Place::At(entry.at), left, known: Vec::new(), ..*self });
+            return Some(Self { path, place, left, known: Vec::new(), ..*self });
         }
-        let what = format!("must be a table, not {}", entry.node.value.kind());
-        self.ledger.complain(Place::At(entry.node.at), &path, what);
+        let what = format!("must be a table, not {}", node.value.kind());
+        self.ledger.complain(Place::At(node.at), &path, what);
         None
     }
 

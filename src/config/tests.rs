@@ -129,6 +129,19 @@ fn every_key_of_a_file_has_its_effect() {
         Availability::Program { program: Path::new(SAMPLES).join("./bin/agent"), path: "/bin".into() };
     let expected = Browser { server: "browser".to_owned(), tool: "browse".to_owned(), available };
     assert_eq!(config.browser, Some(expected));
+    let arguments = Some(vec![("task".to_owned(), "/task".to_owned())]);
+    let route = |path: &str, server: &str, tool: &str, arguments, response| Route {
+        path: path.into(),
+        server: server.into(),
+        tool: tool.into(),
+        arguments,
+        response,
+    };
+    let expected = [
+        route("/agent", "browser", "browse", arguments, RouteResponse::Envelope),
+        route("/time", "time", "get_current_time", None, RouteResponse::Result),
+    ];
+    assert_eq!(config.routes, expected);
 }
 
 fn is_kept_in_bounds(time: &Server, browser: &Server) {
@@ -233,6 +246,52 @@ fn what_is_foreign_is_passed_over_with_a_reason() {
         "vscode.jsonc:3:3: inputs: not ours, passed over",
     ];
     assert_eq!(config.notices, expected);
+}
+
+#[test]
+fn a_route_has_a_path_of_its_own_and_a_server_that_there_is() {
+    let with = |routes: &str| {
+        let text = format!("[servers.browser]\ncommand = \"x\"\n[browser_agent]\n{routes}");
+        file("a.toml", &text).map(|config| config.routes.len()).map_err(|complaints| complaints.to_string())
+    };
+    let route = |path: &str, more: &str| {
+        format!("[[routes]]\npath = {path:?}\nserver = \"browser\"\ntool = \"t\"\n{more}\n")
+    };
+    assert_eq!(with(&(route("/a", "") + &route("/b", "arguments = {}"))), Ok(2));
+    let cases = [
+        (route("/healthz", ""), "a.toml:5:8: routes[0].path: \"/healthz\" is a path of the gateway itself"),
+        (route("/api/health", ""), "a.toml:5:8: routes[0].path: \"/api/health\" is a path of the gateway"),
+        (
+            route("/v1/servers/x", ""),
+            "a.toml:5:8: routes[0].path: \"/v1/servers/x\" is a path of the gateway",
+        ),
+        (route("/a", "") + &route("/a", ""), "a.toml:10:8: routes[1].path: \"/a\" has a route already"),
+        (route("a", ""), "a.toml:5:8: routes[0].path: \"a\" is no path"),
+        (route("/a?b", ""), "a.toml:5:8: routes[0].path: \"/a?b\" is no path"),
+        (route("/a/../b", ""), "a.toml:5:8: routes[0].path: \"/a/../b\" is no path"),
+        (
+            route("/a", "response = \"envelop\""),
+            "a.toml:8:12: routes[0].response: \"envelop\" is none of result",
+        ),
+        (
+            route("/a", "arguments = { a = \"b\" }"),
+            "a.toml:8:19: routes[0].arguments.a: \"b\" is no JSON pointer",
+        ),
+        (
+            route("/a", "arguments = { a = \"/~2\" }"),
+            "a.toml:8:19: routes[0].arguments.a: \"/~2\" is no JSON",
+        ),
+        (
+            route("/a", "").replace("\"browser\"", "\"browse\""),
+            "a.toml:6:10: routes[0].server: no server is called \"browse\"; did you mean `browser`?",
+        ),
+        ("[[routes]]\npath = \"/a\"\ntool = \"t\"\n".to_owned(), "a.toml:4:1: routes[0]: has no `server`"),
+        ("[routes]\n".to_owned(), "a.toml:4:1: routes: must be a list"),
+    ];
+    for (routes, expected) in cases {
+        let complaints = with(&routes).expect_err(expected);
+        assert!(complaints.starts_with(expected) && complaints.lines().count() == 1, "{complaints}");
+    }
 }
 
 #[test]

@@ -273,6 +273,7 @@ fn the_documented_keys_are_the_keys() {
         ("Standbys of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
         ("Limits of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
         ("Sandbox of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),
+        ("Routes of your own", "[servers.a]\ncommand = \"x\"\n[[routes]]\npath = \"/x\"\n"),
         ("The original API", "[servers.a]\ncommand = \"x\"\n[browser_agent]\nserver = \"a\"\n"),
     ] {
         assert_eq!(documented(heading), known_keys(table), "{heading}");

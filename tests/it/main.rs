@@ -14,6 +14,7 @@ mod limits;
 mod peers;
 mod reload;
 mod rest;
+mod routes;
 mod sandbox;
 mod scripts;
 mod support;
