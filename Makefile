@@ -38,8 +38,8 @@ install: ## install the command spawnling
 curl: ## run every curl script against a running gateway (SPAWNLING_URL, default http://127.0.0.1:5001)
 	scripts/curl/all
 
-legacy: ## check the synchronous Flask backend against a running gateway (SPAWNLING_URL as above)
-	scripts/legacy/flask/check
+legacy: ## check the synchronous backends (Flask, PHP, Java, Ruby, CGI) against a running gateway (SPAWNLING_URL as above)
+	scripts/legacy/check
 
 bench-trunk: ## compare a fresh process per request over HTTP with the bare floor below it
 	scripts/bench-trunk

@@ -20,9 +20,11 @@ use tokio_util::task::TaskTracker;
 pub(crate) mod admission;
 mod log;
 mod receipts;
+pub(crate) mod shares;
 
 pub(crate) use receipts::Receipts;
 
+use crate::auth::Mask;
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
     About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Receipt, Reply, Request, Step,
@@ -31,6 +33,7 @@ use crate::exchange::{
 use crate::strategy::{Lease, Strategy};
 use admission::{Admission, Entered};
 use receipts::Entry;
+use shares::{Asking, Life, Shares};
 
 /// What becomes of a call whose caller leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,29 +50,43 @@ pub(crate) struct Calls {
     receipts: Arc<Receipts>,
     lives: TaskTracker,
     draining: AtomicBool,
+    mask: Mask,
     /// The last resort: ends every call, with an answer.
     stop: CancellationToken,
     on_disconnect: OnDisconnect,
 }
 
+/// What the calls of all servers have in common.
+#[derive(Clone)]
+pub(crate) struct Common {
+    /// Where they are put down.
+    pub(crate) receipts: Arc<Receipts>,
+    /// How many each principal has in.
+    pub(crate) shares: Arc<Shares>,
+    /// What none of them may tell.
+    pub(crate) mask: Mask,
+}
+
 struct Parts {
     server: Arc<str>,
+    shares: Arc<Shares>,
     admission: Admission,
     strategy: Box<dyn Strategy>,
 }
 
 impl Calls {
-    /// Calls to `server`, let in by `admission`, served by `strategy`, put down in `receipts`.
+    /// Calls to `server`, let in by `admission`, served by `strategy`.
     pub(crate) fn new(
         server: Arc<str>,
         admission: Admission,
         strategy: Box<dyn Strategy>,
         on_disconnect: OnDisconnect,
-        receipts: Arc<Receipts>,
+        common: Common,
     ) -> Self {
-        let parts = Arc::new(Parts { server, admission, strategy });
+        let Common { receipts, shares, mask } = common;
+        let parts = Arc::new(Parts { server, shares, admission, strategy });
         let (lives, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { parts, receipts, lives, draining: AtomicBool::new(false), stop, on_disconnect }
+        Self { parts, receipts, lives, draining: AtomicBool::new(false), mask, stop, on_disconnect }
     }
 
     /// What can be told without starting anything.
@@ -86,8 +103,15 @@ impl Calls {
         let id = request.id;
         if self.draining.load(Ordering::Relaxed) {
             let refusal = CallError::ShuttingDown { phase: Phase::Queue };
-            return self.spared(Answer::refused(id, refusal, Times::default()));
+            return self.spared(Answer::refused(id, refusal, Times::default()), &request.principal);
         }
+        let admission = &self.parts.admission;
+        let asking = match self.parts.shares.ask(&request.principal, |share| admission.when_one_of(share)) {
+            Ok(asking) => asking,
+            Err(refusal) => {
+                return self.spared(Answer::refused(id, refusal, Times::default()), &request.principal);
+            }
+        };
         let caller = CancellationToken::new();
         let end = EarlyEnd::new(caller.clone(), self.stop.clone(), request.deadline);
         let interest: Option<DropGuard> = match self.on_disconnect {
@@ -96,7 +120,9 @@ impl Calls {
         };
         let (tell, told) = oneshot::channel();
         let entry = self.receipts.open(id, request.principal.clone(), &self.parts.server);
-        let teller = Teller { way: tell, reply: request.reply, on_error: request.on_error, entry };
+        let mask = self.mask.clone();
+        let teller =
+            Teller { way: tell, reply: request.reply, on_error: request.on_error, entry, asking, mask };
         self.lives.spawn(life(Arc::clone(&self.parts), request, end, teller));
         let answer = told.await;
         // From here on the caller's leaving is no reason any more.
@@ -108,8 +134,9 @@ impl Calls {
     }
 
     /// Puts down a call that needed no life of its own: answered from memory, or refused at once.
-    pub(crate) fn spared(&self, answer: Answer) -> Answer {
-        let entry = self.receipts.open(answer.id, Principal::Anonymous, &self.parts.server);
+    pub(crate) fn spared(&self, answer: Answer, principal: &Principal) -> Answer {
+        let answer = answer.masked(&self.mask);
+        let entry = self.receipts.open(answer.id, principal.clone(), &self.parts.server);
         let (told, story) = in_short(&answer, OnError::Stop);
         log::write(&entry.end(told, None), story.as_deref());
         answer
@@ -150,17 +177,23 @@ struct Teller {
     reply: Reply,
     on_error: OnError,
     entry: Entry,
+    /// Its place in the principal's share, up to its answer.
+    asking: Asking,
+    mask: Mask,
 }
 
 impl Teller {
     /// 4. and 5. Answered, and ended; or ended and then answered, for a caller who wants the receipt.
-    async fn finish(self, mut answer: Answer, ended: impl Future<Output = Option<Receipt>>) {
-        let Self { way, reply, on_error, mut entry } = self;
+    async fn finish(self, answer: Answer, ended: impl Future<Output = Option<Receipt>>) {
+        let Self { way, reply, on_error, mut entry, asking, mask } = self;
+        let mut answer = answer.masked(&mask);
         let (told, story) = in_short(&answer, on_error);
         entry.told(told);
         // Nobody there any more is no failure: their leaving has ended the call, or they asked it to be finished.
         match reply {
             Reply::WhenKnown => {
+                // Whoever asks one after the other is not to be too early with the next.
+                drop(asking);
                 let _ = way.send(answer);
                 // Whoever waits for the answer goes first: they may be next on this very thread.
                 tokio::task::yield_now().await;
@@ -170,6 +203,7 @@ impl Teller {
                 let record = entry.end(told, ended.await);
                 log::write(&record, story.as_deref());
                 answer.receipt = Some(Box::new(record));
+                drop(asking);
                 let _ = way.send(answer);
             }
         }
@@ -180,11 +214,12 @@ impl Teller {
 async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller) {
     let id = request.id;
     let mut times = Times::default();
-    let entered = admit(&parts, &end, &mut times).await;
+    let entered = admit(&parts, &request.principal, &end, &mut times).await;
     let queue = times.queue;
-    let leased = match entered {
-        Ok(Entered::Seated(lease)) => Ok(lease),
-        Ok(Entered::Seat(seat)) => parts.strategy.lease(seat, &end).await,
+    // Held to the end: a tree that is being ended counts, too.
+    let (leased, _life) = match entered {
+        Ok((Entered::Seated(lease), life)) => (Ok(lease), life),
+        Ok((Entered::Seat(seat), life)) => (parts.strategy.lease(seat, &end).await, life),
         Err(full) => return teller.finish(Answer::refused(id, full, times), async { None }).await,
     };
     let mut lease = match leased {
@@ -204,18 +239,32 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
 }
 
 /// 1. Admitted, or turned away. A server that waits for its call has a seat: such a call needs none of its own.
-async fn admit(parts: &Parts, end: &EarlyEnd, times: &mut Times) -> Result<Entered<Lease>, CallError> {
+async fn admit(
+    parts: &Parts,
+    principal: &Principal,
+    end: &EarlyEnd,
+    times: &mut Times,
+) -> Result<(Entered<Lease>, Life), CallError> {
     let began = Instant::now();
-    let shelf = parts.strategy.shelf();
-    let ready = match shelf {
-        Some(shelf) => shelf.take().await,
-        None => None,
+    let entered = async {
+        // Within the share already, so that nothing but the ends of earlier trees can be in the way.
+        let life = {
+            let late = || shares::refusal(principal, |share| parts.admission.when_one_of(share));
+            parts.admission.bounded(parts.shares.life(principal), end, late).await?
+        };
+        let shelf = parts.strategy.shelf();
+        let ready = match shelf {
+            Some(shelf) => shelf.take().await,
+            None => None,
+        };
+        let entered = match (ready, shelf) {
+            (Some(lease), _) => Ok(Entered::Seated(lease)),
+            (None, Some(shelf)) => parts.admission.enter(principal, shelf.next(), end).await,
+            (None, None) => parts.admission.enter(principal, std::future::pending(), end).await,
+        };
+        Ok((entered?, life))
     };
-    let entered = match (ready, shelf) {
-        (Some(lease), _) => Ok(Entered::Seated(lease)),
-        (None, Some(shelf)) => parts.admission.enter(shelf.next(), end).await,
-        (None, None) => parts.admission.enter(std::future::pending(), end).await,
-    };
+    let entered = entered.await;
     times.queue = Some(began.elapsed());
     entered
 }

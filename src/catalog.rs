@@ -18,8 +18,8 @@ pub(crate) use crate::call::Receipts;
 use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
-    About, Answer, Ask, Bounds, CallError, CallId, Gate, Introduction, LastWords, ListKind, OnError, Outcome,
-    Phase, Principal, RawJson, Reply, Request, Step, Times,
+    About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, Introduction, LastWords, ListKind, OnError,
+    Outcome, Phase, Principal, RawJson, Request, Step, Times,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -143,18 +143,18 @@ impl Catalog {
             return self.run(request).await;
         };
         if kept.is_fresh() {
-            return self.refused(request.id, refusal);
+            return self.refused(request.id, refusal, &request.principal);
         }
         // The list is old: before anybody is refused it is learned anew, once for all who wait for it.
         let arrived = Instant::now();
         let asking = match self.turn(shelf, request.deadline).await {
             Ok(asking) => asking,
-            Err(late) => return self.refused(request.id, late),
+            Err(late) => return self.refused(request.id, late, &request.principal),
         };
         match shelf.kept().filter(|kept| kept.learned > arrived) {
             Some(kept) => match judge(&kept, &tools, self.settings.validate) {
                 Ok(()) => self.run(request).await,
-                Err(refusal) => self.refused(request.id, refusal),
+                Err(refusal) => self.refused(request.id, refusal, &request.principal),
             },
             None => self.learn_and_run(request, tools, Some(asking)).await,
         }
@@ -162,21 +162,21 @@ impl Catalog {
 
     /// One list, all pages: from memory while it is fresh, else asked of the server, once for all who wait. The answer
     /// has one step: [`Outcome::Listed`]; and a receipt, if one was asked for and a process was.
-    pub(crate) async fn list(&self, id: CallId, kind: ListKind, deadline: Deadline, reply: Reply) -> Answer {
+    pub(crate) async fn list(&self, who: Caller, kind: ListKind) -> Answer {
         let shelf = self.shelf(kind);
         if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh()) {
-            return self.remembered(id, &kept);
+            return self.remembered(&who, &kept);
         }
         let arrived = Instant::now();
-        let _asking = match self.turn(shelf, deadline).await {
+        let _asking = match self.turn(shelf, who.deadline).await {
             Ok(asking) => asking,
-            Err(late) => return self.refused(id, late),
+            Err(late) => return self.refused(who.id, late, &who.principal),
         };
         // Whoever was asking meanwhile has asked for us too, however short its answer stays fresh.
         if let Some(kept) = shelf.kept().filter(|kept| kept.learned > arrived) {
-            return self.remembered(id, &kept);
+            return self.remembered(&who, &kept);
         }
-        let answer = self.run(plain(id, vec![Ask::List(kind).into()], deadline, reply)).await;
+        let answer = self.run(plain(who, vec![Ask::List(kind).into()])).await;
         if let [Ok(Outcome::Listed(listed))] = &*answer.steps {
             shelf.put(listed, self.settings.list_ttl);
         }
@@ -184,17 +184,19 @@ impl Catalog {
     }
 
     /// What the server says of itself; asked of it when that is not known. The answer has no steps.
-    pub(crate) async fn introduce(&self, id: CallId, deadline: Deadline, reply: Reply) -> Answer {
-        if let Some(known) = self.known(id) {
+    pub(crate) async fn introduce(&self, who: Caller) -> Answer {
+        if let Some(known) = self.known(&who) {
             return known;
         }
         let _introducing = tokio::select! {
             turn = self.introducing.lock() => turn,
-            () = deadline.passed() => return self.refused(id, late(deadline)),
+            () = who.deadline.passed() => {
+                return self.refused(who.id, late(who.deadline), &who.principal);
+            }
         };
-        match self.known(id) {
+        match self.known(&who) {
             Some(known) => known,
-            None => self.run(plain(id, Vec::new(), deadline, reply)).await,
+            None => self.run(plain(who, Vec::new())).await,
         }
     }
 
@@ -232,18 +234,19 @@ impl Catalog {
     }
 
     /// The answer to an introduction that took place already.
-    fn known(&self, id: CallId) -> Option<Answer> {
+    fn known(&self, who: &Caller) -> Option<Answer> {
         let introduction = self.introduction().filter(|introduction| introduction.capabilities.is_some())?;
-        Some(self.calls.spared(Answer { introduction: Some(introduction), ..nothing(id) }))
+        let answer = Answer { introduction: Some(introduction), ..nothing(who.id) };
+        Some(self.calls.spared(answer, &who.principal))
     }
 
-    fn refused(&self, id: CallId, refusal: CallError) -> Answer {
-        self.calls.spared(Answer::refused(id, refusal, Times::default()))
+    fn refused(&self, id: CallId, refusal: CallError, who: &Principal) -> Answer {
+        self.calls.spared(Answer::refused(id, refusal, Times::default()), who)
     }
 
-    fn remembered(&self, id: CallId, kept: &Kept) -> Answer {
-        self.calls
-            .spared(Answer { steps: vec![Ok(Outcome::Listed(Arc::clone(&kept.listed)))], ..nothing(id) })
+    fn remembered(&self, who: &Caller, kept: &Kept) -> Answer {
+        let steps = vec![Ok(Outcome::Listed(Arc::clone(&kept.listed)))];
+        self.calls.spared(Answer { steps, ..nothing(who.id) }, &who.principal)
     }
 
     fn introduction(&self) -> Option<Arc<Introduction>> {
@@ -301,8 +304,9 @@ fn nothing(id: CallId) -> Answer {
     Answer::begun(id, Times::default())
 }
 
-fn plain(id: CallId, steps: Vec<Step>, deadline: Deadline, reply: Reply) -> Request {
-    let (principal, on_error) = (Principal::Anonymous, OnError::Stop);
+fn plain(who: Caller, steps: Vec<Step>) -> Request {
+    let Caller { id, principal, deadline, reply } = who;
+    let on_error = OnError::Stop;
     Request { id, principal, steps, on_error, deadline, events: None, reply }
 }
 

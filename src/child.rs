@@ -49,11 +49,11 @@ pub(crate) use spawn::SpawnError;
 pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
-use crate::exchange::{Cause, Exit, Measured, Receipt, Rung, Seat};
+use crate::exchange::{Cause, Enforcement, Exit, Measured, Receipt, Rung, Seat};
 use cgroup::Leaf;
 use containment::Means;
 use keeper::KeeperError;
-use limits::{Cage, Cages};
+use limits::{Cage, Cages, Own};
 use reaper::Ending;
 use rest::Rest;
 use scratch::Scratch;
@@ -83,9 +83,9 @@ pub(crate) struct Nursery {
 
 impl Nursery {
     /// Scratch directories come from `scratch`; trees whose owner was dropped go to `reaper`; trees are held together as
-    /// `choice` says. What is watched over meanwhile is to be run beside everything else.
+    /// `choice` says, with `controllers` if they can. What is watched over is to be run beside everything else.
     ///
-    /// From here on no child inherits a descriptor that was open before.
+    /// From here on no child inherits a descriptor that was open before, nor a signal that was ignored.
     ///
     /// # Errors
     ///
@@ -94,11 +94,11 @@ impl Nursery {
         scratch: ScratchRoot,
         reaper: Reaper,
         choice: Choice,
+        controllers: &[&'static str],
     ) -> Result<(Self, Watch), ContainmentError> {
-        // Before anybody is started: a keeper or a warden would hold them, and keepers pass on what they hold.
-        spawn::keep_descriptors_to_ourselves();
-        spawn::keep_the_dead();
-        let (means, watch) = Means::find(choice).await?;
+        spawn::keep_what_we_inherited();
+        limits::sweep_dead();
+        let (means, watch) = Means::find(choice, controllers).await?;
         scratch.sweep_beside();
         Ok((Self::of(scratch, reaper, means), watch))
     }
@@ -116,6 +116,12 @@ impl Nursery {
     /// Why better ones are not had, a line each.
     pub(crate) fn refused(&self) -> &[String] {
         &self.means.refused
+    }
+
+    /// The cgroups by which a tree is limited whose own is `leaf`, and what of its limits is enforced.
+    fn cage(&self, spec: &Spec, leaf: Option<&Leaf>) -> (Option<Cage>, Vec<Enforcement>) {
+        let own = Own { leaf: leaf.map(Leaf::path), without: &|controller| self.means.without(controller) };
+        self.cages.cage(&spec.limits, &own)
     }
 
     /// Lets whoever waits for the next tree go. Nothing may be born here any more.
@@ -190,7 +196,7 @@ impl Child {
                 return Err(SpawnError::Contain(error));
             }
         };
-        let (cage, limits) = nursery.cages.cage(&spec.limits, leaf.as_ref().map(Leaf::path));
+        let (cage, limits) = nursery.cage(spec, leaf.as_ref());
         if let Some(missing) = limits.into_iter().find(|limit| !limit.enforced) {
             scratch.sweep(&tree::never_born(leaf).await).await;
             return Err(SpawnError::Limit { what: missing.what, why: missing.how });

@@ -114,7 +114,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
 
-    /// Listen on addresses that other machines can reach, though nobody is asked for a token
+    /// Listen on addresses that other machines can reach, though no tokens are configured
     #[arg(long)]
     insecure: bool,
 

@@ -19,9 +19,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::auth::{Secret, Token};
 use crate::child::spec::sandbox::Sandbox;
 use crate::child::spec::{self, Choice, Spec, Teardown};
-use crate::exchange::Mask;
 use crate::mcp::era::Protocol;
 
 mod browser;
@@ -37,6 +37,7 @@ mod schema;
 mod server;
 mod strategy;
 mod table;
+mod tokens;
 mod tree;
 mod value;
 
@@ -78,6 +79,10 @@ pub(crate) struct Config {
     pub(crate) default_server: Option<String>,
     /// What the original API runs; `None`: it is off.
     pub(crate) browser: Option<Browser>,
+    /// Who may ask, and for what; none: whoever reaches the gateway, everything.
+    pub(crate) tokens: Vec<Token>,
+    /// What nothing that is written may show.
+    pub(crate) secrets: Vec<Secret>,
     /// Routes of one's own.
     pub(crate) routes: Vec<Route>,
     /// Where things may be kept from one start to the next.
@@ -115,6 +120,8 @@ pub(crate) struct Server {
     pub(crate) validate: Validate,
     /// How long a list is fresh, of a server that does not say.
     pub(crate) list_ttl: Duration,
+    /// Values in its environment that are shown to nobody.
+    pub(crate) secrets: Vec<Secret>,
 }
 
 /// How much of everything one server's calls may use. All of it is enforced.
@@ -207,6 +214,7 @@ impl Server {
             on_disconnect: OnDisconnect::default(),
             validate: Validate::default(),
             list_ttl: Duration::from_mins(5),
+            secrets: Vec::new(),
         }
     }
 }
@@ -216,7 +224,6 @@ fn plain_spec(program: PathBuf) -> Spec {
         program,
         args: Vec::new(),
         env: Vec::new(),
-        secrets: Mask::default(),
         cwd: None,
         stderr_limit: Limits::default().stderr,
         limits: spec::limits::Limits::default(),

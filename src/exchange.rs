@@ -13,16 +13,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use crate::auth::Principal;
 use crate::deadline::Deadline;
 
 mod enforcement;
 pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod json;
+mod masked;
 mod receipt;
 mod record;
 mod seat;
-mod secret;
 
 pub(crate) use enforcement::{Bounds, Enforcement, Limited};
 pub(crate) use events::{Event, Events};
@@ -31,7 +32,6 @@ pub(crate) use json::{JsonError, Members, RawJson};
 pub(crate) use receipt::{Cause, Exit, Measured, Receipt, Rung};
 pub(crate) use record::{Failed, Moment, Record, Stage, Told};
 pub(crate) use seat::{Demand, Seat, SpareSeats};
-pub(crate) use secret::{Mask, SHORTEST, Secret};
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,13 +62,6 @@ impl fmt::Debug for CallId {
     }
 }
 
-/// Who asks. Nobody is asked for a token yet, so there is one only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Principal {
-    /// Whoever can reach the gateway.
-    Anonymous,
-}
-
 /// One call, as every dialect (REST, the command line, later MCP) puts it.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -86,6 +79,15 @@ pub(crate) struct Request {
     /// Where progress and log notifications go; `None`: nobody listens, and none are asked for.
     pub(crate) events: Option<Events>,
     /// When the answer leaves.
+    pub(crate) reply: Reply,
+}
+
+/// Who asks, and on which terms: a call of which the question is plain.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) id: CallId,
+    pub(crate) principal: Principal,
+    pub(crate) deadline: Deadline,
     pub(crate) reply: Reply,
 }
 

@@ -1,7 +1,8 @@
 //! One request to one response.
 //!
 //! ```text
-//!   edge (Host, Origin, Sec-Fetch-Site) -> route -> terms and Accept -> the whole body -> dialect -> response
+//!   edge (Host, Origin, Sec-Fetch-Site) -> who asks -> route -> terms and Accept -> the whole body -> what they may
+//!   -> dialect -> response
 //! ```
 //!
 //! The order is the protection: nothing is read for a foreign page, and nothing is asked of a server before the
@@ -21,11 +22,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{Gate, Mask};
 use crate::catalog::{Catalog, Receipts};
-use crate::exchange::{CallId, Principal, Reply};
+use crate::exchange::{Ask, CallId, Principal, Reply};
 
 mod accept;
 mod admin;
+mod authority;
 mod body;
 mod edge;
 mod json;
@@ -73,6 +76,10 @@ pub(crate) struct Config {
     pub(crate) browser: Option<BrowserApi>,
     /// Routes of one's own; none of them is a path of ours.
     pub(crate) routes: Vec<OwnRoute>,
+    /// Who is let in.
+    pub(crate) gate: Gate,
+    /// What no answer of ours may show.
+    pub(crate) mask: Mask,
     /// The server that counts where none is named.
     pub(crate) default_server: Option<Arc<str>>,
 }
@@ -88,6 +95,8 @@ impl Default for Config {
             hosts: Vec::new(),
             browser: None,
             routes: Vec::new(),
+            gate: Gate::default(),
+            mask: Mask::default(),
             default_server: None,
         }
     }
@@ -136,7 +145,7 @@ impl Service {
         let (head, body) = request.into_parts();
         let mut response = match self.respond(ends, &head, body).await {
             Ok(response) => response,
-            Err(problem) => problem.into_response(),
+            Err(problem) => problem.masked(&self.config.mask).into_response(),
         };
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -156,48 +165,82 @@ impl Service {
         B: http_body::Body<Data = Bytes> + Send,
     {
         self.edge.check(head, &[ends.local.ip(), ends.bound.ip()])?;
-        let sees = sees(ends, &head.headers);
+        let found = route::find(&head.method, head.uri.path(), self.config.browser.is_some());
+        let in_envelope = |problem: Problem| legacy::failure(&problem.masked(&self.config.mask));
         if let Some(own) = self.config.routes.iter().find(|own| own.path == head.uri.path()) {
-            return self.own(head, body, own, sees).await;
+            return match (own.response, self.own(ends, head, body, own).await) {
+                (RouteResponse::Envelope, Err(problem)) => Ok(in_envelope(problem)),
+                (_, told) => told,
+            };
         }
-        let route = route::find(&head.method, head.uri.path(), self.config.browser.is_some())?;
-        match route {
-            Route::Post { server, post } => self.post(head, body, (&server, post), sees).await,
+        let who = match (self.identify(&head.headers), &found) {
+            (Ok(who), _) => who,
+            (Err(_), Ok(route)) if route.is_open() => return self.open(head, body, &found?).await,
+            (Err(refusal), Ok(Route::Browser(_))) => return Ok(in_envelope(refusal.into())),
+            // Whoever is not let in does not learn what there is.
+            (Err(refusal), _) => return Err(refusal.into()),
+        };
+        let visitor = Visitor { sees: sees(ends, &head.headers, &who), who };
+        match found? {
+            Route::Post { server, post } => self.post(head, body, (&server, post), visitor).await,
             Route::Browser(Browser::Agent) => {
-                let told = self.browser_agent(head, body, sees).await;
-                Ok(told.unwrap_or_else(|problem| legacy::failure(&problem)))
+                Ok(self.browser_agent(head, body, visitor).await.unwrap_or_else(in_envelope))
             }
             route => {
                 // Nothing in it counts, but the connection sees its caller leave only behind it.
                 body::read(body, self.limits()).await?;
-                self.get(head, route, sees).await
+                self.get(head, route, visitor).await
             }
         }
     }
 
+    fn identify(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        self.config.gate.identify(edge::credential(headers)?).map_err(Refusal::Unauthenticated)
+    }
+
+    /// What is answered to somebody who has no token.
+    async fn open<B>(&self, head: &Parts, body: B, route: &Route) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        body::read(body, self.limits()).await?;
+        match route {
+            Route::Admin(admin) => self.admin(head, admin, None),
+            Route::Browser(Browser::Health) => Ok(legacy::health(self.browser(head)?)),
+            _ => Err(unknown(head).into()),
+        }
+    }
+
     /// The routes that need no body.
-    async fn get(&self, head: &Parts, route: Route, sees: Sees) -> Result<Response<Body>, Problem> {
+    async fn get(&self, head: &Parts, route: Route, visitor: Visitor) -> Result<Response<Body>, Problem> {
+        let Visitor { who, sees } = visitor;
         let json = || accept::choose(&head.headers, &[Media::Json]);
         match route {
-            Route::Admin(admin) => self.admin(head, admin),
+            Route::Admin(admin) => self.admin(head, &admin, Some(&who)),
             Route::Servers => {
                 json()?;
-                Ok(rest::servers(&self.servers, self.config.default_server.as_deref()))
+                Ok(rest::servers(&self.servers, self.config.default_server.as_deref(), &who))
             }
             Route::Server { server } => {
                 json()?;
-                rest::server(self.server(&server)?, Asker { terms: Terms::of(head)?, sees }).await
+                let terms = Terms::of(head)?;
+                rest::server(self.server(&server, &who)?, Asker { who, terms, sees }).await
             }
             Route::List { server, kind } => {
                 json()?;
-                rest::list(self.server(&server)?, kind, Asker { terms: Terms::of(head)?, sees }).await
+                let (terms, catalog) = (Terms::of(head)?, self.server(&server, &who)?);
+                authority::check(&who, &Ask::List(kind))?;
+                rest::list(catalog, kind, Asker { who, terms, sees }).await
             }
             Route::Call { id } => {
                 json()?;
-                self.call(&id, Terms::of(head)?).await
+                self.call(&id, Terms::of(head)?, &who).await
             }
             Route::Browser(Browser::Health) => Ok(legacy::health(self.browser(head)?)),
-            Route::Browser(Browser::Disconnect) => Ok(legacy::disconnect()),
+            Route::Browser(Browser::Disconnect) => {
+                let allowed = Self::may_use_agent(self.browser(head)?, &who);
+                Ok(allowed.map_or_else(|no| legacy::failure(&no.into()), |()| legacy::disconnect()))
+            }
             Route::Post { .. } | Route::Browser(Browser::Agent) => Err(unknown(head).into()),
         }
     }
@@ -207,102 +250,127 @@ impl Service {
         head: &Parts,
         body: B,
         (server, post): (&str, Post),
-        sees: Sees,
+        visitor: Visitor,
     ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        let catalog = self.server(server)?;
+        let Visitor { who, sees } = visitor;
+        let catalog = self.server(server, &who)?;
         let media = accept::choose(&head.headers, rest::offered(&post))?;
-        let asker = Asker { terms: Terms::of(head)?, sees };
+        let terms = Terms::of(head)?;
         let body = body::read_json(&head.headers, body, self.limits()).await?;
         let steps = rest::read_steps(post.clone(), body)?;
-        let shape = Shape::of(&post, &steps);
+        for step in &steps.steps {
+            authority::check(&who, &step.ask)?;
+        }
+        let shape = Shape::of(&post, &steps, &who);
+        let asker = Asker { who, terms, sees };
         let request = asker.request(steps, catalog)?;
         rest::call(Arc::clone(catalog), request, shape, media, sees).await
     }
 
-    /// A route of one's own. It is what its tool is, under another path.
+    /// A route of one's own. It is what its tool is, under another path, and asks for the same authority.
     async fn own<B>(
         &self,
+        ends: Ends,
         head: &Parts,
         body: B,
         own: &OwnRoute,
-        sees: Sees,
     ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        let told = async {
-            if head.method != Method::POST {
-                return Err(
-                    Refusal::MethodNotAllowed { method: head.method.to_string(), allow: "POST" }.into()
-                );
-            }
-            let catalog = self.server(&own.server)?;
-            let post = Post::Tool { name: own.tool.clone() };
-            let media = match own.response {
-                RouteResponse::Result => Some(accept::choose(&head.headers, rest::offered(&post))?),
-                RouteResponse::Envelope => None,
-            };
-            let asker = Asker { terms: Terms::of(head)?, sees };
-            let body = body::read_json(&head.headers, body, self.limits()).await?;
-            let steps = rest::read_steps(post.clone(), own.arguments(body))?;
-            let (shape, request) = (Shape::of(&post, &steps), asker.request(steps, catalog)?);
-            match media {
-                Some(media) => rest::call(Arc::clone(catalog), request, shape, media, sees).await,
-                None => legacy::enveloped(catalog, request, sees).await,
-            }
+        let who = self.identify(&head.headers)?;
+        let sees = sees(ends, &head.headers, &who);
+        if head.method != Method::POST {
+            return Err(Refusal::MethodNotAllowed { method: head.method.to_string(), allow: "POST" }.into());
+        }
+        let catalog = self.server(&own.server, &who)?;
+        authority::check_tool(&who, &own.tool)?;
+        let post = Post::Tool { name: own.tool.clone() };
+        let media = match own.response {
+            RouteResponse::Result => Some(accept::choose(&head.headers, rest::offered(&post))?),
+            RouteResponse::Envelope => None,
         };
-        match (own.response, told.await) {
-            (RouteResponse::Envelope, Err(problem)) => Ok(legacy::failure(&problem)),
-            (_, told) => told,
+        let terms = Terms::of(head)?;
+        let body = body::read_json(&head.headers, body, self.limits()).await?;
+        let steps = rest::read_steps(post.clone(), own.arguments(body))?;
+        let shape = Shape::of(&post, &steps, &who);
+        let request = Asker { who, terms, sees }.request(steps, catalog)?;
+        match media {
+            Some(media) => rest::call(Arc::clone(catalog), request, shape, media, sees).await,
+            None => legacy::enveloped(catalog, request, sees).await,
         }
     }
 
-    async fn browser_agent<B>(&self, head: &Parts, body: B, sees: Sees) -> Result<Response<Body>, Problem>
+    async fn browser_agent<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        visitor: Visitor,
+    ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
         let api = self.browser(head)?;
-        let asker = Asker { terms: Terms::of(head)?, sees };
-        let body = body::read_json(&head.headers, body, self.limits()).await?;
-        legacy::run(self.server(&api.server)?, &api.tool, &body, asker).await
+        let Visitor { who, sees } = visitor;
+        let (terms, body) = (Terms::of(head)?, body::read_json(&head.headers, body, self.limits()).await?);
+        Self::may_use_agent(api, &who)?;
+        let catalog = self.server(&api.server, &who)?;
+        let asker = Asker { who, terms, sees };
+        legacy::run(catalog, &api.tool, &body, asker).await
     }
 
-    fn admin(&self, head: &Parts, admin: Admin) -> Result<Response<Body>, Problem> {
+    fn admin(&self, head: &Parts, admin: &Admin, who: Option<&Principal>) -> Result<Response<Body>, Problem> {
         match admin {
-            Admin::Front => Ok(admin::front(&self.servers, self.config.browser.as_ref())),
+            Admin::Front => {
+                let may_use = |name: &str| who.is_some_and(|who| who.may_use(name));
+                let names: Vec<&str> = self.names().filter(|name| may_use(name)).collect();
+                let browser = self.config.browser.as_ref().filter(|api| may_use(&api.server));
+                Ok(admin::front(&names, browser))
+            }
             Admin::Alive => Ok(admin::alive()),
             Admin::Ready => Ok(admin::ready(self.draining.is_cancelled())),
             Admin::Problem { name } => {
-                let kind = Kind::named(&name).ok_or_else(|| unknown(head))?;
+                let kind = Kind::named(name).ok_or_else(|| unknown(head))?;
                 Ok(admin::problem_page(kind, &head.headers))
             }
         }
     }
 
     /// The receipt of a call, as far as it goes; or, if that is wanted, when it is complete.
-    async fn call(&self, id: &str, terms: Terms) -> Result<Response<Body>, Problem> {
-        let asker = Principal::Anonymous;
+    async fn call(&self, id: &str, terms: Terms, asker: &Principal) -> Result<Response<Body>, Problem> {
         let unknown = || Refusal::UnknownCall { id: id.to_owned() };
         let call = CallId::parse(id).ok_or_else(unknown)?;
         let ended = async {
             match terms.reply {
                 Reply::WhenKnown => None,
-                Reply::WhenDead => self.receipts.find_ended(call, &asker).await,
+                Reply::WhenDead => self.receipts.find_ended(call, asker).await,
             }
         };
         let ended = tokio::time::timeout(terms.budget(LONGEST_WAIT), ended).await;
-        let record = ended.ok().flatten().or_else(|| self.receipts.find(call, &asker)).ok_or_else(unknown)?;
+        let record = ended.ok().flatten().or_else(|| self.receipts.find(call, asker)).ok_or_else(unknown)?;
         Ok(rest::good(receipt::of_call(&record), Media::Json))
     }
 
-    fn server(&self, name: &str) -> Result<&Arc<Catalog>, Refusal> {
+    /// A server that may be used. Of others is not told whether they are there.
+    fn server(&self, name: &str, who: &Principal) -> Result<&Arc<Catalog>, Refusal> {
+        authority::check_server(who, name)?;
         self.servers.iter().find(|catalog| &**catalog.name() == name).ok_or_else(|| Refusal::UnknownServer {
             name: name.to_owned(),
-            known: self.servers.iter().map(|catalog| Arc::clone(catalog.name())).collect(),
+            known: self.names().filter(|name| who.may_use(name)).map(Into::into).collect(),
         })
+    }
+
+    /// The original API asks for the same authority as the tool behind it.
+    fn may_use_agent(api: &BrowserApi, who: &Principal) -> Result<(), Refusal> {
+        authority::check_server(who, &api.server)?;
+        authority::check_tool(who, &api.tool)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.servers.iter().map(|catalog| &**catalog.name())
     }
 
     fn browser(&self, head: &Parts) -> Result<&BrowserApi, Refusal> {
@@ -320,11 +388,18 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// What proxies add to a request that they pass on.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "x-real-ip"];
 
-/// A remote caller is not the machine's owner, nor is one for whom a proxy of this machine asks. Whoever adds such a
-/// header by himself only sees less.
-fn sees(ends: Ends, headers: &HeaderMap) -> Sees {
+/// Who asks, and what they may see.
+struct Visitor {
+    who: Principal,
+    sees: Sees,
+}
+
+/// What may be shown is for the principal to say. A remote caller is not near, nor is one for whom a proxy of this machine
+/// asks. Whoever adds such a header by himself only sees less.
+fn sees(ends: Ends, headers: &HeaderMap, who: &Principal) -> Sees {
     let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
-    if ends.peer.ip().to_canonical().is_loopback() && !passed_on { Sees::Everything } else { Sees::Little }
+    let near = ends.peer.ip().to_canonical().is_loopback() && !passed_on;
+    if who.sees_the_machine(near) { Sees::Everything } else { Sees::Little }
 }
 
 fn unknown(head: &Parts) -> Refusal {

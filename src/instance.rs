@@ -238,7 +238,7 @@ impl Instance {
         }
         match asked {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(AskError::Answered(error))) => Err(error.masked(&self.body.server.spec.secrets)),
+            Ok(Err(AskError::Answered(error))) => Err(error),
             Ok(Err(AskError::HungUp)) | Err(BrokenOff::Exited) => {
                 Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
             }
@@ -359,8 +359,7 @@ impl Body {
                     OpenError::HungUp => self.last_words().await,
                     _ => self.words_of_the_living().await,
                 };
-                let error = CallError::OpenFailed { source: Box::new(source), words };
-                Err(error.masked(&self.server.spec.secrets))
+                Err(CallError::OpenFailed { source: Box::new(source), words })
             }
             Err(BrokenOff::Exited) => {
                 let words = self.last_words().await;
@@ -475,8 +474,7 @@ impl Body {
 
     fn words_so_far(&mut self) -> LastWords {
         let (exit, cause, stderr_tail) = self.child.last_words();
-        let words = LastWords { exit, cause, stderr_tail, noise: self.ears.noise.clone() };
-        words.masked(&self.server.spec.secrets)
+        LastWords { exit, cause, stderr_tail, noise: self.ears.noise.clone() }
     }
 
     async fn end(self) -> Remains {

@@ -13,6 +13,7 @@
 //! config/sandbox.rs      what a server is to be kept from
 //! config/file.rs         one file, of either format
 //! config/tree.rs         what a file says, each value with its place: one tree for TOML and JSON
+//! config/tokens.rs       who may ask, and for what
 //! config/table.rs        one table, read key by key; what nobody asked for is unknown
 //! config/value.rs        what a single value may be                                                (pure)
 //! config/expand.rs       what stands in a value for something else, put in its place
@@ -36,6 +37,7 @@
 //! http/listen/shared.rs  one socket, served and watched for a hang-up at once
 //! http/listen/stall.rs   a stream whose reader may be slow, but not for ever
 //! http/listen/streams.rs  what is open on a connection, and whether its answers are taken
+//! http/authority.rs      what a principal may ask, and what of lists it sees                      (pure)
 //! http/edge.rs           Host, Origin, Sec-Fetch-Site: what protects every route alike             (pure)
 //! http/route.rs          method and path -> Route, a closed enum                                   (pure)
 //! http/accept.rs         what kind of answer a caller takes                                        (pure)
@@ -63,6 +65,8 @@
 //! catalog/shelf.rs       one list, kept while it is fresh
 //! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended
 //! call/admission.rs      how many lives at once, who waits, who is turned away
+//! call/admission/line.rs who is next: principals in turn
+//! call/shares.rs         how many calls each principal has in, where its token bounds that
 //! call/receipts.rs       what is known of the calls that are, and of the last ones that were
 //! call/log.rs            the receipt of a call in the log
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
@@ -107,6 +111,7 @@
 //! child/tree.rs          signal, kill, reap and count the whole tree; yields Gone
 //! child/cgroup.rs        a cgroup for each tree: joined before exec, killed as a whole, removed
 //! child/cgroup/place.rs  where our own cgroup is mounted
+//! child/cgroup/quarters.rs  where the gateway sits while its trees have controllers
 //! child/keeper.rs        the process between us and a tree that is kept, seen from here
 //! child/shim.rs          the re-executed first step: the keeper itself, seen from inside
 //! child/shim/words.rs    what the gateway and a keeper say to each other                          (pure)
@@ -129,12 +134,14 @@
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
 //! exchange/enforcement.rs what was asked of the kernel, and what became of it                      (pure)
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
+//! exchange/masked.rs     a failure without secrets                                               (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
 //! exchange/record.rs     the receipt of a whole call: what is known of it by now                   (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
-//! exchange/secret.rs     values that nobody is to read, and what masks them                        (pure)
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
+//! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
+//! auth/mask.rs           secrets replaced by stars in whatever we write
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once
 //! demo.rs                the demo MCP server; shares no code with the rooms above
@@ -172,9 +179,10 @@
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
 //!                                                  '-> child
-//! open to all: exchange, deadline, telemetry                              demo, bench use no room
+//! open to all: exchange, auth, deadline, telemetry                        demo, bench use no room
 //! ```
 
+mod auth;
 mod bench;
 mod call;
 mod catalog;

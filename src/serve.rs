@@ -24,6 +24,7 @@ mod reload;
 mod signals;
 mod watch;
 
+use crate::auth::{Gate, Mask};
 use crate::call::admission::{Admission, House, Limits};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
@@ -86,11 +87,15 @@ pub(crate) struct Rooms {
 
 impl Rooms {
     /// Builds everything below HTTP. So many `receipts` are kept.
-    pub(crate) async fn build(config: &Config, receipts: usize) -> Result<Self, ServeError> {
+    pub(crate) async fn build(config: &Config, receipts: usize, mask: &Mask) -> Result<Self, ServeError> {
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let (reaper, taken_over) = reaper();
-        let (nursery, watch) = Nursery::open(scratch, reaper, config.containment).await?;
+        let mut controllers: Vec<_> =
+            config.servers.iter().flat_map(|server| server.spec.limits.controllers()).collect();
+        controllers.sort_unstable();
+        controllers.dedup();
+        let (nursery, watch) = Nursery::open(scratch, reaper, config.containment, &controllers).await?;
         let mut rescue = JoinSet::new();
         rescue.spawn(taken_over.run());
         rescue.spawn(watch.run());
@@ -100,7 +105,11 @@ impl Rooms {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let shared = Shared {
             house: House::new(config.concurrent),
-            receipts: Arc::new(Receipts::new(receipts)),
+            calls: call::Common {
+                receipts: Arc::new(Receipts::new(receipts)),
+                shares: Arc::default(),
+                mask: mask.clone(),
+            },
             starts: Arc::new(Semaphore::new(processors)),
         };
         let (retired, retiring) = (Vec::new(), JoinSet::new());
@@ -182,7 +191,7 @@ impl Rooms {
 /// What the calls of all servers have in common.
 struct Shared {
     house: House,
-    receipts: Arc<Receipts>,
+    calls: call::Common,
     /// Servers that are started ahead, at once.
     starts: Arc<Semaphore>,
 }
@@ -242,8 +251,7 @@ fn furnish(
         config::OnDisconnect::Cancel => call::OnDisconnect::Cancel,
         config::OnDisconnect::Finish => call::OnDisconnect::Finish,
     };
-    let receipts = Arc::clone(&shared.receipts);
-    let calls = Calls::new(Arc::clone(&name), admission, strategy, on_disconnect, receipts);
+    let calls = Calls::new(Arc::clone(&name), admission, strategy, on_disconnect, shared.calls.clone());
     let (deadline, open_deadline) = (server.deadline, server.open_deadline);
     let settings = catalog::Settings {
         validate: match server.validate {
@@ -265,8 +273,8 @@ fn furnish(
 
 /// Serves over HTTP until told to stop, and returns when nothing is left. `config` was read from `sources`, and is read
 /// again when that is asked for.
-pub(crate) fn serve(config: Config, sources: Sources) -> Result<(), ServeError> {
-    runtime()?.block_on(run(config, sources))
+pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(), ServeError> {
+    runtime()?.block_on(run(config, sources, mask))
 }
 
 /// The runtime that everything runs in.
@@ -274,7 +282,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)
 }
 
-async fn run(mut config: Config, sources: Sources) -> Result<(), ServeError> {
+async fn run(mut config: Config, sources: Sources, mask: &Mask) -> Result<(), ServeError> {
     let mut signals = Signals::new(!config.files.is_empty()).map_err(ServeError::Runtime)?;
     let listeners = bind(&config)?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(listen::Listener::local_addr).collect();
@@ -282,10 +290,10 @@ async fn run(mut config: Config, sources: Sources) -> Result<(), ServeError> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let mut rooms = Rooms::build(&config, config.receipts).await?;
+    let mut rooms = Rooms::build(&config, config.receipts, mask).await?;
     let draining = CancellationToken::new();
-    let (catalogs, receipts) = (rooms.catalogs(), Arc::clone(&rooms.shared.receipts));
-    let service = Service::new(http_config(&config), catalogs, receipts, draining.clone());
+    let (catalogs, receipts) = (rooms.catalogs(), Arc::clone(&rooms.shared.calls.receipts));
+    let service = Service::new(http_config(&config, mask), catalogs, receipts, draining.clone());
     let live = Arc::new(Live::new(service));
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
@@ -293,7 +301,7 @@ async fn run(mut config: Config, sources: Sources) -> Result<(), ServeError> {
     announce(&addresses).map_err(ServeError::Stdout)?;
     rooms.catalogs().iter().for_each(|catalog| catalog.calls().open());
 
-    let mut reloading = Reloading::new(sources, config, addresses, draining.clone());
+    let mut reloading = Reloading::new(sources, config, addresses, draining.clone(), mask);
     loop {
         let told = tokio::select! {
             told = signals.told() => told,
@@ -328,7 +336,7 @@ fn bind(config: &Config) -> Result<Vec<listen::Listener>, ServeError> {
     config.listen.iter().map(bind).collect()
 }
 
-fn http_config(config: &Config) -> http::Config {
+fn http_config(config: &Config, mask: &Mask) -> http::Config {
     let browser = config.browser.as_ref().map(|browser| {
         let available = browser.available.clone();
         BrowserApi {
@@ -352,6 +360,8 @@ fn http_config(config: &Config) -> http::Config {
         body_limit: config.body_limit,
         hosts: config.hosts.clone(),
         browser,
+        gate: Gate::new(config.tokens.iter().cloned()),
+        mask: mask.clone(),
         default_server: config.default_server.as_deref().map(Into::into),
         ..http::Config::default()
     }

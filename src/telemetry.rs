@@ -1,9 +1,11 @@
-//! Logging, set up once. Logs go to stderr; stdout belongs to what was asked for.
+//! Logging, set up once. Logs go to stderr, without secrets; stdout belongs to what was asked for.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
+
+use crate::auth::Mask;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +34,32 @@ pub(crate) struct LogError {
 }
 
 /// Sets up logging for the whole process. `SPAWNLING_LOG` chooses what is logged, `spawnling=debug` for example; where
-/// that is not set, or empty, it is everything from `default` up.
-pub(crate) fn init(format: Format, default: &str) -> Result<(), LogError> {
+/// that is not set, or empty, it is everything from `default` up. What `mask` knows, now or later, is hidden.
+pub(crate) fn init(format: Format, default: &str, mask: Mask) -> Result<(), LogError> {
     let filter = filter(std::env::var_os(VARIABLE), default)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Masked(mask.clone()));
     // Only the first one counts, and there is only one.
     let _ = match format {
         Format::Human => lines.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
         Format::Json => lines.json().flatten_event(true).with_target(false).try_init(),
     };
     Ok(())
+}
+
+/// Standard error, for whole events: each is written at once, so none hides half a secret.
+struct Masked(Mask);
+
+impl Write for Masked {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // What is no text was not written by us.
+        let text = String::from_utf8_lossy(event);
+        io::stderr().write_all(self.0.text(&text).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 fn filter(said: Option<OsString>, default: &str) -> Result<EnvFilter, LogError> {

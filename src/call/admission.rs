@@ -1,8 +1,14 @@
 //! How many lives at once, who waits, who is turned away.
 //!
 //! A seat is the right to have one tree alive. There are so many per server, and so many overall; whoever finds none
-//! waits in a queue, first come first served, which is bounded in length and in time. A seat is free again when it is
-//! dropped, which the tree that has it does not do before it is dead.
+//! waits in a line, which is bounded in length and in time. Principals are served in turn, the calls of one in the order
+//! in which they came: at the door of a server, and again for the house, where all doors meet. A seat is free again when
+//! it is dropped, which the tree that has it does not do before it is dead.
+//!
+//! ```text
+//!   the line of the door -- its turn --> a seat of the server -- the line of the house -- its turn --> a seat of the house
+//!                                   '--> or a server that has its seat: so does whoever waits for the house
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +16,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+mod line;
+
+use crate::auth::Principal;
 use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats};
+use line::{Line, SentAway};
 
 /// The bounds of one server.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +40,13 @@ pub(crate) struct House {
     seats: Arc<Semaphore>,
     /// Those who have a seat at a door and none in the house.
     demand: Demand,
+    line: Line,
 }
 
 impl House {
     /// `concurrent` trees alive at once, whosever they are.
     pub(crate) fn new(concurrent: usize) -> Self {
-        Self { seats: Arc::new(Semaphore::new(concurrent)), demand: Demand::default() }
+        Self { seats: Arc::new(Semaphore::new(concurrent)), demand: Demand::default(), line: Line::default() }
     }
 }
 
@@ -45,7 +56,9 @@ pub(crate) struct Admission {
     limits: Limits,
     house: House,
     seats: Arc<Semaphore>,
+    /// Those who wait, for this door or behind it for the house.
     demand: Demand,
+    line: Line,
     /// A moving average of how long seats are held, in microseconds.
     held: Arc<AtomicU64>,
 }
@@ -81,16 +94,13 @@ impl Admission {
     /// The door of a server with these bounds, in a house with bounds of its own.
     pub(crate) fn new(limits: Limits, house: House) -> Self {
         let seats = Arc::new(Semaphore::new(limits.concurrent));
-        Self { limits, house, seats, demand: Demand::default(), held: Arc::default() }
+        Self { limits, house, seats, demand: Demand::default(), line: Line::default(), held: Arc::default() }
     }
 
     /// The seats that nobody waits for, here or in the house.
     pub(crate) fn spare_seats(&self) -> SpareSeats {
         let door = self.clone();
-        SpareSeats::new(move || {
-            let waiting = door.demand.waiting() + door.house.demand.waiting();
-            (waiting == 0).then(|| door.try_enter()).flatten()
-        })
+        SpareSeats::new(move || door.try_enter())
     }
 
     /// A seat, at once or after a wait; or, if that comes first after none was free, a server that has one.
@@ -100,47 +110,79 @@ impl Admission {
     /// Dropping it gives up the place in the queue.
     pub(crate) async fn enter<T>(
         &self,
+        who: &Principal,
         seated: impl Future<Output = T>,
         end: &EarlyEnd,
     ) -> Result<Entered<T>, CallError> {
         if let Some(seat) = self.try_enter() {
             return Ok(Entered::Seat(seat));
         }
-        let (place, ahead) = self.demand.join();
-        if ahead >= self.limits.queue {
+        let (counted, ahead) = self.demand.join();
+        if ahead >= self.limits.queue && !self.line.make_room(who) {
             return Err(self.full(None));
         }
-        let wait = tokio::time::timeout(self.limits.queue_timeout, self.wait(seated));
-        let waited = end.before(wait).await;
-        drop(place);
-        match waited {
-            Ok(Ok(entered)) => Ok(entered),
-            Ok(Err(_elapsed)) => Err(self.full(Some(self.limits.queue_timeout))),
+        let late = || self.full(Some(self.limits.queue_timeout));
+        let waited = self.bounded(self.wait(who, seated), end, late).await;
+        drop(counted);
+        waited?.map_err(|SentAway| self.full(None))
+    }
+
+    /// What `wait` gives, within the time that a place in the queue has; or else `late`.
+    pub(crate) async fn bounded<T>(
+        &self,
+        wait: impl Future<Output = T>,
+        end: &EarlyEnd,
+        late: impl FnOnce() -> CallError,
+    ) -> Result<T, CallError> {
+        match end.before(tokio::time::timeout(self.limits.queue_timeout, wait)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(_elapsed)) => Err(late()),
             Err(reason) => Err(early(reason, end)),
         }
     }
 
-    /// A seat that is free now. Nobody is overtaken: the semaphore gives its permits to those who wait first.
+    /// When one of so many calls should be over.
+    pub(crate) fn when_one_of(&self, share: usize) -> Duration {
+        retry_after(0, Duration::from_micros(self.held.load(Ordering::Relaxed)), share, jitter())
+    }
+
+    /// A seat that is free now, and that nobody waits for, here or in the house.
     fn try_enter(&self) -> Option<Seat> {
+        if self.demand.waiting() + self.house.demand.waiting() > 0 {
+            return None;
+        }
         let own = Arc::clone(&self.seats).try_acquire_owned().ok()?;
         let house = Arc::clone(&self.house.seats).try_acquire_owned().ok()?;
         Some(self.seat(own, house))
     }
 
-    async fn wait<T>(&self, seated: impl Future<Output = T>) -> Entered<T> {
+    /// Waits in both lines, and meanwhile for a server that has its seat.
+    async fn wait<T>(
+        &self,
+        who: &Principal,
+        seated: impl Future<Output = T>,
+    ) -> Result<Entered<T>, SentAway> {
+        let mut place = self.line.join(who);
+        place.turn().await?;
+        let mut seated = std::pin::pin!(seated);
+        let own = tokio::select! {
+            biased;
+            server = seated.as_mut() => return Ok(Entered::Seated(server)),
+            own = taken(&self.seats) => own,
+        };
+        // Whoever is next here need not wait for the house to have room.
+        drop(place);
+        let in_house = async {
+            let _counted = self.house.demand.join();
+            let mut place = self.house.line.join(who);
+            place.turn().await?;
+            Ok(taken(&self.house.seats).await)
+        };
         tokio::select! {
             biased;
-            server = seated => Entered::Seated(server),
-            seat = self.wait_for_seat() => Entered::Seat(seat),
+            server = seated => Ok(Entered::Seated(server)),
+            house = in_house => Ok(Entered::Seat(self.seat(own, house?))),
         }
-    }
-
-    async fn wait_for_seat(&self) -> Seat {
-        let never_closed = "nobody closes the semaphore";
-        let own = Arc::clone(&self.seats).acquire_owned().await.expect(never_closed);
-        let _place = self.house.demand.join();
-        let house = Arc::clone(&self.house.seats).acquire_owned().await.expect(never_closed);
-        self.seat(own, house)
     }
 
     fn seat(&self, own: OwnedSemaphorePermit, house: OwnedSemaphorePermit) -> Seat {
@@ -172,6 +214,10 @@ fn retry_after(waiting: usize, average: Duration, seats: usize, jitter: u128) ->
     Duration::from_secs(u64::try_from(seconds).unwrap_or(60))
 }
 
+async fn taken(seats: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(seats).acquire_owned().await.expect("nobody closes the semaphore")
+}
+
 fn early(reason: Reason, end: &EarlyEnd) -> CallError {
     let phase = Phase::Queue;
     match reason {
@@ -186,9 +232,12 @@ fn early(reason: Reason, end: &EarlyEnd) -> CallError {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::auth::{Gate, Token};
     use crate::deadline::Deadline;
 
     mod interleavings;
@@ -204,7 +253,7 @@ mod tests {
     }
 
     async fn enter(door: &Admission, end: &EarlyEnd) -> Result<Entered<()>, CallError> {
-        door.enter(std::future::pending(), end).await
+        door.enter(&Principal::anonymous(), std::future::pending(), end).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -213,10 +262,16 @@ mod tests {
         let spare = door.spare_seats();
         let standby = spare.take().unwrap();
         assert!(spare.take().is_none());
-        assert!(matches!(door.enter(async { 7 }, &end()).await, Ok(Entered::Seated(7))));
+        assert!(matches!(
+            door.enter(&Principal::anonymous(), async { 7 }, &end()).await,
+            Ok(Entered::Seated(7))
+        ));
         assert_eq!(door.demand.waiting(), 0);
         drop(standby);
-        assert!(matches!(door.enter(async { 7 }, &end()).await, Ok(Entered::Seat(_))));
+        assert!(matches!(
+            door.enter(&Principal::anonymous(), async { 7 }, &end()).await,
+            Ok(Entered::Seat(_))
+        ));
     }
 
     #[tokio::test(start_paused = true)]
@@ -268,6 +323,80 @@ mod tests {
         caller.cancel();
         assert!(matches!(waiting.await, Err(CallError::CallerGone { phase: Phase::Queue })));
         assert_eq!(door.demand.waiting(), 0);
+    }
+
+    /// Principals of these names.
+    fn named(names: &[&str]) -> Vec<Principal> {
+        let value = |name: &str| format!("token-of-{name}");
+        let gate = Gate::new(names.iter().map(|name| Token::plain(name, &value(name))));
+        names.iter().map(|name| gate.identify(Some(&value(name))).unwrap()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_256_callers_at_16_seats_each_principal_gets_as_much_as_any_other() {
+        let door = door(16, 256, 64);
+        let (end, all) = (end(), named(&["a", "b", "c", "d"]));
+        let served = RefCell::new(Vec::new());
+        // Of one principal come 244 calls, and before those of the others.
+        let calls = (0..256).map(|number| if number < 244 { 0 } else { 1 + number % 3 }).map(|who| {
+            let (door, end, all, served) = (&door, &end, &all, &served);
+            async move {
+                let seat = door.enter(&all[who], std::future::pending::<()>(), end).await.unwrap();
+                served.borrow_mut().push(who);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                drop(seat);
+            }
+        });
+        futures_util::future::join_all(calls).await;
+        let served = served.into_inner();
+        assert_eq!(served.len(), 256);
+        // Sixteen seats are taken before anybody else comes, and whoever was called by then is next.
+        let last_of_the_others = served.iter().rposition(|who| *who != 0).unwrap();
+        assert!(last_of_the_others <= 16 + 1 + 4 * 4, "{served:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_house_serves_principals_in_turn_whatever_their_doors() {
+        let (house, end, all) = (House::new(1), end(), named(&["a", "b"]));
+        let limits = Limits { concurrent: 8, queue: 64, queue_timeout: Duration::from_secs(5) };
+        let doors = [(); 4].map(|()| Admission::new(limits, house.clone()));
+        let seat = enter(&doors[0], &end).await.unwrap();
+        let served = RefCell::new(Vec::new());
+        // One asks at three doors, the other at the fourth, last of all.
+        let calls =
+            (0..12).map(|number| (usize::from(number >= 9), number % 3 + 3 * usize::from(number >= 9)));
+        let calls = calls.map(|(who, at)| {
+            let (door, end, all, served) = (&doors[at.min(3)], &end, &all, &served);
+            async move {
+                let seat = door.enter(&all[who], std::future::pending::<()>(), end).await.unwrap();
+                served.borrow_mut().push(who);
+                tokio::task::yield_now().await;
+                drop(seat);
+            }
+        });
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            drop(seat);
+        };
+        futures_util::future::join(futures_util::future::join_all(calls), release).await;
+        assert_eq!(served.into_inner(), [0, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_one_has_filled_has_room_for_another() {
+        let door = door(1, 3, 1);
+        let (end, all) = (end(), named(&["a", "b"]));
+        let _seat = enter(&door, &end).await.unwrap();
+        let wait = |who: usize| Box::pin(door.enter(&all[who], std::future::pending::<()>(), &end));
+        let mut waiting = [wait(0), wait(0), wait(0)];
+        for call in &mut waiting {
+            assert!(futures_util::poll!(call.as_mut()).is_pending());
+        }
+        assert!(matches!(wait(0).await, Err(CallError::Overloaded { waited: None, .. })));
+        let mut other = wait(1);
+        assert!(futures_util::poll!(other.as_mut()).is_pending());
+        let [_, _, sent_away] = waiting;
+        assert!(matches!(sent_away.await, Err(CallError::Overloaded { waited: None, .. })));
     }
 
     #[test]

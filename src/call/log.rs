@@ -19,6 +19,7 @@ pub(super) fn write(record: &Record, story: Option<&str>) {
         ($level:ident) => {
             tracing::$level!(
                 server = &*record.server,
+                principal = record.principal.name(),
                 call = %record.id,
                 outcome = told.outcome(),
                 fault = failure.map(|failure| failure.fault.name()),

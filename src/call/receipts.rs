@@ -139,11 +139,11 @@ mod tests {
     };
 
     fn open(receipts: &Arc<Receipts>, number: u128) -> Entry {
-        receipts.open(CallId::from_bits(number), Principal::Anonymous, &"s".into())
+        receipts.open(CallId::from_bits(number), Principal::anonymous(), &"s".into())
     }
 
     fn stage(receipts: &Receipts, number: u128) -> Option<&'static str> {
-        let record = receipts.find(CallId::from_bits(number), &Principal::Anonymous)?;
+        let record = receipts.find(CallId::from_bits(number), &Principal::anonymous())?;
         Some(record.stage.name())
     }
 
@@ -193,7 +193,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_an_end_is_told_of_it() {
         let receipts = Arc::new(Receipts::new(10));
-        let wait = |number| receipts.find_ended(CallId::from_bits(number), &Principal::Anonymous);
+        let who = Principal::anonymous();
+        let wait = |number| receipts.find_ended(CallId::from_bits(number), &who);
         let (first, second, lost) = (open(&receipts, 1), open(&receipts, 2), open(&receipts, 3));
         let (mut one, mut three) = (std::pin::pin!(wait(1)), std::pin::pin!(wait(3)));
         assert!(futures_util::poll!(one.as_mut()).is_pending());

@@ -1,8 +1,9 @@
 //! Before any call: what is asked for about a server, made into what the kernel is told, and tried out.
 
-use super::Nursery;
+use super::cgroup::Root;
 use super::sandbox::{self, ProbeError, ResolveError};
 use super::spec::Spec;
+use super::{Gone, Nursery};
 use crate::exchange::{Bounds, Limited};
 
 /// Why a server cannot be kept in bounds as it was asked for.
@@ -14,6 +15,9 @@ pub(crate) enum BoundsError {
     /// It cannot be enforced.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// There is no cgroup to try it in.
+    #[error("cannot make a cgroup")]
+    Cgroup(#[source] std::io::Error),
     /// There is no directory to try it in.
     #[error("cannot make a scratch directory")]
     Scratch(#[source] std::io::Error),
@@ -37,8 +41,11 @@ impl Nursery {
             tried = sandbox::probe(&sandbox, dir.path())?;
             spec.sandbox = sandbox;
         }
-        // Tried by one that nobody is put into.
-        tried.extend(self.cages.cage(&spec.limits, None).1);
+        // Tried in cgroups that nobody is put into.
+        let leaf = self.means.cgroups.as_ref().map(Root::leaf).transpose().map_err(BoundsError::Cgroup)?;
+        tried.extend(self.cage(spec, leaf.as_ref()).1);
+        // One that stays would go with the root.
+        drop(leaf.map(|leaf| leaf.remove(Gone::never_born)));
         let mut limits = Vec::new();
         for (what, member, value) in spec.limits.asked() {
             let Some(index) = tried.iter().position(|tried| tried.what == what) else { continue };

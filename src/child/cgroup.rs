@@ -5,6 +5,7 @@
 //!   spawnling-5f0c...            one root per gateway, locked with flock(2) for as long as the gateway lives
 //!     keepers                    the processes between us and the trees
 //!     0  1  2 ...                one leaf per tree, some made ahead
+//!   spawnling-5f0c....gateway    the gateway itself, where trees have controllers (quarters.rs)
 //! ```
 //!
 //! Nothing leaves its cgroup by `setsid(2)`, `setpgid(2)` or a double fork. `cgroup.kill` reaches every member at once,
@@ -22,9 +23,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 mod place;
+mod quarters;
 
 use super::stock::Stock;
 use super::tree::Gone;
+pub(super) use quarters::{Quarters, undo_for_the_dead};
 
 /// How long a root of a dead gateway is tried to be ended at start. What does not die of SIGKILL in that time hangs in the
 /// kernel.
@@ -59,13 +62,16 @@ pub(crate) struct Root {
     /// Where keepers are while they are in no leaf.
     keepers: PathBuf,
     leaves: Stock,
+    /// Undone when nobody needs it any more: the wardens outlive the root.
+    quarters: Arc<Quarters>,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
     _lock: File,
 }
 
 impl Root {
-    /// Makes one below our own cgroup, and ends what dead gateways have left there.
-    pub(crate) fn create() -> Result<Self, CgroupError> {
+    /// Makes one below our own cgroup, and ends what dead gateways have left there. The cgroups of trees get the
+    /// controllers `wanted`, as far as that can be.
+    pub(crate) fn create(wanted: &[&'static str]) -> Result<Self, CgroupError> {
         let own = place::own().ok_or(CgroupError::NoHierarchy)?;
         sweep_dead(&own);
         let make = |source| CgroupError::Make { below: own.clone(), source };
@@ -82,14 +88,21 @@ impl Root {
             let lock = lock.map_err(make)?;
             let keepers = path.join(KEEPERS);
             fs::create_dir(&keepers).map_err(make)?;
-            let root = Self { leaves: Stock::new(&path), path, keepers, _lock: lock };
-            return if root.path.join("cgroup.kill").exists() { Ok(root) } else { Err(CgroupError::NoKill) };
+            let kills = path.join("cgroup.kill").exists();
+            let quarters = Arc::new(Quarters::settle(&path, if kills { wanted } else { &[] }, 0));
+            let root = Self { leaves: Stock::new(&path), path, keepers, quarters, _lock: lock };
+            return if kills { Ok(root) } else { Err(CgroupError::NoKill) };
         }
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What was done so that trees have controllers.
+    pub(super) fn quarters(&self) -> &Arc<Quarters> {
+        &self.quarters
     }
 
     /// A new, empty cgroup for one tree.
@@ -170,7 +183,7 @@ impl Leaf {
 }
 
 /// The sub-groups of one.
-fn below(path: &Path) -> Vec<PathBuf> {
+pub(super) fn below(path: &Path) -> Vec<PathBuf> {
     // Its members may have taken our right to look into it away: it is ours, or we could not have made it.
     let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o755));
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -179,7 +192,7 @@ fn below(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Removes a cgroup in which nobody is alive, with its sub-groups.
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // EBUSY stands for members and for sub-groups alike.
@@ -210,14 +223,8 @@ pub(super) fn end(path: &Path, patience: Option<Duration>) -> io::Result<()> {
 
 /// Ends what gateways that are dead have left below `own`. The lock of a living one is held.
 fn sweep_dead(own: &Path) {
-    for path in below(own) {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_root = name
-            .strip_prefix(PREFIX)
-            .is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if !is_root {
-            continue;
-        }
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    for path in below(own).into_iter().filter(|path| is_root(&name(path))) {
         let Ok(directory) = File::open(&path) else { continue };
         if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
@@ -229,4 +236,18 @@ fn sweep_dead(own: &Path) {
             }
         }
     }
+    for path in below(own) {
+        // Made after its root. One in which somebody is cannot be removed.
+        if name(&path)
+            .strip_suffix(quarters::SUFFIX)
+            .is_some_and(|root| is_root(root) && !own.join(root).exists())
+        {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+fn is_root(name: &str) -> bool {
+    let id = name.strip_prefix(PREFIX);
+    id.is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

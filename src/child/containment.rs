@@ -89,10 +89,13 @@ impl Means {
         }
     }
 
-    /// Finds the one that was chosen, or the best.
-    pub(super) async fn find(choice: Choice) -> Result<(Self, Watch), ContainmentError> {
+    /// Finds the one that was chosen, or the best. Its cgroups, if it has any, get `controllers`, if they can.
+    pub(super) async fn find(
+        choice: Choice,
+        controllers: &[&'static str],
+    ) -> Result<(Self, Watch), ContainmentError> {
         let wanted = match choice {
-            Choice::Auto => return Ok(Self::best().await),
+            Choice::Auto => return Ok(Self::best(controllers).await),
             Choice::Strict => Containment::Strict,
             Choice::Cgroup => Containment::Cgroup,
             Choice::Namespace => Containment::Namespace,
@@ -100,13 +103,13 @@ impl Means {
             Choice::Group => Containment::Group,
         };
         let refused = |why: Refusal| ContainmentError { wanted: wanted.name(), why: chain(&why) };
-        Self::try_out(wanted).await.map_err(refused)
+        Self::try_out(wanted, controllers).await.map_err(refused)
     }
 
-    async fn best() -> (Self, Watch) {
+    async fn best(controllers: &[&'static str]) -> (Self, Watch) {
         let mut refused = Vec::new();
         for containment in [Containment::Cgroup, Containment::Namespace, Containment::Subreaper] {
-            match Self::try_out(containment).await {
+            match Self::try_out(containment, controllers).await {
                 Ok((means, watch)) => return (Self { refused, ..means }, watch),
                 Err(why) => refused.push(format!("{}: {}", containment.name(), chain(&why))),
             }
@@ -131,7 +134,10 @@ impl Means {
     }
 
     /// Puts a process into it and ends it there.
-    async fn try_out(containment: Containment) -> Result<(Self, Watch), Refusal> {
+    async fn try_out(
+        containment: Containment,
+        controllers: &[&'static str],
+    ) -> Result<(Self, Watch), Refusal> {
         let mut means = Self::of(containment);
         if containment == Containment::Group {
             return Ok((means, Watch(None)));
@@ -143,8 +149,8 @@ impl Means {
         }
         let mut watch = Watch(None);
         if matches!(containment, Containment::Cgroup | Containment::Strict) {
-            let root = Arc::new(Root::create()?);
-            let wardens = Wardens::start(root.path()).map_err(Refusal::Warden)?;
+            let root = Arc::new(Root::create(controllers)?);
+            let wardens = Wardens::start(&root).map_err(Refusal::Warden)?;
             let (stand_by, closed) = mpsc::channel(1);
             (means.cgroups, means.stand_by) = (Some(root), Some(stand_by));
             watch = Watch(Some((wardens, closed)));
@@ -160,6 +166,16 @@ impl Means {
             means.rehearse().await?;
         }
         Ok((means, watch))
+    }
+
+    /// Why trees do not have the controller in their own cgroup of version 2.
+    pub(super) fn without(&self, controller: &str) -> Option<String> {
+        let Some(root) = &self.cgroups else {
+            let name = self.containment.name();
+            return Some(format!("with the containment {name} trees have no cgroup of version 2"));
+        };
+        let refused = root.quarters().refused().iter().find(|(name, _)| *name == controller);
+        refused.map(|(_, why)| why.clone())
     }
 
     /// A process that would wait for ever is started as all others will be, and killed. Should nobody do that, it finds

@@ -299,7 +299,8 @@ impl Kept {
                 }
             }
             Ok(Report::Failed { step, errno }) => self.refused = Some((step, errno)),
-            Ok(Report::Exited(ended)) => self.exit = Some(ended.into()),
+            // Of a namespace's init that is killed this is said once more, and means no more than that.
+            Ok(Report::Exited(ended)) => self.exit = self.exit.or(Some(ended.into())),
             Ok(Report::Counted(count)) => self.count = Some(count),
             Ok(Report::Gone) => self.over = Over::Gone,
             Err(error) => self.over = Over::Lost(error),

@@ -11,23 +11,31 @@ mod controllers;
 
 pub(super) use cage::Cage;
 use controllers::Controllers;
+pub(super) use controllers::sweep_dead;
 
 use super::spec::limits::{Limits, Rlimits};
 use crate::exchange::{Cause, Enforcement, Exit};
+
+/// The tree's own cgroup of version 2.
+pub(super) struct Own<'a> {
+    /// `None`: it has none.
+    pub(super) leaf: Option<&'a Path>,
+    /// Why it does not have a controller, if that is known.
+    pub(super) without: &'a dyn Fn(&str) -> Option<String>,
+}
 
 /// Where the trees of one gateway are limited. Nothing is looked for before somebody asks.
 #[derive(Debug, Default)]
 pub(super) struct Cages(OnceLock<Arc<Controllers>>);
 
 impl Cages {
-    /// What `limits` need for one tree, if they need anything, and what of them is enforced. `leaf`: the tree's own
-    /// cgroup of version 2, if it has one.
-    pub(super) fn cage(&self, limits: &Limits, leaf: Option<&Path>) -> (Option<Cage>, Vec<Enforcement>) {
-        if limits.memory.is_none() && limits.processes.is_none() && limits.cpu.is_none() {
+    /// What `limits` need for one tree, if they need anything, and what of them is enforced.
+    pub(super) fn cage(&self, limits: &Limits, own: &Own<'_>) -> (Option<Cage>, Vec<Enforcement>) {
+        if limits.controllers().is_empty() {
             return (None, Vec::new());
         }
         let controllers = self.0.get_or_init(|| Arc::new(Controllers::find()));
-        let (cage, done) = Cage::make(limits, controllers, leaf);
+        let (cage, done) = Cage::make(limits, controllers, own);
         (Some(cage), done)
     }
 }

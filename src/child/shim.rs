@@ -31,7 +31,7 @@ pub(super) mod words;
 
 use super::os::{self, Born};
 use control::Control;
-use words::{Keeping, Orders, Power, Report, Step};
+use words::{Ended, Keeping, Orders, Power, Report, Step};
 
 /// The word that makes this program a keeper.
 pub(crate) const WORD: &str = "shim";
@@ -86,7 +86,7 @@ fn tend(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>) -> io::Re
                 Ok(Born::Parent(init)) => {
                     drop(descriptors);
                     control.tell(&Report::Born(init.as_raw_nonzero().get()))?;
-                    reap(init)
+                    reap(init, control)
                 }
                 Err(error) => control.tell(&Report::failed(Step::Namespace, &error)),
             }
@@ -104,12 +104,17 @@ const fn namespaces(power: Power) -> i32 {
 }
 
 /// Waits for an init. When it has exited nobody is left in its namespace: the kernel kills and reaps them all before
-/// (`pid_namespaces(7)`).
-fn reap(init: Pid) -> io::Result<()> {
+/// (`pid_namespaces(7)`). One that was killed, with its whole cgroup as it happens at the limit of memory, could not tell
+/// how the leader ended, which was killed with it then.
+fn reap(init: Pid, control: &Control) -> io::Result<()> {
     loop {
         match waitid(WaitId::Pid(init), WaitIdOptions::EXITED) {
-            Err(error) if error == rustix::io::Errno::INTR => {}
-            done => return done.map(|_| ()).map_err(Into::into),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(status) => {
+                let signal = status.and_then(|status| status.terminating_signal());
+                return signal.map_or(Ok(()), |signal| control.tell(&Report::Exited(Ended::Signal(signal))));
+            }
         }
     }
 }

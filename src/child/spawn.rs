@@ -5,11 +5,14 @@
 //! is inherited: every descriptor that we open is closed on exec, and those that we inherited were marked so at start.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
+use signal_hook::consts::SIGPIPE;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_process_stream::ProcessChunkStream;
 
@@ -73,17 +76,38 @@ pub(super) struct Pipes {
     pub(super) theirs: [OwnedFd; 3],
 }
 
+/// No child inherits a descriptor or an ignored signal that we have inherited. To be called before anybody is started: a
+/// keeper or a warden would hold them, and keepers pass on what they hold.
+pub(super) fn keep_what_we_inherited() {
+    keep_descriptors_to_ourselves();
+    keep_ignored_signals_to_ourselves();
+}
+
 /// Marks every descriptor but 0, 1 and 2 that we inherited as closed on exec, so that no child inherits it from us.
-pub(super) fn keep_descriptors_to_ourselves() {
+fn keep_descriptors_to_ourselves() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-/// Has the kernel keep our dead children until they are waited for. Whoever started us may have ignored their deaths, and a
-/// program inherits that (`signal(7)`, `wait(2)`): their ends could not be told, and their numbers could mean others while
-/// we still use them. A handler undoes it here, and is not inherited.
-pub(super) fn keep_the_dead() {
-    // It fails only where the runtime has no signals, and that has no processes either.
-    let _ = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
+/// Has no child start with a signal ignored because whoever started us ignored it: what is ignored stays so across an
+/// exec, what is handled does not (`signal(7)`). A handler that does nothing leaves it ignored for ourselves. To ignore
+/// SIGCHLD is more than that (`wait(2)`, NOTES): the kernel would not keep our dead children until they are waited for;
+/// their ends could not be told, and their numbers could mean others while we still use them.
+fn keep_ignored_signals_to_ourselves() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    for signal in ignored(&status).filter(|signal| *signal != SIGPIPE) {
+        // Some the library leaves alone: faults of our own, and those that nobody can ignore. SIGPIPE is
+        // the standard library's, which ignores it in us, and sees to our children.
+        if !signal_hook::consts::FORBIDDEN.contains(&signal) {
+            let _ = signal_hook::flag::register(signal, Arc::default());
+        }
+    }
+}
+
+/// The signals in the mask `SigIgn` (`proc_pid_status(5)`), of which bit 0 is signal 1.
+fn ignored(status: &str) -> impl Iterator<Item = i32> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    (1..=64).filter(move |signal| mask >> (signal - 1) & 1 == 1)
 }
 
 /// The working directory of what `spec` says.
@@ -222,4 +246,17 @@ pub(super) fn another_of_us(program: &Path, args: &[OsString], stdin: OwnedFd) -
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     us.spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_a_mask() {
+        let of = |status: &str| ignored(status).collect::<Vec<_>>();
+        assert_eq!(of("SigBlk:\tffff\nSigIgn:\t0000000000011001\nSigCgt:\tffff\n"), [1, 13, 17]);
+        assert_eq!(of("SigIgn:\t8000000000000000\n"), [64]);
+        assert!(of("").is_empty() && of("SigIgn:\tnonsense\n").is_empty());
+    }
 }

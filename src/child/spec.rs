@@ -7,7 +7,6 @@ use std::time::Duration;
 pub(crate) mod limits;
 pub(crate) mod sandbox;
 
-use crate::exchange::Mask;
 use limits::Limits;
 use sandbox::{Sandbox, Wish};
 
@@ -20,8 +19,6 @@ pub(crate) struct Spec {
     pub(crate) args: Vec<OsString>,
     /// Its whole environment; nothing else is inherited. `TMPDIR` and `PWD` are set by the spawn.
     pub(crate) env: Vec<(OsString, OsString)>,
-    /// What of all this is masked in its words.
-    pub(crate) secrets: Mask,
     /// Its working directory; `None`: its scratch directory.
     pub(crate) cwd: Option<PathBuf>,
     /// How much of the end of its stderr is kept, in bytes.

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::exchange::Mask;
 
 pub(crate) mod cradle;
 mod dropped;
@@ -33,7 +32,7 @@ impl Home {
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         let (reaper, rescue) = reaper();
-        spawn::keep_descriptors_to_ourselves();
+        spawn::keep_what_we_inherited();
         let nursery =
             Nursery::of(ScratchRoot::create(base.path()).unwrap(), reaper, Means::of(Containment::Group));
         Self { nursery, rescue, base, free: Arc::default() }
@@ -64,7 +63,6 @@ fn spec(script: &str) -> Spec {
         program: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
-        secrets: Mask::default(),
         cwd: None,
         stderr_limit: 1024,
         limits: spec::limits::Limits::default(),

@@ -9,16 +9,18 @@
 //! work alone: to kill whoever is in the gateway's cgroup until that is empty and removed. There are two so that one may be
 //! killed together with the gateway. They do nothing else, and have nothing of ours but the pipe.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
+use super::cgroup::{Quarters, Root};
 use super::{cgroup, shim, spawn};
 
 /// The word that makes this program a warden.
@@ -28,9 +30,10 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// The pause before a warden that could not be started is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// The warden itself: waits until the gateway has gone, and ends what it left in the cgroup `root`.
-pub(crate) fn run(root: Option<&OsStr>) -> ExitCode {
-    let Some(root) = root.filter(|_| !io::stdin().is_terminal()) else {
+/// The warden itself: waits until the gateway has gone, and ends what it left in the cgroup that the first of `args`
+/// names. The others are controllers that it had switched on above.
+pub(crate) fn run(args: &[OsString]) -> ExitCode {
+    let Some((root, controllers)) = args.split_first().filter(|_| !io::stdin().is_terminal()) else {
         eprintln!("spawnling: a gateway starts its wardens itself; there is nothing to do for one here");
         return ExitCode::from(2);
     };
@@ -39,16 +42,25 @@ pub(crate) fn run(root: Option<&OsStr>) -> ExitCode {
     }
     // Nobody writes to it: this returns when nobody could any more.
     let _ = io::stdin().read_to_end(&mut Vec::new());
-    match cgroup::end(Path::new(root), None) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    let root = Path::new(root);
+    if !root.exists() {
+        // It ended in order, and undoes by itself what is to be undone.
+        return ExitCode::SUCCESS;
     }
+    if cgroup::end(root, None).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let controllers: Vec<&str> = controllers.iter().filter_map(|name| name.to_str()).collect();
+    cgroup::undo_for_the_dead(root, &controllers);
+    ExitCode::SUCCESS
 }
 
 /// The gateway's side: two wardens, and the pipe by which they know that we live.
 #[derive(Debug)]
 pub(super) struct Wardens {
     root: PathBuf,
+    /// Undone when the wardens have gone, who sit where we do.
+    quarters: Arc<Quarters>,
     /// Nothing is ever written to it. Closed on exec, so that nobody but us holds it.
     _life: OwnedFd,
     watched: OwnedFd,
@@ -57,11 +69,12 @@ pub(super) struct Wardens {
 
 impl Wardens {
     /// Starts them.
-    pub(super) fn start(root: &Path) -> io::Result<Self> {
+    pub(super) fn start(root: &Root) -> io::Result<Self> {
+        let (root, quarters) = (root.path().to_owned(), Arc::clone(root.quarters()));
         let (watched, life) = io::pipe()?;
         let (watched, life) = (OwnedFd::from(watched), OwnedFd::from(life));
-        let pair = [warden(root, &watched)?, warden(root, &watched)?];
-        Ok(Self { root: root.to_owned(), _life: life, watched, pair })
+        let pair = [warden(&root, &quarters, &watched)?, warden(&root, &quarters, &watched)?];
+        Ok(Self { root, quarters, _life: life, watched, pair })
     }
 
     /// Replaces the ones that die, until `closed` is: then the gateway ends in order. Lets them go, and waits for that.
@@ -74,7 +87,7 @@ impl Wardens {
                 _ = second.wait() => 1,
             };
             tracing::warn!("a warden was killed; starting another");
-            match warden(&self.root, &self.watched) {
+            match warden(&self.root, &self.quarters, &self.watched) {
                 Ok(next) => self.pair[fallen] = next,
                 Err(error) => {
                     tracing::error!(%error, "cannot start a warden");
@@ -82,7 +95,7 @@ impl Wardens {
                 }
             }
         }
-        let Self { pair, _life: life, .. } = self;
+        let Self { pair, _life: life, quarters: _quarters, .. } = self;
         drop(life);
         for mut warden in pair {
             if tokio::time::timeout(LEAVING, warden.wait()).await.is_err() {
@@ -92,7 +105,8 @@ impl Wardens {
     }
 }
 
-fn warden(root: &Path, watched: &OwnedFd) -> io::Result<Child> {
-    let args = [OsString::from(WORD), root.into()];
+fn warden(root: &Path, quarters: &Quarters, watched: &OwnedFd) -> io::Result<Child> {
+    let mut args = vec![OsString::from(WORD), root.into()];
+    args.extend(quarters.enabled().iter().map(OsString::from));
     spawn::another_of_us(Path::new(spawn::US), &args, watched.as_fd().try_clone_to_owned()?)
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
+use crate::auth::Mask;
 use crate::bench;
 use crate::child::sandbox::become_confined;
 use crate::child::{shim, warden};
@@ -46,7 +47,7 @@ pub fn run() -> ExitCode {
     // A gateway starts others of itself, many of them: nothing else is looked at before.
     match words.get(1).and_then(|word| word.to_str()) {
         Some(shim::WORD) => return shim::run(),
-        Some(warden::WORD) => return warden::run(words.get(2).map(OsString::as_os_str)),
+        Some(warden::WORD) => return warden::run(words.get(2..).unwrap_or_default()),
         _ => {}
     }
     let done = match Cli::parse_from(&words).command {
@@ -75,17 +76,17 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
         LogFormat::Human => Format::Human,
         LogFormat::Json => Format::Json,
     };
-    log(format, "info")?;
+    let mask = log(format, "info")?;
     let sources = serve.sources(surroundings()?);
-    let config = load(&sources)?;
+    let config = load(&sources, &mask)?;
     if serve.print_config {
-        return print(&config.show());
+        return print(&mask.text(&config.show()));
     }
-    serve::serve(config, sources).map_err(|error| Failure::failed(&error))
+    serve::serve(config, sources, &mask).map_err(|error| Failure::failed(&error))
 }
 
 fn run_call(call: Call) -> Result<(), Failure> {
-    let config = quiet(&call.setup.sources(surroundings()?))?;
+    let (config, mask) = quiet(&call.setup.sources(surroundings()?))?;
     let given = arguments(&call.words).map_err(|error| Failure::unusable(chain(&error)))?;
     let arguments = match given {
         Arguments::Given(arguments) => arguments,
@@ -99,12 +100,12 @@ fn run_call(call: Call) -> Result<(), Failure> {
     let list = call.list_command();
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
     let one = once::OneCall { server, tool, arguments, timeout, receipt, list };
-    told(once::call(&config, &one))
+    told(once::call((&config, &mask), &one))
 }
 
 fn run_tools(tools: &Tools) -> Result<(), Failure> {
-    let config = quiet(&tools.setup.sources(surroundings()?))?;
-    told(once::tools(&config, &tools.server, tools.json))
+    let (config, mask) = quiet(&tools.setup.sources(surroundings()?))?;
+    told(once::tools((&config, &mask), &tools.server, tools.json))
 }
 
 fn run_check(check: &Check) -> Result<(), Failure> {
@@ -112,11 +113,11 @@ fn run_check(check: &Check) -> Result<(), Failure> {
         let format = if format == "json" { SchemaFormat::Json } else { SchemaFormat::Toml };
         return print(&config::schema(format));
     }
-    let config = quiet(&check.setup.sources(surroundings()?))?;
+    let (config, mask) = quiet(&check.setup.sources(surroundings()?))?;
     if check.print_config {
-        return print(&config.show());
+        return print(&mask.text(&config.show()));
     }
-    told(once::check(&config))
+    told(once::check((&config, &mask)))
 }
 
 fn run_bench(args: &bench::Args) -> Result<(), Failure> {
@@ -138,22 +139,28 @@ fn told(done: Result<(), OnceError>) -> Result<(), Failure> {
 }
 
 /// The configuration of a command whose output is for a person: only what went wrong is logged.
-fn quiet(sources: &Sources) -> Result<Config, Failure> {
-    log(Format::by_terminal(), "error")?;
-    let config = load(sources)?;
+fn quiet(sources: &Sources) -> Result<(Config, Mask), Failure> {
+    let mask = log(Format::by_terminal(), "error")?;
+    let config = load(sources, &mask)?;
     for notice in &config.notices {
         let _ = writeln!(io::stderr(), "spawnling: {notice}");
     }
+    Ok((config, mask))
+}
+
+/// Sets up the log; returns what it hides.
+fn log(format: Format, default: &str) -> Result<Mask, Failure> {
+    let mask = Mask::default();
+    telemetry::init(format, default, mask.clone()).map_err(|error| Failure::unusable(chain(&error)))?;
+    Ok(mask)
+}
+
+/// The configuration, its secrets hidden from now on.
+fn load(sources: &Sources, mask: &Mask) -> Result<Config, Failure> {
+    let config = config::load(sources)
+        .map_err(|complaints| Failure::unusable(format!("cannot use the configuration\n{complaints}")))?;
+    mask.learn(&config.secrets);
     Ok(config)
-}
-
-fn log(format: Format, default: &str) -> Result<(), Failure> {
-    telemetry::init(format, default).map_err(|error| Failure::unusable(chain(&error)))
-}
-
-fn load(sources: &Sources) -> Result<Config, Failure> {
-    config::load(sources)
-        .map_err(|complaints| Failure::unusable(format!("cannot use the configuration\n{complaints}")))
 }
 
 fn surroundings() -> Result<Surroundings, Failure> {

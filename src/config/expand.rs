@@ -14,7 +14,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::server::Around;
-use crate::exchange::Secret;
+use crate::auth::Secret;
 
 /// The largest file that is put into a value, in bytes: more fits into no environment.
 const LARGEST_FILE: u64 = 128 << 10;

@@ -20,6 +20,7 @@ use super::complaint::{Ledger, Place};
 use super::routes;
 use super::server::{self, Around};
 use super::table::Table;
+use super::tokens::{self, WrittenToken};
 use super::tree::{self, Value};
 use super::value::{self, Parsed};
 use super::{Choice, Server};
@@ -36,6 +37,7 @@ pub(super) struct Written {
     pub(super) hosts: Vec<String>,
     pub(super) servers: Vec<Server>,
     pub(super) browser: Option<WrittenBrowser>,
+    pub(super) tokens: Vec<WrittenToken>,
     pub(super) routes: Vec<routes::Written>,
 }
 
@@ -70,7 +72,7 @@ fn is_json(name: &Path, text: &str) -> bool {
 }
 
 fn toml(mut table: Table<'_>, around: Around<'_>) -> Written {
-    let mut written = settings(&mut table);
+    let mut written = settings(&mut table, around);
     if let Some(mut servers) = table.table("servers") {
         for (name, server) in servers.tables() {
             check_name(name, &server);
@@ -85,7 +87,7 @@ fn toml(mut table: Table<'_>, around: Around<'_>) -> Written {
 fn json(mut table: Table<'_>, around: Around<'_>) -> Written {
     let mut written = Written::default();
     if let Some(mut own) = table.table("spawnling") {
-        written = settings(&mut own);
+        written = settings(&mut own, around);
         own.finish();
     }
     // The second one is what VS Code calls it.
@@ -108,9 +110,9 @@ fn check_name(name: &str, server: &Table<'_>) {
     }
 }
 
-fn settings(table: &mut Table<'_>) -> Written {
+fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
     table.refuse(&["insecure"], "is never read from a file: give the flag --insecure");
-    let written = Written {
+    Written {
         listen: listen(table),
         concurrent: table.get("concurrent", value::positive_count),
         drain: table.get("drain", value::duration),
@@ -125,10 +127,9 @@ fn settings(table: &mut Table<'_>) -> Written {
         receipts: table.get("receipts", value::count),
         servers: Vec::new(),
         browser: table.table("browser_agent").map(browser_agent),
+        tokens: tokens::tokens(table, around),
         routes: table.list_of_tables("routes").into_iter().filter_map(routes::route).collect(),
-    };
-    table.refuse(&["tokens"], "is not there yet");
-    written
+    }
 }
 
 fn listen(table: &mut Table<'_>) -> Option<Vec<(Place, SocketAddr)>> {

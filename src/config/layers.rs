@@ -10,7 +10,8 @@ use super::complaint::{Complaints, Ledger, Place, nearest};
 use super::file::{self, Written, WrittenBrowser};
 use super::routes;
 use super::server::Around;
-use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, value};
+use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
+use crate::auth::{Secret, Token};
 
 /// The file that is read without being named.
 const USUAL_FILE: &str = "spawnling.toml";
@@ -77,15 +78,18 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         ledger.complain(Place::WholeFile, "servers", "no server is configured");
     }
     let browser = browser(&written, &embedded, real, &ledger);
+    let tokens = tokens::checked(std::mem::take(&mut written.tokens), &written.servers, &ledger);
     let routes = routes::checked(written.routes, &written.servers, browser.is_some(), &ledger);
     let config = Config {
-        listen: listen(written.listen, sources, &ledger),
+        listen: listen(written.listen, sources, (!tokens.is_empty(), &ledger)),
         concurrent: written.concurrent.unwrap_or(64),
         drain: drain(written.drain, sources, &ledger),
         containment: containment(written.containment, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),
         receipts: written.receipts.unwrap_or(1000),
         hosts: hosts(written.hosts, sources, &ledger),
+        secrets: secrets(&tokens, &written.servers, &ledger),
+        tokens,
         default_server: default_server(&written.servers),
         servers: written.servers,
         browser,
@@ -211,7 +215,18 @@ fn default_server(servers: &[Server]) -> Option<String> {
     only.or_else(|| servers.iter().find(|server| server.name == "default")).map(|server| server.name.clone())
 }
 
-fn listen(written: Option<Vec<(Place, SocketAddr)>>, sources: &Sources, ledger: &Ledger) -> Vec<SocketAddr> {
+/// Whatever must not be shown.
+fn secrets(tokens: &[Token], servers: &[Server], ledger: &Ledger) -> Vec<Secret> {
+    let of_servers = servers.iter().flat_map(|server| server.secrets.iter().cloned());
+    tokens.iter().map(|token| token.value.clone()).chain(of_servers).chain(ledger.secrets(0)).collect()
+}
+
+/// `asked`: whether a token is asked for.
+fn listen(
+    written: Option<Vec<(Place, SocketAddr)>>,
+    sources: &Sources,
+    (asked, ledger): (bool, &Ledger),
+) -> Vec<SocketAddr> {
     let parse = |name: &'static str, text: &str| {
         let address = value::address(text).map_err(|what| ledger.complain(Place::Named(name), "", what));
         Some((Place::Named(name), address.ok()?))
@@ -226,14 +241,18 @@ fn listen(written: Option<Vec<(Place, SocketAddr)>>, sources: &Sources, ledger: 
     if let Some((place @ Place::Named(_), _)) = chosen.first() {
         ledger.count(*place, "listen", false);
     }
-    for (place, address) in chosen.iter().filter(|(_, address)| !address.ip().is_loopback()) {
+    for (place, address) in chosen.iter().filter(|(_, address)| !asked && !address.ip().is_loopback()) {
         let what = format!("{address} can be reached from other machines, and nobody is asked for a token");
         let key = if matches!(place, Place::At(_)) { "listen" } else { "" };
         match sources.exposure {
             Exposure::Moot => {}
             Exposure::Accepted => ledger.notice(*place, key, what),
             Exposure::Refused => {
-                ledger.complain(*place, key, format!("{what}: give --insecure if that is what you want"));
+                ledger.complain(
+                    *place,
+                    key,
+                    format!("{what}: add `[[tokens]]`, or give --insecure if that is what you want"),
+                );
             }
         }
     }

@@ -10,6 +10,7 @@ use super::sandbox::PRESETS;
 use super::server::{ON_DISCONNECT, PROTOCOLS, VALIDATE};
 use super::table::path_to;
 use super::{Browser, Choice, Config, Server, StrategyKind};
+use crate::auth::Token;
 use crate::child::spec::Teardown;
 use crate::child::spec::sandbox::{Account, Network, Wish};
 
@@ -42,6 +43,9 @@ impl Config {
             page.table("browser_agent", &["browser_agent", "spawnling.browser_agent"]);
             page.set("server", quoted(server));
             page.set("tool", quoted(tool));
+        }
+        for (index, token) in self.tokens.iter().enumerate() {
+            page.token(index, token);
         }
         for (index, route) in self.routes.iter().enumerate() {
             page.route(index, route);
@@ -179,6 +183,26 @@ impl Page<'_> {
             None => {}
         }
         self.set("sandbox.best_effort", wish.best_effort.to_string());
+    }
+
+    fn token(&mut self, index: usize, token: &Token) {
+        self.paths = vec![format!("tokens[{index}]"), format!("spawnling.tokens[{index}]")];
+        self.text.push_str("\n[[tokens]]\n");
+        self.set("name", quoted(&token.name));
+        let said = |key: &&str| {
+            self.paths.iter().any(|path| self.config.origins.contains_key(&format!("{path}.{key}")))
+        };
+        let key = ["value_file", "value_env"].into_iter().find(said).unwrap_or("value");
+        self.set(key, HIDDEN);
+        for (key, names) in [("servers", &token.servers), ("tools", &token.tools)] {
+            if let Some(names) = names {
+                self.set(key, list(names.iter().map(ToString::to_string)));
+            }
+        }
+        if let Some(share) = token.concurrent {
+            self.set("concurrent", share.to_string());
+        }
+        self.set("diagnostics", token.diagnostics.to_string());
     }
 
     fn route(&mut self, index: usize, route: &Route) {

@@ -68,6 +68,7 @@ const GATEWAY: Section = Section {
         ("receipts", Kind::Count),
         ("servers", Kind::Tables(&SERVER)),
         ("browser_agent", Kind::Table(&BROWSER_AGENT)),
+        ("tokens", Kind::List(&TOKEN)),
         ("routes", Kind::List(&ROUTE)),
     ],
 };
@@ -143,6 +144,21 @@ const BROWSER_AGENT: Section = Section {
     heading: "The original API",
     required: &[],
     keys: &[("server", Kind::Text), ("tool", Kind::Text)],
+};
+
+const TOKEN: Section = Section {
+    heading: "Tokens",
+    required: &["name"],
+    keys: &[
+        ("name", Kind::Text),
+        ("value", Kind::Text),
+        ("value_file", Kind::Text),
+        ("value_env", Kind::Text),
+        ("servers", Kind::Texts),
+        ("tools", Kind::Texts),
+        ("concurrent", Kind::Count),
+        ("diagnostics", Kind::Flag),
+    ],
 };
 
 const ROUTE: Section = Section {
@@ -287,12 +303,13 @@ mod tests {
         known.lines().next().unwrap_or_default().split(", ").map(ToOwned::to_owned).collect()
     }
 
-    const SECTIONS: [(&Section, &str); 7] = [
+    const SECTIONS: [(&Section, &str); 8] = [
         (&GATEWAY, ""),
         (&SERVER, "[servers.a]\ncommand = \"x\"\n"),
         (&STANDBY, "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
         (&LIMITS, "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
         (&SANDBOX, "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),
+        (&TOKEN, "[servers.a]\ncommand = \"x\"\n[[tokens]]\n"),
         (&ROUTE, "[servers.a]\ncommand = \"x\"\n[[routes]]\n"),
         (&BROWSER_AGENT, "[servers.a]\ncommand = \"x\"\n[browser_agent]\n"),
     ];

@@ -1,21 +1,24 @@
 //! One server's settings, out of either format: what to start, and how it is dealt with.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::complaint::Place;
-use super::env::{self, Environment};
+use super::env::{Environment, matches};
 use super::strategy::strategy;
 use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
 use super::{OnDisconnect, Server, Validate, plain_spec};
+use crate::auth::Secret;
 use crate::child::spec::{self, Spec, Teardown};
-use crate::exchange::{Mask, SHORTEST, Secret};
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
 const NOT_YET: [&str; 3] = ["home", "required", "containment"];
+
+/// A secret of fewer bytes is not hidden: it would be found everywhere.
+const SHORTEST: usize = 8;
 
 /// What other clients call the key of a server that is reached over the network.
 const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
@@ -66,8 +69,7 @@ pub(super) fn ours(name: &str, mut table: Table<'_>, around: Around<'_>) -> Serv
     let (spec, set) = launch(&mut table, around);
     let mut server = Server::new(name, spec);
     let given = settings(&mut table, &mut server, around);
-    server.spec.env = around.environment.for_server(&given.passed(), set);
-    server.spec.secrets = given.mask(&table, known, &server.spec.env);
+    surround(&table, &mut server, &given, (known, set), around);
     table.finish();
     server
 }
@@ -95,8 +97,7 @@ pub(super) fn foreign(name: &str, mut table: Table<'_>, around: Around<'_>) -> O
         given = settings(&mut own, &mut server, around);
         own.finish();
     }
-    server.spec.env = around.environment.for_server(&given.passed(), set);
-    server.spec.secrets = given.mask(&table, known, &server.spec.env);
+    surround(&table, &mut server, &given, (known, set), around);
     table.finish_foreign();
     Some(server)
 }
@@ -206,7 +207,7 @@ fn limits(mut table: Table<'_>, server: &mut Server) {
 struct Given {
     /// Patterns of those that are passed on to it.
     pass: Vec<(Place, String)>,
-    /// Patterns of those whose values are secret.
+    /// The same; and their values are shown to nobody, wherever they come from.
     secret: Vec<(Place, String)>,
 }
 
@@ -220,30 +221,25 @@ fn given(table: &mut Table<'_>, around: Around<'_>) -> Given {
     Given { pass, secret: table.each("secret_env", value::pattern).unwrap_or_default() }
 }
 
-impl Given {
-    fn passed(&self) -> Vec<String> {
-        self.pass.iter().map(|(_, pattern)| pattern.clone()).collect()
-    }
+/// Variables that are set, and how many secrets were known before they were read.
+type Set = (usize, Vec<(String, Option<String>)>);
 
-    /// Everything that is secret about a server: what `table` brought of it since `known` secrets were, and the values of
-    /// the variables that were named so.
-    fn mask(&self, table: &Table<'_>, known: usize, env: &[(OsString, OsString)]) -> Mask {
-        let mut secrets = table.secrets(known);
-        for (place, pattern) in &self.secret {
-            let mut named = env.iter().filter(|(name, _)| env::matches(pattern, name)).peekable();
-            if named.peek().is_none() {
-                table.notice_at(*place, "secret_env", format!("it is given no variable {pattern}"));
+/// Gives a server its environment, and says what of all that it is given is secret.
+fn surround(table: &Table<'_>, server: &mut Server, given: &Given, (known, set): Set, around: Around<'_>) {
+    let patterns: Vec<String> =
+        given.pass.iter().chain(&given.secret).map(|(_, pattern)| pattern.clone()).collect();
+    server.spec.env = around.environment.for_server(&patterns, set);
+    server.secrets = table.secrets(known);
+    for (place, pattern) in &given.secret {
+        let secret = |name: &OsStr| matches(pattern, name);
+        for (name, value) in server.spec.env.iter().filter(|(name, _)| secret(name)) {
+            let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+            if !value.is_empty() && value.len() < SHORTEST {
+                let what = format!("{name} is shorter than {SHORTEST} bytes, and not hidden");
+                table.notice_at(*place, "secret_env", what);
             }
-            for (name, value) in named {
-                let value = value.to_string_lossy();
-                if !value.is_empty() && value.len() < SHORTEST {
-                    let what = format!("{} is shorter than {SHORTEST} characters", name.to_string_lossy());
-                    table.notice_at(*place, "secret_env", what + ", and not masked");
-                }
-                table.hide_variable(&name.to_string_lossy());
-                secrets.push(Secret::new(value));
-            }
+            table.hide_variable(&name);
+            server.secrets.push(Secret::new(&value));
         }
-        Mask::of(secrets)
     }
 }

@@ -6,13 +6,14 @@
 //! ```
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use super::complaint::{Ledger, Place, nearest};
 use super::expand::{Expanded, Wrong, expand};
 use super::server::Around;
 use super::tree::{Entry, Node, Value};
 use super::value::Parsed;
-use crate::exchange::Secret;
+use crate::auth::Secret;
 
 /// A table that is being read.
 #[derive(Debug)]
@@ -60,6 +61,11 @@ impl<'t> Table<'t> {
     /// Says that what was found at `place` under `key` has no effect.
     pub(super) fn notice_at(&self, place: Place, key: &str, what: impl Into<String>) {
         self.ledger.notice(place, &path_to(&self.path, key), what);
+    }
+
+    /// Says that the configuration is another when this file is.
+    pub(super) fn depends_on(&self, file: PathBuf) {
+        self.ledger.keep(Vec::new(), vec![file]);
     }
 
     /// Says that nobody is to see the value of a variable that this server is given.
@@ -136,7 +142,7 @@ impl<'t> Table<'t> {
         let Some(entry) = self.take(key) else { return Vec::new() };
         let path = path_to(&self.path, key);
         let Value::List(items) = &entry.node.value else {
-            let what = format!("must be a list, not {}", entry.node.value.kind());
+            let what = format!("must be a list of tables, not {}", entry.node.value.kind());
             self.ledger.complain(Place::At(entry.node.at), &path, what);
             return Vec::new();
         };

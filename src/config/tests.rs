@@ -110,9 +110,10 @@ fn every_key_of_a_file_has_its_effect() {
         "TZ=UTC",
     ];
     assert_eq!(env(time), [&[key.as_str()], &expected[..]].concat());
-    assert_eq!(time.spec.secrets.apply("API_KEY=command = \"uvx\"\n"), "API_KEY=...\n");
-    let short =
-        "full.toml:16:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 characters, and not masked";
+    let mask = crate::auth::Mask::default();
+    mask.learn(&config.secrets);
+    assert_eq!(mask.text("args = [\"mcp-server-time\"] time"), "*** time");
+    let short = "full.toml:16:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
     assert_eq!(config.notices.first().map(String::as_str), Some(short));
     assert_eq!(time.spec.teardown, Teardown::Ladder { eof: Duration::from_millis(500), term: secs(1) });
     assert_eq!((time.deadline, time.open_deadline, time.list_ttl), (secs(20), secs(5), secs(60)));
@@ -309,8 +310,9 @@ fn what_an_editor_would_put_in_place_is_put_in_place() {
     let asked = config(&[("INPUT_GITHUB_TOKEN", "ghp_12345678")]).expect("a good file");
     let [server] = asked.servers.as_slice() else { panic!("one server") };
     assert_eq!(server.spec.args, [dir.path().join("a")]);
-    assert_eq!(server.spec.secrets.apply("no ghp_12345678").as_ref(), "no ...");
-    assert!(!format!("{:?}", server.spec.secrets).contains("ghp"));
+    assert_eq!(server.secrets, [crate::auth::Secret::new("ghp_12345678")]);
+    assert!(asked.secrets.contains(&server.secrets[0]));
+    assert!(!format!("{:?}", server.secrets).contains("ghp"));
     let complaints = config(&[]).expect_err("nobody can be asked").to_string();
     let expected = ".vscode/mcp.json:2:83: servers.a.env.TOKEN: an editor would ask for this; nobody can be asked \
                     here: set the variable INPUT_GITHUB_TOKEN";
@@ -580,5 +582,85 @@ fn the_default_server_is_the_only_one_or_has_that_name() {
     {
         let text: String = names.iter().map(|name| server(name)).collect();
         assert_eq!(file("a.toml", &text).expect("good").default_server.as_deref(), expected);
+    }
+}
+
+/// Tokens are read, and who may listen where with them.
+mod tokens {
+    use super::*;
+
+    const SERVER: &str = "\n[servers.time]\ncommand = \"x\"\nsecret_env = [\"API_*\", \"HIDDEN\"]\nenv = { HIDDEN = \"h1dden\" }\n";
+
+    fn read(text: &str) -> Result<Config, Complaints> {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("token"), "from-a-file-0\n").expect("written");
+        std::fs::write(dir.path().join("t.toml"), format!("{text}{SERVER}")).expect("written");
+        let variables = [("TOKEN", "from-a-variable"), ("API_KEY", "sk-1"), ("SHORT", "1234567")];
+        load(&Sources { config: Some(dir.path().join("t.toml")), ..sources(&variables) })
+    }
+
+    #[test]
+    fn a_value_comes_from_the_file_itself_another_one_or_a_variable() {
+        let config = read(
+            "listen = [\"0.0.0.0:1\"]\n[[tokens]]\nname = \"a\"\nvalue = \"inline-token\"\nservers = [\"time\"]\n\
+             tools = [\"now\"]\nconcurrent = 3\ndiagnostics = true\n[[tokens]]\nname = \"b\"\nvalue_file = \"token\"\n\
+             [[tokens]]\nname = \"c\"\nvalue_env = \"TOKEN\"\n",
+        )
+        .expect("a good configuration");
+        let gate = crate::auth::Gate::new(config.tokens.clone());
+        for (value, name) in [("inline-token", "a"), ("from-a-file-0", "b"), ("from-a-variable", "c")] {
+            let who = gate.identify(Some(value)).expect(value);
+            assert_eq!(who.name(), name);
+            assert_eq!(
+                (who.share(), who.may_use("other")),
+                if name == "a" { (Some(3), false) } else { (None, true) }
+            );
+        }
+        assert_eq!(
+            (config.secrets.len(), config.notices.len()),
+            (5, 2),
+            "three tokens and two short variables"
+        );
+        let env = &config.servers[0].spec.env;
+        assert!(env.iter().any(|(name, value)| name == "API_KEY" && value == "sk-1"), "{env:?}");
+        assert!(!format!("{config:?}").contains("inline-token"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_token_is_said_with_its_place_and_without_its_value() {
+        for (text, expected) in [
+            ("", "tokens[0]: has no `name`"),
+            ("name = \"a b\"", "tokens[0].name: a token's name is 1 to 64 of"),
+            ("name = \"anonymous\"", "tokens[0].name: is what whoever has no token is called"),
+            ("name = \"a\"", "tokens[0]: needs one of `value`, `value_file` and `value_env`"),
+            ("name = \"a\"\nvalue = \"long-enough\"\nvalue_env = \"TOKEN\"", "tokens[0]: needs one of"),
+            ("name = \"a\"\nvalue = \"1234567\"", "tokens[0].value: is shorter than 8 characters"),
+            ("name = \"a\"\nvalue_env = \"SHORT\"", "tokens[0].value_env: is shorter than 8 characters"),
+            ("name = \"a\"\nvalue = \"with a space\"", "tokens[0].value: holds what cannot be sent"),
+            ("name = \"a\"\nvalue_env = \"NOT_SET\"", "tokens[0].value_env: the variable NOT_SET is not set"),
+            ("name = \"a\"\nvalue_file = \"gone\"", "tokens[0].value_file: "),
+            (
+                "name = \"a\"\nvalue = \"long-enough\"\nservers = [\"tiem\"]",
+                "no server is called \"tiem\"; did you mean `time`?",
+            ),
+            (
+                "name = \"a\"\nvalue = \"long-enough\"\nconcurrent = 0",
+                "tokens[0].concurrent: must be at least 1",
+            ),
+            (
+                "name = \"a\"\nvalue = \"long-enough\"\ntool = 1",
+                "tokens[0].tool: unknown key; did you mean `tools`?",
+            ),
+            (
+                "name = \"a\"\nvalue = \"long-enough\"\n[[tokens]]\nname = \"a\"\nvalue = \"another-one\"",
+                "another token is called \"a\", too",
+            ),
+        ] {
+            let complaints = read(&format!("[[tokens]]\n{text}\n")).expect_err(expected).to_string();
+            assert!(complaints.contains(expected), "{text}: {complaints}");
+            for value in ["1234567", "long-enough", "another-one"] {
+                assert!(!complaints.contains(value), "{complaints}");
+            }
+        }
     }
 }

@@ -3,12 +3,11 @@
 //! The status of an answer, the level of a log line and the label of a metric follow from [`CallError::fault`], once;
 //! which words a caller gets is decided in `http/problem.rs`, nowhere else.
 
-use std::borrow::Cow;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Cause, Exit, Mask, RawJson};
+use super::{Cause, Exit, RawJson};
 use crate::deadline::Reason;
 
 /// An error and its causes in one line; a cause that the text before it already quotes is not said twice.
@@ -94,20 +93,6 @@ pub(crate) struct LastWords {
     pub(crate) noise: Vec<String>,
 }
 
-impl LastWords {
-    /// The same without the secrets that the server was given.
-    pub(crate) fn masked(mut self, mask: &Mask) -> Self {
-        self.stderr_tail = mask.apply(&self.stderr_tail).into_owned();
-        self.noise.iter_mut().for_each(|line| *line = mask.apply(line).into_owned());
-        self
-    }
-}
-
-/// What a server said of its own failure, its secrets masked.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Masked(String);
-
 /// One place where arguments break the tool's schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
@@ -127,6 +112,9 @@ pub(crate) enum CallError {
     /// No seat, and no place left in the queue (`waited`: none), or no seat in time.
     #[error("every seat is taken, and {}", full(*waited))]
     Overloaded { retry_after: Duration, waited: Option<Duration> },
+    /// As many calls of this principal are in as it may have.
+    #[error("as many calls of {principal} are in as may be at once: {share}")]
+    QuotaExceeded { principal: String, share: usize, retry_after: Duration },
     /// The gateway is stopping.
     #[error("the gateway is shutting down")]
     ShuttingDown { phase: Phase },
@@ -195,7 +183,8 @@ impl CallError {
             | Self::ProtocolViolation { .. }
             | Self::ServerError { .. }
             | Self::OutputTooLarge { .. } => Fault::Server,
-            Self::CallerGone { .. }
+            Self::QuotaExceeded { .. }
+            | Self::CallerGone { .. }
             | Self::UnknownTool { .. }
             | Self::UnknownResource { .. }
             | Self::UnknownPrompt { .. }
@@ -212,6 +201,7 @@ impl CallError {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Overloaded { .. } => "overloaded",
+            Self::QuotaExceeded { .. } => "quota-exceeded",
             Self::ShuttingDown { .. } => "shutting-down",
             Self::DeadlineExceeded { .. } => "deadline-exceeded",
             Self::CallerGone { .. } => "caller-gone",
@@ -236,7 +226,7 @@ impl CallError {
     /// How far the call had come, where that is not plain from the kind of failure.
     pub(crate) const fn phase(&self) -> Option<Phase> {
         match self {
-            Self::Overloaded { .. } => Some(Phase::Queue),
+            Self::Overloaded { .. } | Self::QuotaExceeded { .. } => Some(Phase::Queue),
             Self::SpawnFailed { .. } => Some(Phase::Spawn),
             Self::OpenFailed { .. } => Some(Phase::Open),
             Self::ShuttingDown { phase }
@@ -299,33 +289,6 @@ impl CallError {
         story
     }
 
-    /// The same without the secrets that the server was given; its last words, which are masked where they are made,
-    /// apart. The result of a tool is the tool's own.
-    pub(crate) fn masked(self, mask: &Mask) -> Self {
-        let clean = |text: String| mask.apply(&text).into_owned();
-        match self {
-            Self::OpenFailed { source, words } => {
-                let story = chain(&*source);
-                match mask.apply(&story) {
-                    Cow::Borrowed(_) => Self::OpenFailed { source, words },
-                    Cow::Owned(story) => Self::OpenFailed { source: Box::new(Masked(story)), words },
-                }
-            }
-            Self::ServerError { code, message, data } => {
-                let hidden = |data: &RawJson| matches!(mask.apply(data.as_str()), Cow::Owned(_));
-                // Data with a hole in it may be no JSON any more.
-                Self::ServerError { code, message: clean(message), data: data.filter(|data| !hidden(data)) }
-            }
-            Self::ProtocolViolation { phase, what, words } => {
-                Self::ProtocolViolation { phase, what: clean(what), words }
-            }
-            Self::InvalidArguments { message, violations } => {
-                Self::InvalidArguments { message: clean(message), violations }
-            }
-            other => other,
-        }
-    }
-
     /// Whether the conversation can go on after it: the server answered, and merely not as hoped.
     pub(crate) const fn is_an_answer(&self) -> bool {
         matches!(
@@ -360,33 +323,6 @@ mod tests {
         let story = "the server did not open: it ended; it exited with code 3; its last words: no such table";
         assert_eq!(error.story(), story);
         assert_eq!(CallError::UnknownTool { name: "x".to_owned() }.story(), "there is no tool \"x\"");
-    }
-
-    #[test]
-    fn no_failure_shows_a_secret_that_its_server_was_given() {
-        let mask = Mask::of([super::super::Secret::new("hunter2hunter2")]);
-        let words = || {
-            let tail = "no hunter2hunter2\n".to_owned();
-            let words = LastWords {
-                stderr_tail: tail,
-                noise: vec!["hunter2hunter2!".to_owned()],
-                ..LastWords::default()
-            };
-            Box::new(words.masked(&mask))
-        };
-        let said = || "it is hunter2hunter2".to_owned();
-        let data = RawJson::parse(r#"{"key":"hunter2hunter2"}"#.into()).ok();
-        let errors = [
-            CallError::OpenFailed { source: said().into(), words: words() },
-            CallError::ServerError { code: 1, message: said(), data },
-            CallError::ProtocolViolation { phase: Phase::Call, what: said(), words: words() },
-            CallError::InvalidArguments { message: said(), violations: Vec::new() },
-        ];
-        for error in errors {
-            let shown = error.masked(&mask);
-            assert!(shown.to_string().contains("...") || chain(&shown).contains("..."), "{shown:?}");
-            assert!(!format!("{shown:?} {}", shown.story()).contains("hunter2"), "{shown:?}");
-        }
     }
 
     #[test]

@@ -2,8 +2,6 @@
 //!
 //! Nothing that a caller sent appears in these answers.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::accept::{self, Media};
@@ -12,7 +10,6 @@ use super::json::Pieces;
 use super::legacy::BrowserApi;
 use super::problem::Kind;
 use super::rest::good;
-use crate::catalog::Catalog;
 
 /// Alive: this very answer is the proof.
 pub(super) fn alive() -> Response<Body> {
@@ -34,11 +31,11 @@ fn status(word: &str) -> Response<Body> {
 }
 
 /// Where things are.
-pub(super) fn front(servers: &[Arc<Catalog>], browser: Option<&BrowserApi>) -> Response<Body> {
+pub(super) fn front(servers: &[&str], browser: Option<&BrowserApi>) -> Response<Body> {
     good(Pieces::from(bytes::Bytes::from(contents(servers, browser))), Media::Text)
 }
 
-fn contents(servers: &[Arc<Catalog>], browser: Option<&BrowserApi>) -> String {
+fn contents(servers: &[&str], browser: Option<&BrowserApi>) -> String {
     let mut text = String::from(
         "Spawnling: a fresh MCP server process for every HTTP request.\n\n\
          GET  /v1/servers                              the configured servers\n\
@@ -66,7 +63,7 @@ fn contents(servers: &[Arc<Catalog>], browser: Option<&BrowserApi>) -> String {
         text.push_str("\nservers:\n");
         for server in servers {
             text.push_str("  ");
-            text.push_str(server.name());
+            text.push_str(server);
             text.push('\n');
         }
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use http::request::Parts;
 use http::uri::{Authority, Uri};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use super::problem::Refusal;
 
@@ -83,6 +83,22 @@ impl Edge {
 fn address(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// What the caller shows of himself: the token of `Authorization: Bearer`, or that of `X-API-Key`. Another scheme is
+/// somebody else's, a proxy's for example.
+pub(super) fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let bearer = only(headers, &header::AUTHORIZATION)?.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        // The name of a scheme is of any case: RFC 9110, section 11.1.
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    match (bearer, only(headers, &HeaderName::from_static("x-api-key"))?) {
+        (Some(one), Some(other)) if one != other => {
+            Err(Refusal::malformed("`Authorization` and `X-API-Key` show different tokens: send one of them"))
+        }
+        (one, other) => Ok(one.or(other)),
+    }
 }
 
 fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, Refusal> {

@@ -4,6 +4,7 @@
 //! ever matched with `_`, so that a new fault cannot get a status by accident. What a caller may see of the machine
 //! (stderr, paths, stray output) is decided here too, by [`Sees`].
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderValue, Response, header};
@@ -12,6 +13,7 @@ use super::body::Body;
 use super::json::Pieces;
 use super::stamp::Stamp;
 use super::text;
+use crate::auth::{Denied, Mask};
 use crate::exchange::fault::Violation;
 use crate::exchange::{CallError, LastWords, RawJson};
 
@@ -45,6 +47,7 @@ pub(super) struct Problem {
     members: Vec<(&'static str, Pieces)>,
     retry_after: Option<u64>,
     allow: Option<&'static str>,
+    challenge: Option<Denied>,
     stamp: Option<Box<Stamp>>,
 }
 
@@ -55,7 +58,8 @@ impl Problem {
 
     fn with_remedy(kind: Kind, what: &str, remedy: &str) -> Self {
         let detail = format!("{}. {remedy}.", capitalised(what));
-        Self { kind, detail, words: None, members: Vec::new(), retry_after: None, allow: None, stamp: None }
+        let (words, members, retry_after) = (None, Vec::new(), None);
+        Self { kind, detail, words, members, retry_after, allow: None, challenge: None, stamp: None }
     }
 
     /// What became of a failed call, or of one failed step.
@@ -121,6 +125,9 @@ impl Problem {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge_to(challenge)));
+        }
         if let Some(stamp) = &self.stamp {
             stamp.put_on(headers);
         }
@@ -129,7 +136,9 @@ impl Problem {
     /// What is known beyond the words.
     fn explain(&mut self, error: CallError, sees: Sees) {
         match error {
-            CallError::Overloaded { retry_after, .. } => self.retry_after = Some(whole_seconds(retry_after)),
+            CallError::Overloaded { retry_after, .. } | CallError::QuotaExceeded { retry_after, .. } => {
+                self.retry_after = Some(whole_seconds(retry_after));
+            }
             CallError::DeadlineExceeded { words, .. }
             | CallError::OpenFailed { words, .. }
             | CallError::ServerCrashed { words, .. }
@@ -192,6 +201,14 @@ impl Problem {
         }
     }
 
+    /// The same, our own sentence without secrets: it may quote what a caller, or a tool, has said.
+    pub(super) fn masked(mut self, mask: &Mask) -> Self {
+        if let Cow::Owned(detail) = mask.text(&self.detail) {
+            self.detail = detail;
+        }
+        self
+    }
+
     /// Says whose call it was, where its time went and how it ended.
     pub(super) fn stamped(mut self, stamp: Stamp) -> Self {
         self.member("call", Pieces::of(&stamp.id().to_string()));
@@ -202,9 +219,13 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let mut problem = Self::new(refusal.kind(), &refusal.to_string());
-        if let Refusal::MethodNotAllowed { allow, .. } = refusal {
-            problem.allow = Some(allow);
+        let kind = refusal.kind();
+        let mut problem =
+            Self::with_remedy(kind, &refusal.to_string(), refusal.remedy().unwrap_or(kind.facts().remedy));
+        match refusal {
+            Refusal::MethodNotAllowed { allow, .. } => problem.allow = Some(allow),
+            Refusal::Unauthenticated(why) => problem.challenge = Some(why),
+            _ => {}
         }
         problem
     }
@@ -214,6 +235,7 @@ impl From<Refusal> for Problem {
 const fn kind_of(error: &CallError) -> Kind {
     match error {
         CallError::Overloaded { .. } => Kind::Overloaded,
+        CallError::QuotaExceeded { .. } => Kind::QuotaExceeded,
         CallError::ShuttingDown { .. } => Kind::ShuttingDown,
         CallError::DeadlineExceeded { .. } => Kind::DeadlineExceeded,
         CallError::CallerGone { .. } => Kind::CallerGone,
@@ -232,6 +254,14 @@ const fn kind_of(error: &CallError) -> Kind {
         CallError::CapabilityRequired { .. } => Kind::CapabilityRequired,
         CallError::ToolError { .. } => Kind::ToolError,
         CallError::Internal { .. } => Kind::Internal,
+    }
+}
+
+/// How to ask again, by RFC 6750, section 3.
+const fn challenge_to(why: Denied) -> &'static str {
+    match why {
+        Denied::Missing => "Bearer realm=\"spawnling\"",
+        Denied::Wrong => "Bearer realm=\"spawnling\", error=\"invalid_token\"",
     }
 }
 

@@ -16,12 +16,12 @@ use super::problem::{Problem, Sees};
 use super::route::Post;
 use super::stamp::Stamp;
 use super::terms::Terms;
-use super::{sse, text};
+use super::{authority, sse, text};
 use crate::catalog::{Catalog, Summary};
 use crate::deadline::Deadline;
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Enforcement, Events, Introduction, LastWords, Limited, ListKind, Listed,
-    OnError, Outcome, Phase, Principal, RawJson, Request, Standbys,
+    Answer, Ask, CallError, CallId, Caller, Enforcement, Events, Introduction, LastWords, Limited, ListKind,
+    Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Standbys,
 };
 
 mod steps;
@@ -45,12 +45,12 @@ pub(super) enum Shape {
     /// One step, its result alone; and how its text is found.
     One(fn(&RawJson) -> Option<String>),
     /// Several steps: what each lists, if it lists, and whether a failed one fails the whole.
-    Many { lists: Vec<Option<ListKind>>, on_error: OnError },
+    Many { lists: Vec<Option<ListKind>>, on_error: OnError, who: Principal },
 }
 
 impl Shape {
     /// The shape of the answer to `asked`, under this route.
-    pub(super) fn of(post: &Post, asked: &Asked) -> Self {
+    pub(super) fn of(post: &Post, asked: &Asked, who: &Principal) -> Self {
         match post {
             Post::Tool { .. } => Self::One(text::of_tool),
             Post::Resource => Self::One(text::of_resource),
@@ -58,6 +58,7 @@ impl Shape {
             Post::Calls => Self::Many {
                 lists: asked.steps.iter().map(|step| list_kind(&step.ask)).collect(),
                 on_error: asked.on_error,
+                who: who.clone(),
             },
         }
     }
@@ -73,29 +74,36 @@ const fn list_kind(ask: &Ask) -> Option<ListKind> {
 }
 
 /// Who asks, on which terms.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Asker {
+    pub(super) who: Principal,
     pub(super) terms: Terms,
     pub(super) sees: Sees,
 }
 
 impl Asker {
     /// The time that a call of this server gets.
-    pub(super) fn deadline(self, catalog: &Catalog) -> Deadline {
+    pub(super) fn deadline(&self, catalog: &Catalog) -> Deadline {
         Deadline::within(self.terms.budget(catalog.deadline()))
     }
 
     /// The call that asks this.
-    pub(super) fn request(self, asked: Asked, catalog: &Catalog) -> Result<Request, Problem> {
+    pub(super) fn request(&self, asked: Asked, catalog: &Catalog) -> Result<Request, Problem> {
         Ok(Request {
             id: new_id()?,
-            principal: Principal::Anonymous,
+            principal: self.who.clone(),
             steps: asked.steps,
             on_error: asked.on_error,
             deadline: self.deadline(catalog),
             events: None,
             reply: self.terms.reply,
         })
+    }
+
+    /// The same for a question that is plain.
+    fn caller(&self, catalog: &Catalog) -> Result<Caller, Problem> {
+        let (deadline, reply) = (self.deadline(catalog), self.terms.reply);
+        Ok(Caller { id: new_id()?, principal: self.who.clone(), deadline, reply })
     }
 }
 
@@ -127,10 +135,10 @@ pub(super) async fn call(
 
 /// One list of a server.
 pub(super) async fn list(catalog: &Catalog, kind: ListKind, asker: Asker) -> Result<Response<Body>, Problem> {
-    let mut answer = catalog.list(new_id()?, kind, asker.deadline(catalog), asker.terms.reply).await;
+    let mut answer = catalog.list(asker.caller(catalog)?, kind).await;
     let stamp = Stamp::of(&mut answer);
     let listed = match first(answer) {
-        Ok(Outcome::Listed(listed)) => Ok(list_object(kind, &listed)),
+        Ok(Outcome::Listed(listed)) => Ok(list_object(kind, &listed, &asker.who)),
         Ok(Outcome::Result(_)) => Err(unexpected("a list has no items")),
         Err(error) => Err(error),
     };
@@ -139,7 +147,7 @@ pub(super) async fn list(catalog: &Catalog, kind: ListKind, asker: Asker) -> Res
 
 /// One server, and what it says of itself.
 pub(super) async fn server(catalog: &Catalog, asker: Asker) -> Result<Response<Body>, Problem> {
-    let mut answer = catalog.introduce(new_id()?, asker.deadline(catalog), asker.terms.reply).await;
+    let mut answer = catalog.introduce(asker.caller(catalog)?).await;
     let stamp = Stamp::of(&mut answer);
     let told = match answer.failure {
         Some(failure) => Err(Problem::of(failure, asker.sees)),
@@ -148,11 +156,14 @@ pub(super) async fn server(catalog: &Catalog, asker: Asker) -> Result<Response<B
     respond(told, stamp, Media::Json)
 }
 
-/// All servers, as far as they are known without asking them.
-pub(super) fn servers(all: &[Arc<Catalog>], default: Option<&str>) -> Response<Body> {
-    let objects = all.iter().map(|catalog| server_object(catalog.summary(), None));
+/// All servers that may be used, as far as they are known without asking them.
+pub(super) fn servers(all: &[Arc<Catalog>], default: Option<&str>, who: &Principal) -> Response<Body> {
+    let objects = all
+        .iter()
+        .filter(|catalog| who.may_use(catalog.name()))
+        .map(|catalog| server_object(catalog.summary(), None));
     let mut members = vec![("servers", Pieces::array(objects))];
-    if let Some(default) = default {
+    if let Some(default) = default.filter(|name| who.may_use(name)) {
         members.push(("default", Pieces::of(default)));
     }
     good(Pieces::object(members), Media::Json)
@@ -193,7 +204,7 @@ pub(super) fn new_id() -> Result<CallId, Problem> {
 pub(super) fn outcome(shape: &Shape, answer: Answer, sees: Sees) -> Result<Pieces, Problem> {
     match shape {
         Shape::One(_) => one(answer).map(|raw| Pieces::from(&raw)).map_err(|error| Problem::of(error, sees)),
-        Shape::Many { lists, on_error } => many(answer, lists, *on_error, sees),
+        Shape::Many { lists, on_error, who } => many(answer, lists, *on_error, (who, sees)),
     }
 }
 
@@ -233,7 +244,7 @@ fn many(
     mut answer: Answer,
     lists: &[Option<ListKind>],
     on_error: OnError,
-    sees: Sees,
+    (who, sees): (&Principal, Sees),
 ) -> Result<Pieces, Problem> {
     let fatal = answer.failure.take().or_else(|| take_fatal(&mut answer, on_error));
     let asked = answer.steps.len();
@@ -244,7 +255,7 @@ fn many(
             Ok(Outcome::Result(raw)) => Pieces::object([("result", Pieces::from(&raw))]),
             Ok(Outcome::Listed(listed)) => {
                 let kind = lists.get(index).copied().flatten().unwrap_or(ListKind::Tools);
-                Pieces::object([("result", list_object(kind, &listed))])
+                Pieces::object([("result", list_object(kind, &listed, who))])
             }
             Err(error) => {
                 let problem = Problem::of(error, sees);
@@ -283,8 +294,10 @@ fn take_fatal(answer: &mut Answer, on_error: OnError) -> Option<CallError> {
     last.and_then(Result::err)
 }
 
-fn list_object(kind: ListKind, listed: &Listed) -> Pieces {
-    Pieces::object([(kind.member(), Pieces::array(listed.items.iter().map(Pieces::from)))])
+/// A list, without the tools that may not be called.
+fn list_object(kind: ListKind, listed: &Listed, who: &Principal) -> Pieces {
+    let items = listed.items.iter().filter(|item| authority::may_see(who, kind, item));
+    Pieces::object([(kind.member(), Pieces::array(items.map(Pieces::from)))])
 }
 
 #[derive(Serialize)]

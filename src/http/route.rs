@@ -31,6 +31,21 @@ pub(super) enum Route {
     Browser(Browser),
 }
 
+impl Route {
+    /// Whether it is answered without a token: what supervisors, balancers and people who have none need.
+    pub(super) const fn is_open(&self) -> bool {
+        match self {
+            Self::Admin(_) | Self::Browser(Browser::Health) => true,
+            Self::Servers
+            | Self::Server { .. }
+            | Self::List { .. }
+            | Self::Post { .. }
+            | Self::Call { .. }
+            | Self::Browser(Browser::Agent | Browser::Disconnect) => false,
+        }
+    }
+}
+
 /// Questions about the gateway itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Admin {

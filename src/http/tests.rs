@@ -3,6 +3,7 @@
 use http_body_util::{BodyExt, Full};
 
 use super::*;
+use crate::auth::{Secret, Token};
 
 fn service(browser: bool) -> Service {
     let api = BrowserApi { server: "browser".into(), tool: "run".into(), available: Arc::new(|| true) };
@@ -125,10 +126,103 @@ async fn what_a_caller_sent_never_comes_back_as_html() {
     assert_eq!(head.headers["content-type"], "application/problem+json");
 }
 
+fn guarded() -> Service {
+    let narrow = Token { servers: Some(vec!["a".into()]), ..Token::plain("narrow", "narrow-token") };
+    let gate = Gate::new([narrow]);
+    let api = BrowserApi { server: "browser".into(), tool: "run".into(), available: Arc::new(|| true) };
+    let config = Config { gate, browser: Some(api), ..Config::default() };
+    Service::new(config, Vec::new(), Arc::new(Receipts::new(1)), CancellationToken::new())
+}
+
+#[tokio::test]
+async fn nothing_but_health_and_help_is_answered_without_a_token() {
+    let service = guarded();
+    for line in
+        ["GET /", "GET /healthz", "GET /readyz", "GET /problems/overloaded", "GET /api/health", "GET /health"]
+    {
+        assert_eq!(answer(&service, request(line), "").await.0.status, 200, "{line}");
+    }
+    for line in [
+        "GET /v1/servers",
+        "GET /v1/servers/a",
+        "GET /v1/servers/a/tools",
+        "POST /v1/servers/a/tools/t",
+        "POST /v1/servers/a/calls",
+        "GET /v1/calls/x",
+        "GET /nowhere",
+        "DELETE /healthz",
+    ] {
+        let (head, body) = answer(&service, request(line), "").await;
+        assert_eq!(head.status, 401, "{line}");
+        assert_eq!(head.headers["www-authenticate"], "Bearer realm=\"spawnling\"", "{line}");
+        assert!(body.starts_with("{\"type\":\"/problems/unauthenticated\""), "{body}");
+    }
+    for line in ["POST /api/browser-agent", "POST /api/disconnect"] {
+        let (head, body) = answer(&service, request(line), "").await;
+        assert_eq!(
+            (head.status, &body[..16]),
+            (http::StatusCode::UNAUTHORIZED, "{\"success\":false"),
+            "{line}"
+        );
+        assert!(head.headers.contains_key("www-authenticate"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_taken_from_either_header_and_in_any_case_of_the_scheme() {
+    let service = guarded();
+    for (name, value, status) in [
+        ("authorization", "Bearer narrow-token", 200),
+        ("authorization", "bearer  narrow-token", 200),
+        ("x-api-key", "narrow-token", 200),
+        ("authorization", "Bearer narrow-toke", 401),
+        ("authorization", "Bearer ", 401),
+        ("authorization", "Bearer", 401),
+        ("authorization", "Basic narrow-token", 401),
+        ("authorization", "narrow-token", 401),
+        ("x-api-key", "", 401),
+    ] {
+        let asked = request("GET /v1/servers").header(name, value);
+        assert_eq!(answer(&service, asked, "").await.0.status, status, "{name}: {value}");
+    }
+    let two = || request("GET /v1/servers").header("x-api-key", "narrow-token");
+    for (builder, status) in [
+        (two().header("authorization", "Bearer narrow-token"), 200),
+        (two().header("authorization", "Bearer other"), 400),
+        (two().header("x-api-key", "narrow-token"), 400),
+        (two().header("authorization", "Basic b2YgYQ=="), 200),
+    ] {
+        assert_eq!(answer(&service, builder, "").await.0.status, status);
+    }
+}
+
+#[tokio::test]
+async fn of_a_server_that_is_not_allowed_nobody_learns_whether_it_is_there() {
+    let service = guarded();
+    let asked = |line| request(line).header("x-api-key", "narrow-token");
+    for line in ["GET /v1/servers/b", "GET /v1/servers/b/tools", "POST /v1/servers/b/tools/t"] {
+        assert_eq!(answer(&service, asked(line), "").await.0.status, 403, "{line}");
+    }
+    assert_eq!(answer(&service, asked("GET /v1/servers/a"), "").await.0.status, 404);
+    for line in ["POST /api/browser-agent", "POST /api/disconnect"] {
+        let asked = asked(line).header("content-type", "application/json");
+        assert_eq!(answer(&service, asked, "{\"task\":\"x\"}").await.0.status, 403, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_caller_puts_into_a_path_by_mistake_is_not_repeated_if_it_is_secret() {
+    let service = service(false);
+    service.config.mask.learn(&[Secret::new("s3cr3t-token")]);
+    let (_, body) = answer(&service, request("GET /v1/servers/s3cr3t-token"), "").await;
+    assert!(body.contains("***") && !body.contains("s3cr3t-token"), "{body}");
+}
+
 #[test]
 fn only_a_caller_of_this_machine_for_whom_no_proxy_asks_sees_everything() {
     let from = |peer: &str, name: &'static str| {
-        sees(ends(peer), &HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]))
+        let headers = HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("x"))]);
+        sees(ends(peer), &headers, &Principal::anonymous())
     };
     for peer in ["127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
         assert_eq!(from(peer, "user-agent"), Sees::Everything, "{peer}");

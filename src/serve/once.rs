@@ -10,17 +10,21 @@ use serde_json::value::RawValue;
 
 use super::signals::Signals;
 use super::{Rooms, ServeError, hint, receipt, runtime};
+use crate::auth::Mask;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
-    Answer, Ask, Bounds, CallError, CallId, Enforcement, Exit, LastWords, ListKind, OnError, Outcome,
+    Answer, Ask, Bounds, CallError, CallId, Caller, Enforcement, Exit, LastWords, ListKind, OnError, Outcome,
     Principal, RawJson, Reply, Request,
 };
 
 /// A call, and what is learned for whoever took a wrong tool: no command asks more often.
 const RECEIPTS: usize = 8;
+
+/// The configuration, and what none may tell of it.
+type Given<'a> = (&'a Config, &'a Mask);
 
 /// Why a command failed, in words for a person.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +56,8 @@ pub(crate) struct OneCall {
 }
 
 /// Calls a tool and prints its result: its text if it has nothing else, the whole JSON otherwise.
-pub(crate) fn call(config: &Config, call: &OneCall) -> Result<(), OnceError> {
-    with_rooms(config, async |rooms| {
+pub(crate) fn call(given: Given<'_>, call: &OneCall) -> Result<(), OnceError> {
+    with_rooms(given, async |rooms| {
         let catalog = find(rooms, &call.server)?;
         let budget = call.timeout.map_or(catalog.deadline(), |wanted| wanted.min(catalog.deadline()));
         let ask =
@@ -61,7 +65,7 @@ pub(crate) fn call(config: &Config, call: &OneCall) -> Result<(), OnceError> {
         let id = new_id();
         let request = Request {
             id,
-            principal: Principal::Anonymous,
+            principal: Principal::anonymous(),
             steps: vec![ask.into()],
             on_error: OnError::Stop,
             deadline: Deadline::within(budget),
@@ -79,7 +83,7 @@ pub(crate) fn call(config: &Config, call: &OneCall) -> Result<(), OnceError> {
             (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
         };
         if call.receipt
-            && let Some(record) = rooms.shared.receipts.find_ended(id, &Principal::Anonymous).await
+            && let Some(record) = rooms.shared.calls.receipts.find_ended(id, &Principal::anonymous()).await
         {
             // Whoever closed our stderr does not want to know.
             let _ = writeln!(io::stderr(), "{}", receipt::show(&record));
@@ -93,9 +97,7 @@ async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> Stri
     match error {
         CallError::UnknownTool { name } => {
             // Known by now, as a rule: without the list nobody would have known that the tool is not in it.
-            let listed = catalog
-                .list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline()), Reply::WhenKnown)
-                .await;
+            let listed = catalog.list(whoever(catalog), ListKind::Tools).await;
             let tools = match listed.steps.as_slice() {
                 [Ok(Outcome::Listed(listed))] => listed.items.as_slice(),
                 _ => &[],
@@ -108,12 +110,10 @@ async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> Stri
 }
 
 /// Lists the tools of a server: a line each, or the list as the server gave it.
-pub(crate) fn tools(config: &Config, server: &str, json: bool) -> Result<(), OnceError> {
-    with_rooms(config, async |rooms| {
+pub(crate) fn tools(given: Given<'_>, server: &str, json: bool) -> Result<(), OnceError> {
+    with_rooms(given, async |rooms| {
         let catalog = find(rooms, server)?;
-        let answer = catalog
-            .list(new_id(), ListKind::Tools, Deadline::within(catalog.deadline()), Reply::WhenKnown)
-            .await;
+        let answer = catalog.list(whoever(catalog), ListKind::Tools).await;
         let listed = match (answer.failure, answer.steps.into_iter().next()) {
             (None, Some(Ok(Outcome::Listed(listed)))) => listed,
             (Some(error), _) | (None, Some(Err(error))) => return Err(OnceError::Failed(explain(&error))),
@@ -131,12 +131,11 @@ pub(crate) fn tools(config: &Config, server: &str, json: bool) -> Result<(), Onc
 }
 
 /// Starts every server once, and tells how that went. An error if any did not start.
-pub(crate) fn check(config: &Config) -> Result<(), OnceError> {
-    with_rooms(config, async |rooms| {
+pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
+    with_rooms(given, async |rooms| {
         let mut failed = Vec::new();
         for catalog in &rooms.catalogs() {
-            let answer =
-                catalog.introduce(new_id(), Deadline::within(catalog.deadline()), Reply::WhenKnown).await;
+            let answer = catalog.introduce(whoever(catalog)).await;
             writeln!(io::stdout(), "{}", show_start(catalog, &answer))?;
             if answer.failure.is_some() {
                 failed.push(catalog.name().to_string());
@@ -152,12 +151,12 @@ pub(crate) fn check(config: &Config) -> Result<(), OnceError> {
 
 /// Does `work` with every room in place, and ends with nothing left, interrupted or not.
 fn with_rooms(
-    config: &Config,
+    (config, mask): Given<'_>,
     work: impl AsyncFnOnce(&Rooms) -> Result<(), OnceError>,
 ) -> Result<(), OnceError> {
     runtime()?.block_on(async {
         let mut signals = Signals::new(false).map_err(ServeError::Runtime)?;
-        let rooms = Rooms::build(config, RECEIPTS).await?;
+        let rooms = Rooms::build(config, RECEIPTS, mask).await?;
         // What would be learned beside the call serves later ones, and here there is one only.
         rooms.catalogs().iter().for_each(|catalog| catalog.calls().by_call_only());
         let done = tokio::select! {
@@ -174,6 +173,12 @@ fn with_rooms(
 fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
     let known = || rooms.catalogs().iter().map(|catalog| catalog.name().to_string()).collect();
     rooms.find(name).ok_or_else(|| OnceError::UnknownServer { name: name.to_owned(), known: known() })
+}
+
+/// Whoever typed the command, who has all the time that there is.
+fn whoever(catalog: &Catalog) -> Caller {
+    let (principal, deadline) = (Principal::anonymous(), Deadline::within(catalog.deadline()));
+    Caller { id: new_id(), principal, deadline, reply: Reply::WhenKnown }
 }
 
 fn new_id() -> CallId {

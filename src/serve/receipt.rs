@@ -84,7 +84,7 @@ mod tests {
     fn record(stage: Stage) -> Record {
         Record {
             id: CallId::from_bits(0xab),
-            principal: Principal::Anonymous,
+            principal: Principal::anonymous(),
             server: "demo".into(),
             began: Moment::since_epoch(Duration::from_millis(1_795_376_557_123)),
             stage,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::watch::Watch;
 use super::{Rooms, ServeError, http_config, origins};
+use crate::auth::Mask;
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Sources};
 use crate::http::{Live, Service};
@@ -25,6 +26,8 @@ pub(super) struct Reloading {
     /// Where we listen, whatever a file says by now.
     addresses: Vec<SocketAddr>,
     draining: CancellationToken,
+    /// What nothing that is written may show, from each configuration that ever counted.
+    mask: Mask,
     watch: Watch,
 }
 
@@ -35,9 +38,10 @@ impl Reloading {
         config: Config,
         addresses: Vec<SocketAddr>,
         draining: CancellationToken,
+        mask: &Mask,
     ) -> Self {
-        let watch = Watch::new(config.files.clone());
-        Self { sources, config, addresses, draining, watch }
+        let (watch, mask) = (Watch::new(config.files.clone()), mask.clone());
+        Self { sources, config, addresses, draining, mask, watch }
     }
 
     /// The configuration that counts.
@@ -66,6 +70,8 @@ impl Reloading {
             // Of a file that nobody named it would be as if there had never been one.
             return Err("its file is gone".to_owned());
         }
+        // Before anything can be written of them.
+        self.mask.learn(&config.secrets);
         config.announce_origins(&origins(&self.addresses));
         Ok(config)
     }
@@ -86,9 +92,9 @@ impl Reloading {
             tracing::warn!(key, "has changed, and takes a restart to count");
         }
         let service = Service::new(
-            http_config(&config),
+            http_config(&config, &self.mask),
             rooms.catalogs(),
-            Arc::clone(&rooms.shared.receipts),
+            Arc::clone(&rooms.shared.calls.receipts),
             self.draining.clone(),
         );
         let unused = live.replace(service);

@@ -25,14 +25,14 @@ fn a_secret_that_a_server_repeats_is_masked_wherever_we_write_it() {
     let gateway = Gateway::start_by(&config, Start { env: &env, ..Start::default() });
     let answer = gateway.request("POST", "/v1/servers/talkative/tools/x", &[JSON], "{}");
     let problem = answer.problem(502, "open-failed");
-    assert_eq!(problem["stderr_tail"], "I have ... and ... an-open-value\n", "{answer:?}");
-    assert_eq!(problem["noise"][0], "bad key ...", "{answer:?}");
+    assert_eq!(problem["stderr_tail"], "I have *** and *** an-open-value\n", "{answer:?}");
+    assert_eq!(problem["noise"][0], "bad key ***", "{answer:?}");
     let id = answer.header("spawnling-call-id").unwrap();
     let receipt = gateway.request("GET", &format!("/v1/calls/{id}"), &[("Spawnling-Wait", "end")], "");
     gateway.settle();
     gateway.signal(rustix::process::Signal::TERM);
     let log = gateway.ended();
-    assert!(log.contains("... an-open-value"), "{log}");
+    assert!(log.contains("*** an-open-value"), "{log}");
     for text in [&answer.body, &format!("{:?}", answer.headers), &receipt.body, &log] {
         assert!(!text.contains(key) && !text.contains(shell_key), "{text}");
     }

@@ -270,6 +270,7 @@ fn the_documented_keys_are_the_keys() {
     for (heading, table) in [
         ("The gateway", ""),
         ("A server", "[servers.a]\ncommand = \"x\"\n"),
+        ("Tokens", "[[tokens]]\n"),
         ("Standbys of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
         ("Limits of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
         ("Sandbox of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),

@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 
 mod strategies;
 
-use crate::support::{Gateway, JSON, PROGRAM, Start, demo, processes, server, until};
+use crate::support::peers::say_skipped;
+use crate::support::processes::{self, runs};
+use crate::support::{
+    Gateway, JSON, PROGRAM, Start, command_output, demo, script_works, server, until, until_some,
+};
 
 /// What the server `demo` sees of itself.
 fn environment(gateway: &Gateway) -> Value {
@@ -177,6 +181,59 @@ fn a_server_has_the_limit_of_open_files_that_the_gateway_was_given() {
     let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     assert_eq!(limit["hard"].as_u64(), hard);
     gateway.stop();
+}
+
+/// The containments that this machine can have; the others are named loudly.
+fn containments() -> impl Iterator<Item = &'static str> {
+    ["strict", "cgroup", "namespace", "subreaper", "group"].into_iter().filter(|name| {
+        let said = command_output(&["check", "--containment", name, "--", PROGRAM, "demo"]);
+        let possible = !said.contains("does not allow the containment");
+        if !possible {
+            say_skipped(name, said.trim());
+        }
+        possible
+    })
+}
+
+#[test]
+fn a_server_starts_clean_in_every_containment_whatever_the_gateway_was_started_with() {
+    // No stdin, no stderr, a spare descriptor, ignored signals, a limit of its own, which the gateway must not raise.
+    let bad_parent = "ulimit -Sn 345; trap '' CHLD PIPE HUP USR1 INT; exec 9>/dev/null";
+    for containment in containments() {
+        let call = format!(
+            "{bad_parent}; \"$0\" call --containment {containment} default environment -- \"$0\" demo <&- 2>&- | \
+             tr -d ' \\n' | grep -q '\"open_file_limit\":{{[^}}]*\"soft\":345}}'"
+        );
+        assert!(script_works(&call), "{containment}");
+
+        let script = format!("{bad_parent}; exec \"$0\" \"$@\" <&-");
+        let still = "\n[servers.still]\ncommand = \"sleep\"\nargs = [\"600\"]\neof_grace = \"50ms\"\n";
+        let start =
+            Start { script: Some(&script), args: &["--containment", containment], ..Start::default() };
+        let gateway = Gateway::start_by(&(demo(&[]) + still), start);
+        let seen = environment(&gateway);
+        let descriptors: Vec<_> = seen["descriptors"].as_object().unwrap().keys().collect();
+        assert_eq!(descriptors, ["0", "1", "2"], "{containment}: {seen}");
+        assert_eq!(seen["open_file_limit"]["soft"], 345, "{containment}");
+        let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        assert_eq!(seen["open_file_limit"]["hard"].as_u64(), hard, "{containment}");
+        gateway.settle();
+
+        // No program of ours, which would set up its own signals.
+        let busy = gateway.begin("POST", "/v1/servers/still/tools/x", &[JSON], "{}");
+        let server = until_some("a program that sleeps", || {
+            gateway.servers().into_iter().find(|pid| runs(*pid, "sleep"))
+        });
+        let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+        for mask in ["SigIgn:", "SigBlk:"] {
+            let line = status.lines().find_map(|line| line.strip_prefix(mask)).unwrap();
+            // 32 and 33 are the C library's own (`nptl(7)`): its posix_spawn ignores them in the child.
+            let signals = u64::from_str_radix(line.trim(), 16).unwrap() & !(0b11 << 31);
+            assert_eq!(signals, 0, "{containment}: {mask} {line}");
+        }
+        busy.hang_up();
+        gateway.stop();
+    }
 }
 
 #[test]

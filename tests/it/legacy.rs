@@ -1,15 +1,15 @@
 //! The original API keeps working, with the embedded stand-in and with the real agent's configuration, and so do the
-//! scripts that show how to use this gateway: from curl, and from a synchronous backend.
+//! scripts that show how to use this gateway: from curl, and from synchronous backends in five languages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::peers::{Part, installed, peer};
+use crate::support::peers::{installed, skip};
 use crate::support::{EMBEDDED, Gateway, PROGRAM, Pending, Response, Start, shown};
 
 /// A task that needs no network: to visit the gateway itself.
@@ -176,21 +176,16 @@ fn the_real_agent_is_started_as_the_original_was_and_sees_its_variables_and_no_o
     gateway.stop();
 }
 
-/// Runs a script of this repository against a gateway, to a good end.
-#[track_caller]
-fn run(program: &Path, args: &[&str], gateway: &Gateway) -> String {
+/// Runs a script of this repository against a gateway. Its status, and what it said.
+fn run(script: &str, gateway: &Gateway) -> (ExitStatus, String) {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);
     #[expect(clippy::disallowed_methods, reason = "the script is a child of the test, not of the gateway")]
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     let url = format!("http://{}", gateway.address());
-    let done = command.args(args).env("SPAWNLING_URL", url).env_remove("SPAWNLING_TOKEN").output();
-    let done = done.expect("it can be run");
-    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "{}: {}\n{said}", program.display(), done.status);
-    said
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name)
+    command.env("SPAWNLING_URL", url).env_remove("SPAWNLING_TOKEN").env("SPAWNLING", PROGRAM);
+    let done = command.output().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    (done.status, said)
 }
 
 #[test]
@@ -199,17 +194,53 @@ fn every_curl_script_meets_what_it_expects() {
         return;
     }
     let gateway = Gateway::start(EMBEDDED);
-    let said = run(&script("curl/all"), &[], &gateway);
-    assert!(said.contains(" 0 failed"), "{said}");
+    let (status, said) = run("curl/all", &gateway);
+    assert!(status.success() && said.contains(" 0 failed"), "{status}: {said}");
     gateway.stop();
 }
 
-#[test]
-fn a_synchronous_backend_makes_twenty_calls_in_a_row_and_eight_at_once() {
-    let Some(python) = peer(Part::Python, "venv/bin/python") else { return };
+/// What a backend ends with where a program that it needs is missing: `EX_UNAVAILABLE` of sysexits(3).
+const UNAVAILABLE: i32 = 69;
+
+/// Has a backend's own check put it through everything.
+#[track_caller]
+fn backend(name: &str) {
+    if installed("python3").is_none() {
+        return;
+    }
     let gateway = Gateway::start(EMBEDDED);
-    let check = script("legacy/flask/check");
-    let said = run(&python, &[shown(&check)], &gateway);
-    assert!(said.contains("20 calls in a row and 8 at once answered"), "{said}");
+    let (status, said) = run(&format!("legacy/{name}/check"), &gateway);
     gateway.stop();
+    if status.code() == Some(UNAVAILABLE) {
+        return skip(name, &said);
+    }
+    assert!(status.success(), "{status}: {said}");
+    for part in ["20 calls in a row and 8 at once", "failures", "gateway down", "deadline", "nothing left"] {
+        assert!(said.contains(part), "{part} was not tried: {said}");
+    }
+}
+
+#[test]
+fn a_flask_backend_makes_twenty_calls_in_a_row_and_eight_at_once() {
+    backend("flask");
+}
+
+#[test]
+fn a_php_backend_makes_twenty_calls_in_a_row_and_eight_at_once() {
+    backend("php");
+}
+
+#[test]
+fn a_java_backend_makes_twenty_calls_in_a_row_and_eight_at_once() {
+    backend("java");
+}
+
+#[test]
+fn a_ruby_backend_makes_twenty_calls_in_a_row_and_eight_at_once() {
+    backend("ruby");
+}
+
+#[test]
+fn a_cgi_program_makes_twenty_calls_in_a_row_and_eight_at_once() {
+    backend("cgi");
 }

@@ -1,6 +1,7 @@
 //! The real binary over the wire: one file per promise.
 #![expect(clippy::unwrap_used, reason = "in a test, and in what helps it, an unwrap is an assertion")]
 
+mod auth;
 mod bench;
 mod browser;
 mod cli;

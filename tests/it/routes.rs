@@ -69,3 +69,29 @@ fn without_the_envelope_it_is_the_tool_under_another_path() {
     gateway.post("/plain/", "{}").problem(404, "unknown-route");
     gateway.stop();
 }
+
+#[test]
+fn a_route_asks_for_the_same_authority_as_its_tool() {
+    let token = |name: &str, more: &str| {
+        format!("\n[[tokens]]\nname = \"{name}\"\nvalue = \"{name}-correct-horse\"\n{more}\n")
+    };
+    let tokens = token("echoes", "tools = [\"echo\"]") + &token("adds", "tools = [\"add\"]");
+    let gateway = Gateway::start(&(routes() + &tokens));
+    let ask = |path: &str, who: &str| {
+        let bearer = format!("Bearer {who}-correct-horse");
+        gateway.request("POST", path, &[JSON, ("Authorization", &bearer)], r#"{"message":"m","text":["m"]}"#)
+    };
+    assert_eq!(ask("/say", "echoes").good(), json!({"success": true, "result": "m"}));
+    assert_eq!(ask("/plain", "echoes").said(), "m");
+    ask("/plain", "adds").problem(403, "forbidden");
+    ask("/plain", "nobody").problem(401, "unauthenticated");
+    for (who, status) in [("adds", 403), ("nobody", 401)] {
+        let refused = ask("/say", who);
+        assert_eq!(
+            (refused.status, &refused.json()["success"]),
+            (status, &Value::Bool(false)),
+            "{refused:?}"
+        );
+    }
+    gateway.stop();
+}

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::support::peers::say_skipped;
 use crate::support::{EMBEDDED, Gateway, PROGRAM, Start, command_output, demo, shown};
 
+mod controllers;
 mod limits;
 mod presets;
 

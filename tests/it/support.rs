@@ -275,6 +275,19 @@ impl Gateway {
         log
     }
 
+    /// Waits for the end of a gateway that a test has killed, and that nothing could be left of but files.
+    #[track_caller]
+    pub(crate) fn was_killed(mut self) {
+        self.checked = true;
+        let status =
+            until_some("the gateway's exit", || self.process.try_wait().expect("it can be waited for"));
+        assert_eq!(status.code(), None, "{status}");
+        until("its servers are gone", || self.servers().is_empty());
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("its stderr was read");
+        }
+    }
+
     /// Kills it as nobody should, and checks that no process is left of it. Its files are the next start's to remove.
     #[track_caller]
     pub(crate) fn killed(mut self) {

@@ -27,18 +27,20 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// What every room may use, `demo` and `bench` apart; and what these may use themselves.
-const OPEN: [(&str, &[&str]); 3] = [("exchange", &["deadline"]), ("deadline", &[]), ("telemetry", &[])];
+const OPEN: [(&str, &[&str]); 4] =
+    [("exchange", &["auth", "deadline"]), ("auth", &[]), ("deadline", &[]), ("telemetry", &["auth"])];
 
 /// What no pure file names: files, sockets, processes, clocks, tasks.
 const IMPURE: &str = "std::fs std::process std::env std::thread tokio:: tokio_util:: rustix:: Instant::now \
     SystemTime TcpStream TcpListener UdpSocket ToSocketAddrs";
 
 /// Crates that only some rooms name: what a room is for, said by what it depends on.
-const HOMES: [(&str, &[&str]); 26] = [
+const HOMES: [(&str, &[&str]); 27] = [
     ("clap", &["cli", "demo", "bench", "child"]),
     ("toml", &["config", "bench"]),
     ("jsonc_parser", &["config"]),
     ("strsim", &["config"]),
+    ("subtle", &["auth"]),
     ("humantime", &["exchange", "demo", "bench"]),
     ("hyper", &["http", "bench"]),
     ("hyper_util", &["http", "bench"]),

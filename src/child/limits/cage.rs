@@ -18,7 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::controllers::{Controller, Controllers};
+use super::Own;
+use super::controllers::{Controller, Controllers, Missing};
 use crate::child::spec::limits::{Limits, PERIOD};
 use crate::exchange::{Cause, Enforcement, Measured};
 
@@ -40,32 +41,32 @@ pub(in crate::child) struct Cage {
 }
 
 impl Cage {
-    /// Makes what `limits` need, and says what of them is enforced. `leaf`: the tree's own cgroup of version 2, which is
-    /// taken where it has the controller.
+    /// Makes what `limits` need, and says what of them is enforced. The tree's own cgroup is taken where it has the
+    /// controller.
     pub(super) fn make(
         limits: &Limits,
         controllers: &Arc<Controllers>,
-        leaf: Option<&Path>,
+        own: &Own<'_>,
     ) -> (Self, Vec<Enforcement>) {
         let mut cage =
             Self { memory: None, pids: None, own: Vec::new(), controllers: Arc::clone(controllers) };
         let mut done = Vec::new();
         if let Some(bytes) = limits.memory {
-            let made = cage.place(Controller::Memory, leaf, "memory.max");
+            let made = cage.place(Controller::Memory, own, "memory.max");
             let made = made.and_then(|place| {
                 limit_memory(&place, bytes).map(|means| (means, place)).map_err(|error| tell(&error))
             });
             cage.memory = note(&mut done, "memory", made);
         }
         if let Some(count) = limits.processes {
-            let made = cage.place(Controller::Pids, leaf, "pids.max");
+            let made = cage.place(Controller::Pids, own, "pids.max");
             let made = made.and_then(|place| {
                 write(&place.1, "pids.max", count).map(|()| ("pids.max", place)).map_err(|error| tell(&error))
             });
             cage.pids = note(&mut done, "processes", made);
         }
         if let Some(share) = limits.cpu {
-            let made = cage.place(Controller::Cpu, leaf, "cpu.max");
+            let made = cage.place(Controller::Cpu, own, "cpu.max");
             let made = made.and_then(|place| {
                 limit_cpu(&place, share.quota()).map(|means| (means, place)).map_err(|error| tell(&error))
             });
@@ -77,13 +78,22 @@ impl Cage {
     fn place(
         &mut self,
         controller: Controller,
-        leaf: Option<&Path>,
+        own: &Own<'_>,
         file: &str,
     ) -> Result<(Version, PathBuf), String> {
-        if let Some(leaf) = leaf.filter(|leaf| leaf.join(file).exists()) {
+        if let Some(leaf) = own.leaf.filter(|leaf| leaf.join(file).exists()) {
             return Ok((Version::V2, leaf.to_owned()));
         }
-        let path = self.controllers.make(controller)?;
+        let path = self.controllers.make(controller).map_err(|first| {
+            match ((own.without)(controller.name()), first) {
+                (Some(second), Missing::Refused(first)) => format!("{second}; in version 1: {first}"),
+                (Some(second), Missing::Hierarchy) => second,
+                (None, Missing::Refused(first)) => first,
+                (None, Missing::Hierarchy) => {
+                    format!("no cgroup of ours has the controller `{}`", controller.name())
+                }
+            }
+        })?;
         self.own.push(path.clone());
         Ok((Version::V1, path))
     }
@@ -205,6 +215,13 @@ mod tests {
         dir
     }
 
+    const fn own(leaf: &Path) -> Own<'_> {
+        Own {
+            leaf: Some(leaf),
+            without: &|name| (name == "memory").then(|| "somebody lives there".to_owned()),
+        }
+    }
+
     #[test]
     fn in_version_2_the_limits_stand_in_the_trees_own_cgroup() {
         let files = ["memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"]
@@ -216,7 +233,7 @@ mod tests {
             cpu: Share::of_percent(150),
             ..Limits::default()
         };
-        let (cage, done) = Cage::make(&limits, &Arc::new(Controllers::none()), Some(leaf.path()));
+        let (cage, done) = Cage::make(&limits, &Arc::new(Controllers::none()), &own(leaf.path()));
         assert!(done.iter().all(|done| done.enforced) && done.len() == 3, "{done:?}");
         assert!(cage.doors().is_empty());
         let said = |file| fs::read_to_string(leaf.path().join(file)).unwrap();
@@ -239,9 +256,10 @@ mod tests {
     fn a_controller_that_is_not_there_is_said_to_be_missing() {
         let leaf = leaf(&[("pids.max", "")]);
         let limits = Limits { memory: Some(1 << 20), processes: Some(7), ..Limits::default() };
-        let (_cage, done) = Cage::make(&limits, &Arc::new(Controllers::none()), Some(leaf.path()));
+        let (_cage, done) = Cage::make(&limits, &Arc::new(Controllers::none()), &own(leaf.path()));
         let told: Vec<_> = done.iter().map(|done| (done.what.as_str(), done.enforced)).collect();
         assert_eq!(told, [("memory", false), ("processes", true)]);
+        assert_eq!(done[0].how, "somebody lives there");
         assert!(!leaf.path().join("memory.max").exists());
     }
 }

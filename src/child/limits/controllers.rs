@@ -12,8 +12,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::child::cgroup::{below, remove};
 
 /// A controller that enforces one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +32,7 @@ impl Controller {
     const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
 
     /// The kernel's name for it.
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Pids => "pids",
@@ -39,16 +44,29 @@ impl Controller {
 /// How often a directory is made that somebody else sweeps at once.
 const TRIES: u32 = 8;
 
+/// How long those whom a dead gateway has left may take to die.
+const SWEEPING: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// How the names of our directories begin.
 const PREFIX: &str = "spawnling-";
 
 /// All hierarchies in which this gateway has a directory.
 #[derive(Debug)]
 pub(in crate::child) struct Controllers {
-    roots: Vec<(Controller, Result<Root, String>)>,
+    roots: Vec<(Controller, Result<Root, Missing>)>,
     next: AtomicU64,
     /// Directories that could not be removed yet.
     left: Mutex<Vec<PathBuf>>,
+}
+
+/// Why there is no cgroup of version 1 with a controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Nobody has mounted it, or it shows nothing of ours.
+    Hierarchy,
+    /// It could not be made.
+    Refused(String),
 }
 
 #[derive(Debug)]
@@ -59,29 +77,29 @@ struct Root {
 }
 
 impl Controllers {
-    /// Looks for them, makes a directory in each, and sweeps those of gateways that have died.
+    /// Looks for them, and makes a directory in each.
     pub(super) fn find() -> Self {
-        let read = |file| fs::read_to_string(file).unwrap_or_default();
-        let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
-        let root = |controller: Controller| {
-            let dir = own_dir(controller.name(), &mounts, &own)
-                .ok_or_else(|| format!("no cgroup of ours has the controller `{}`", controller.name()))?;
-            sweep(&dir);
-            Root::make(&dir).map_err(|error| format!("cannot make a cgroup in {}: {error}", dir.display()))
+        let root = |(controller, dir): (Controller, Option<PathBuf>)| {
+            let made = dir.ok_or(Missing::Hierarchy).and_then(|dir| {
+                let refused =
+                    |error| Missing::Refused(format!("cannot make a cgroup in {}: {error}", dir.display()));
+                Root::make(&dir).map_err(refused)
+            });
+            (controller, made)
         };
-        let roots = Controller::ALL.map(|controller| (controller, root(controller)));
+        let roots = own_dirs().map(root);
         Self { roots: roots.into(), next: AtomicU64::new(0), left: Mutex::default() }
     }
 
     /// A new directory for one tree; or why there is none.
-    pub(super) fn make(&self, controller: Controller) -> Result<PathBuf, String> {
+    pub(super) fn make(&self, controller: Controller) -> Result<PathBuf, Missing> {
         let found = self.roots.iter().find(|(known, _)| *known == controller);
         let root = found
             .map(|(_, root)| root.as_ref())
             .expect("all of them were looked for")
             .map_err(Clone::clone)?;
         let path = root.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        fs::create_dir(&path).map_err(|error| format!("cannot make a cgroup: {error}"))?;
+        fs::create_dir(&path).map_err(|error| Missing::Refused(format!("cannot make a cgroup: {error}")))?;
         Ok(path)
     }
 
@@ -89,7 +107,7 @@ impl Controllers {
     pub(super) fn remove(&self, path: PathBuf) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.push(path);
-        left.retain(|path| fs::remove_dir(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
+        left.retain(|path| remove(path).is_err());
     }
 }
 
@@ -97,7 +115,8 @@ impl Drop for Controllers {
     fn drop(&mut self) {
         for (_, root) in &self.roots {
             if let Ok(root) = root {
-                empty(&root.path);
+                // Empty, unless a tree could not be killed; then it stays for whoever starts next.
+                let _ = remove(&root.path);
             }
         }
     }
@@ -122,25 +141,67 @@ impl Root {
     }
 }
 
-/// Removes what gateways left that are dead: whose lock is free, and in whose cgroups nobody lives.
-fn sweep(dir: &Path) {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        let free = File::open(entry.path())
-            .is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
-        if free {
-            empty(&entry.path());
+/// Ends and removes what gateways that are dead have left: whose lock is free. Those in it have lost whoever would have
+/// ended them. Blocks for as long as they take to die.
+pub(in crate::child) fn sweep_dead() {
+    for dir in own_dirs().into_iter().filter_map(|(_, dir)| dir) {
+        let left = below(&dir).into_iter().filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(PREFIX)
+        });
+        for path in left {
+            // Held until it is removed, so that nobody else does the same.
+            let Ok(lock) = File::open(&path) else { continue };
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+                continue;
+            }
+            match end(&path) {
+                Ok(()) => tracing::warn!(cgroup = %path.display(), "removed what a dead gateway had left"),
+                Err(error) => {
+                    tracing::error!(cgroup = %path.display(), %error, "cannot end what a dead gateway has left");
+                }
+            }
         }
     }
 }
 
-/// Removes a directory and those in it, as far as the kernel lets them go.
-fn empty(root: &Path) {
-    let inner = fs::read_dir(root).into_iter().flatten().flatten();
-    for entry in inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        let _ = fs::remove_dir(entry.path());
+/// Kills everybody in a cgroup until it could be removed, or for so long.
+fn end(path: &Path) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        match remove(path) {
+            Err(error) if began.elapsed() > SWEEPING => return Err(error),
+            Err(_) => kill_members(path),
+            Ok(()) => return Ok(()),
+        }
+        thread::sleep(PAUSE);
     }
-    let _ = fs::remove_dir(root);
+}
+
+/// Version 1 has no `cgroup.kill`: what forks meanwhile is killed the next time.
+fn kill_members(path: &Path) {
+    let members = || fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let parsed =
+        |text: &str| text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect::<Vec<_>>();
+    let held = parsed(&members())
+        .into_iter()
+        .filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)));
+    let held: Vec<_> = held.collect();
+    // Whoever is listed still is the one that is held: its number was not given to another meanwhile.
+    let still = parsed(&members());
+    for (_, process) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    }
+    for inner in below(path) {
+        kill_members(&inner);
+    }
+}
+
+/// Where this process is in the hierarchy of each controller.
+fn own_dirs() -> [(Controller, Option<PathBuf>); 3] {
+    let read = |file| fs::read_to_string(file).unwrap_or_default();
+    let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+    Controller::ALL.map(|controller| (controller, own_dir(controller.name(), &mounts, &own)))
 }
 
 /// Where this process is in the hierarchy of a controller of version 1, out of `/proc/self/mountinfo`
@@ -167,7 +228,7 @@ fn own_dir(controller: &str, mounts: &str, own: &str) -> Option<PathBuf> {
 impl Controllers {
     /// A host that has none.
     pub(super) fn none() -> Self {
-        let roots = Controller::ALL.map(|controller| (controller, Err("there is none".to_owned())));
+        let roots = Controller::ALL.map(|controller| (controller, Err(Missing::Hierarchy)));
         Self { roots: roots.into(), next: AtomicU64::new(0), left: Mutex::default() }
     }
 }

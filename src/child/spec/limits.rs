@@ -47,6 +47,16 @@ impl Limits {
         all.into_iter().filter_map(|(key, member, value)| Some((key, member, value?))).collect()
     }
 
+    /// The controllers that they need, by the kernel's names.
+    pub(crate) fn controllers(&self) -> Vec<&'static str> {
+        let needed = [
+            (self.memory.is_some(), "memory"),
+            (self.processes.is_some(), "pids"),
+            (self.cpu.is_some(), "cpu"),
+        ];
+        needed.into_iter().filter_map(|(needed, name)| needed.then_some(name)).collect()
+    }
+
     /// Takes away a limit that nothing here can enforce, so that nobody counts on it.
     pub(crate) fn forget(&mut self, what: &str) {
         match what {
@@ -98,6 +108,15 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_limit_of_a_tree_names_its_controller() {
+        let (memory, processes, cpu) = (Some(1), Some(1), Share::of_percent(1));
+        let of = |limits: Limits| limits.controllers();
+        assert!(of(Limits { open_files: Some(1), ..Limits::default() }).is_empty());
+        assert_eq!(of(Limits { memory, ..Limits::default() }), ["memory"]);
+        assert_eq!(of(Limits { processes, cpu, ..Limits::default() }), ["pids", "cpu"]);
+    }
 
     #[test]
     fn a_share_becomes_a_quota_of_each_period() {

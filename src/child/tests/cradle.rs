@@ -12,7 +12,7 @@ use crate::child::reaper::Rescue;
 use crate::child::shim::words::{Keeping, Power};
 use crate::child::spec::{Spec, Teardown, limits, sandbox};
 use crate::child::{Containment, Nursery, ScratchRoot, proc, reaper};
-use crate::exchange::{Mask, Seat};
+use crate::exchange::Seat;
 
 /// The variable by which the processes of one cradle are known.
 const MARK: &str = "SPAWNLING_CRADLE";
@@ -83,7 +83,7 @@ impl Cradle {
             means.keeping = Keeping::Namespace(if root { Power::Own } else { Power::UserNamespace });
         }
         if matches!(containment, Containment::Cgroup | Containment::Strict) {
-            match Root::create() {
+            match Root::create(&[]) {
                 Ok(root) => means.cgroups = Some(Arc::new(root)),
                 Err(error) => {
                     skip("a cgroup", &error.to_string());
@@ -102,7 +102,6 @@ impl Cradle {
             program: program.into(),
             args: args.iter().map(Into::into).collect(),
             env: vec![("PATH".into(), "/usr/bin:/bin".into()), (MARK.into(), self.mark.as_str().into())],
-            secrets: Mask::default(),
             cwd: None,
             stderr_limit: 1024,
             limits: limits::Limits::default(),

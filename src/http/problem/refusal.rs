@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Kind;
+use crate::auth::Denied;
 use crate::exchange::JsonError;
 
 /// Why a request went no further than the edge.
@@ -51,6 +52,12 @@ pub(in crate::http) enum Refusal {
     /// Sent by a foreign page, says the browser.
     #[error("a page of another site may not use this gateway")]
     CrossSite,
+    /// No token, or none of ours.
+    #[error("{}", denied(*.0))]
+    Unauthenticated(Denied),
+    /// More than the token allows.
+    #[error("the token {token:?} does not allow {what}")]
+    NotAllowed { token: String, what: String },
 }
 
 impl Refusal {
@@ -71,8 +78,31 @@ impl Refusal {
             Self::BodyTimeout { .. } => Kind::BodyTimeout,
             Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
             Self::UnsupportedMediaType { .. } | Self::ContentEncoded => Kind::UnsupportedMediaType,
-            Self::ForeignHost { .. } | Self::ForeignOrigin { .. } | Self::CrossSite => Kind::Forbidden,
+            Self::ForeignHost { .. }
+            | Self::ForeignOrigin { .. }
+            | Self::CrossSite
+            | Self::NotAllowed { .. } => Kind::Forbidden,
+            Self::Unauthenticated(_) => Kind::Unauthenticated,
         }
+    }
+}
+
+impl Refusal {
+    /// What to do, where the kind of problem alone does not say it; one sentence without its end.
+    pub(super) const fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::NotAllowed { .. } => {
+                Some("Use a token that may, or let this one: `servers` and `tools` of its `[[tokens]]`")
+            }
+            _ => None,
+        }
+    }
+}
+
+const fn denied(why: Denied) -> &'static str {
+    match why {
+        Denied::Missing => "this gateway asks for a token",
+        Denied::Wrong => "the token is none of this gateway's",
     }
 }
 

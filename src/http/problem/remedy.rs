@@ -16,6 +16,7 @@ pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
             Sees::Everything => after(words, kind),
         },
         CallError::Overloaded { .. }
+        | CallError::QuotaExceeded { .. }
         | CallError::ShuttingDown { .. }
         | CallError::CallerGone { .. }
         | CallError::SpawnFailed { .. }

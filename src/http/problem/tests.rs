@@ -32,6 +32,11 @@ fn every_fault() -> Vec<(CallError, u16, &'static str)> {
             503,
             "overloaded",
         ),
+        (
+            CallError::QuotaExceeded { principal: name(), share: 1, retry_after: Duration::from_secs(1) },
+            429,
+            "quota-exceeded",
+        ),
         (CallError::ShuttingDown { phase }, 503, "shutting-down"),
         (
             CallError::DeadlineExceeded { phase, after: Duration::from_secs(5), words: words().into() },

@@ -40,6 +40,7 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
             Some(_) | None => error.to_string(),
         },
         CallError::Overloaded { .. }
+        | CallError::QuotaExceeded { .. }
         | CallError::ShuttingDown { .. }
         | CallError::CallerGone { .. }
         | CallError::SpawnFailed { .. }

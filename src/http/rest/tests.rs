@@ -25,7 +25,11 @@ fn crash() -> CallError {
 }
 
 fn tell(on_error: OnError, answer: Answer) -> (u16, serde_json::Value) {
-    let shape = Shape::Many { lists: vec![None, Some(ListKind::Prompts), None], on_error };
+    let shape = Shape::Many {
+        lists: vec![None, Some(ListKind::Prompts), None],
+        on_error,
+        who: Principal::anonymous(),
+    };
     let (status, text) = match outcome(&shape, answer, Sees::Little) {
         Ok(pieces) => (200, pieces.text()),
         Err(problem) => (problem.kind().facts().status.as_u16(), problem.into_object().text()),
@@ -117,7 +121,7 @@ fn every_answer_to_a_call_is_stamped_good_or_bad() {
     let told = Told { failure: None, times: Times::default() };
     let record = Record {
         id: CallId::from_bits(1),
-        principal: Principal::Anonymous,
+        principal: Principal::anonymous(),
         server: "demo".into(),
         began: Moment::since_epoch(Duration::ZERO),
         stage: Stage::Ended { told, lasted: Duration::ZERO, process: Some(process) },

@@ -78,6 +78,11 @@ pub(crate) fn kill(pid: u32) {
     }
 }
 
+/// Whether a process runs this program, and is not about to.
+pub(crate) fn runs(pid: u32, program: &str) -> bool {
+    command_line(pid).split(' ').next().is_some_and(|path| path.rsplit('/').next() == Some(program))
+}
+
 /// What a process was started with.
 pub(crate) fn command_line(pid: u32) -> String {
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

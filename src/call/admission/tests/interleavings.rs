@@ -1,4 +1,4 @@
-//! Many callers at two doors of one house, entering, waiting, leaving and running out of time in orders that a scheduler
+//! Many callers of three principals at two doors of one house, entering, waiting, leaving and running out of time in orders that a scheduler
 //! chooses: it is `shuttle`, and the doors are the real ones, tokio's semaphores and all.
 //!
 //! Those semaphores need no runtime, only somebody who polls; here that is shuttle, which picks who goes next at every
@@ -25,7 +25,7 @@ const IN_THE_HOUSE: usize = 3;
 type Alive = Arc<[AtomicUsize; 2]>;
 
 /// One caller: enters, has a tree for a while, and gives its seat up when that is dead. How it fares is chance.
-async fn call(door: Arc<Admission>, alive: Alive, at: usize) {
+async fn call(door: Arc<Admission>, alive: Alive, (at, who): (usize, Principal)) {
     let (caller, never) = (CancellationToken::new(), CancellationToken::new());
     let budget = Duration::from_secs(if thread_rng().gen_bool(0.3) { 1 } else { 1_000_000 });
     let end = EarlyEnd::new(caller.clone(), never, Deadline::within(budget));
@@ -36,7 +36,7 @@ async fn call(door: Arc<Admission>, alive: Alive, at: usize) {
             caller.cancel();
         }
     });
-    let mut enter = Box::pin(super::enter(&door, &end));
+    let mut enter = Box::pin(door.enter(&who, std::future::pending::<()>(), &end));
     let entered = if dropped {
         // Whoever is dropped while waiting may have been given a seat in the same moment.
         let first = futures_util::poll!(enter.as_mut());
@@ -70,9 +70,10 @@ fn one_day() {
     let limits = Limits { concurrent: AT_A_DOOR, queue: 3, queue_timeout: Duration::from_secs(5) };
     let doors = [(); 2].map(|()| Arc::new(Admission::new(limits, house.clone())));
     let alive = Alive::default();
+    let principals = named(&["a", "b", "c"]);
     let callers: Vec<_> = (0..CALLERS)
-        .map(|number| (number % 2, Arc::clone(&doors[number % 2]), Arc::clone(&alive)))
-        .map(|(at, door, alive)| tasks::spawn(call(door, alive, at)))
+        .map(|number| ((number % 2, principals[number % 3].clone()), Arc::clone(&doors[number % 2])))
+        .map(|(from, door)| tasks::spawn(call(door, Arc::clone(&alive), from)))
         .collect();
     // Past the short deadlines only, or past the patience of a queue as well.
     let jump = Duration::from_secs(if thread_rng().gen_bool(0.5) { 3 } else { 10 });
@@ -83,8 +84,10 @@ fn one_day() {
     }
     for door in &doors {
         assert_eq!((door.seats.available_permits(), door.demand.waiting()), (AT_A_DOOR, 0));
+        assert!(door.line.is_empty(), "somebody who left is still in the line");
     }
     assert_eq!((house.seats.available_permits(), house.demand.waiting()), (IN_THE_HOUSE, 0));
+    assert!(house.line.is_empty(), "somebody who left is still in the line");
     drop(within);
 }
 

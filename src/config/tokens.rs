@@ -1,0 +1,128 @@
+//! `[[tokens]]`: who may ask, and for what.
+//!
+//! A token's value stands in the file, in a file of its own or in a variable; it is read here, once, and shown by nothing.
+
+use std::fs;
+use std::sync::Arc;
+
+use super::Server;
+use super::complaint::{Ledger, Place, nearest};
+use super::server::Around;
+use super::table::Table;
+use super::tree::Value;
+use super::value::{self, Parsed};
+use crate::auth::{LONGEST, Secret, Token};
+
+/// Shorter ones could be guessed, and would not be hidden where they turn up.
+const SHORTEST: usize = 8;
+
+/// A token, and where the servers that it names stand.
+#[derive(Debug)]
+pub(super) struct WrittenToken {
+    pub(super) token: Token,
+    servers: Vec<(Place, String)>,
+}
+
+/// Reads all of them.
+pub(super) fn tokens(table: &mut Table<'_>, around: Around<'_>) -> Vec<WrittenToken> {
+    // It would look as if somebody were asked for one.
+    if table.peek("tokens").is_some_and(|value| matches!(value, Value::List(tokens) if tokens.is_empty())) {
+        table.refuse(&["tokens"], "names no token: leave it out if nobody is to be asked for one");
+    }
+    let mut written: Vec<WrittenToken> = Vec::new();
+    for table in table.list_of_tables("tokens") {
+        let known = |what: &str| written.iter().any(|known| &*known.token.name == what);
+        if let Some(token) = token(table, around, known) {
+            written.push(token);
+        }
+    }
+    written
+}
+
+/// The tokens as they count, each server that they name being one.
+pub(super) fn checked(written: Vec<WrittenToken>, servers: &[Server], ledger: &Ledger) -> Vec<Token> {
+    for (place, name) in written.iter().flat_map(|written| &written.servers) {
+        if !servers.iter().any(|server| server.name == *name) {
+            let names = servers.iter().map(|server| server.name.as_str());
+            let hint = nearest(name, names).map(|name| format!("; did you mean `{name}`?"));
+            let what = format!("no server is called {name:?}{}", hint.unwrap_or_default());
+            ledger.complain(*place, "tokens.servers", what);
+        }
+    }
+    written.into_iter().map(|written| written.token).collect()
+}
+
+fn token(mut table: Table<'_>, around: Around<'_>, known: impl Fn(&str) -> bool) -> Option<WrittenToken> {
+    if !table.has("name") {
+        table.complain("has no `name`");
+    }
+    let name = table.get("name", name).filter(|name| {
+        if known(name) {
+            table.complain(format!("another token is called {name:?}, too"));
+        }
+        !known(name)
+    });
+    let value = self::value(&mut table, around);
+    let servers = table.each("servers", value::text);
+    let tools = table.each("tools", value::text);
+    let (concurrent, diagnostics) =
+        (table.get("concurrent", value::positive_count), table.get("diagnostics", value::flag));
+    table.finish();
+    let names = |list: &Vec<(Place, String)>| list.iter().map(|(_, name)| name.as_str().into()).collect();
+    let token = Token {
+        name: name?,
+        value: value?,
+        servers: servers.as_ref().map(names),
+        tools: tools.as_ref().map(names),
+        concurrent,
+        diagnostics: diagnostics.unwrap_or(false),
+    };
+    Some(WrittenToken { token, servers: servers.unwrap_or_default() })
+}
+
+fn name(value: &Value) -> Parsed<Arc<str>> {
+    let name = value::text(value)?;
+    if let Some(what) = value::wrong_server_name(&name) {
+        return Err(what.replace("server", "token"));
+    }
+    if name == "anonymous" {
+        return Err("is what whoever has no token is called".to_owned());
+    }
+    Ok(name.into())
+}
+
+/// From one of three places.
+fn value(table: &mut Table<'_>, around: Around<'_>) -> Option<Secret> {
+    const KEYS: [&str; 3] = ["value", "value_file", "value_env"];
+    if KEYS.iter().filter(|key| table.has(key)).count() != 1 {
+        table.complain("needs one of `value`, `value_file` and `value_env`");
+    }
+    if let Some(Value::Text(path)) = table.peek("value_file") {
+        table.depends_on(around.base.join(path));
+    }
+    let inline = table.get("value", |value| good(&value::literal(value)?));
+    let file = table.get("value_file", |value| {
+        let path = around.base.join(value::literal(value)?);
+        let text = fs::read_to_string(&path);
+        good(&text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?)
+    });
+    let variable = table.get("value_env", |value| {
+        let name = value::text(value)?;
+        let text = around.environment.get(&name).and_then(|text| text.to_str());
+        good(text.ok_or_else(|| format!("the variable {name} is not set"))?)
+    });
+    inline.or(file).or(variable)
+}
+
+/// A value that can be sent in a header; what surrounds it in a file does not count.
+fn good(text: &str) -> Parsed<Secret> {
+    let text = text.trim();
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("holds what cannot be sent in a header: only visible ASCII, no spaces".to_owned());
+    }
+    match text.len() {
+        0..SHORTEST => Err(format!("is shorter than {SHORTEST} characters, so it could be guessed")),
+        SHORTEST..=LONGEST => Ok(Secret::new(text)),
+        _ => Err(format!("is longer than {LONGEST} characters")),
+    }
+}
