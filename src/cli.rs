@@ -122,6 +122,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME")]
     drain: Option<String>,
 
+    /// Print the configuration as it was understood, with where each value came from, and serve nothing
+    #[arg(long)]
+    pub(crate) print_config: bool,
+
     /// How the log on standard error is written; auto: human on a terminal, else json
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub(crate) log_format: LogFormat,
@@ -243,6 +247,15 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(after_help = CHECK_HELP)]
 pub(crate) struct Check {
+    /// Print the configuration as it was understood, with where each value came from, and start nothing
+    #[arg(long, conflicts_with = "schema")]
+    pub(crate) print_config: bool,
+
+    /// Print a JSON Schema of the configuration file for an editor, of this format, and do nothing else
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "toml")]
+    #[arg(value_parser = ["toml", "json"])]
+    pub(crate) schema: Option<String>,
+
     /// Where servers come from.
     #[command(flatten)]
     pub(crate) setup: Setup,
@@ -253,6 +266,8 @@ Examples:
   spawnling check
   spawnling check --config mcp.json
   spawnling check -- uvx mcp-server-time
+  spawnling check --print-config
+  spawnling check --schema > spawnling.schema.json
 
 Every mistake in the file is named with its line and column.";
 

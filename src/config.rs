@@ -12,6 +12,7 @@
 //! with its place. Nothing is accepted that has no effect: a key of which we do not know the meaning, or cannot yet
 //! keep the promise, is a mistake. Whoever holds a [`Config`] need not check anything again.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,9 +27,13 @@ use crate::mcp::era::Protocol;
 mod browser;
 mod complaint;
 mod env;
+mod expand;
 mod file;
 mod layers;
+mod print;
+mod routes;
 mod sandbox;
+mod schema;
 mod server;
 mod strategy;
 mod table;
@@ -40,7 +45,11 @@ pub(crate) use browser::Browser;
 pub(crate) use complaint::nearest;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;
+pub(crate) use routes::{Response as RouteResponse, Route};
+pub(crate) use schema::{Format as SchemaFormat, schema};
 pub(crate) use value::duration_text;
+
+use complaint::Origin;
 
 /// Where the gateway listens if nobody says anything else.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
@@ -74,16 +83,22 @@ pub(crate) struct Config {
     pub(crate) tokens: Vec<Token>,
     /// What nothing that is written may show.
     pub(crate) secrets: Vec<Secret>,
+    /// Routes of one's own.
+    pub(crate) routes: Vec<Route>,
     /// Where things may be kept from one start to the next.
     pub(crate) cache_dir: Option<PathBuf>,
     /// What was passed over, each with its place and the reason.
     pub(crate) notices: Vec<String>,
+    /// The files that it was read from, absolute; none: there was no file.
+    pub(crate) files: Vec<PathBuf>,
     /// The names of the servers that are part of this program.
     embedded: Vec<String>,
+    /// Where each setting came from, by its path in the file.
+    origins: BTreeMap<String, Origin>,
 }
 
-/// One configured MCP server.
-#[derive(Debug, Clone)]
+/// One configured MCP server. Two that are equal behave alike.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Server {
     /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
     pub(crate) name: String,
@@ -246,7 +261,7 @@ fn localhost(origin: &str) -> Option<String> {
 }
 
 /// Everything that has a say in the configuration, apart from the file itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sources {
     /// `--config`
     pub(crate) config: Option<PathBuf>,

@@ -34,10 +34,12 @@ mod edge;
 mod json;
 mod legacy;
 pub(crate) mod listen;
+mod live;
+mod own;
 mod problem;
 mod receipt;
 mod rest;
-mod route;
+pub(crate) mod route;
 mod sse;
 mod stamp;
 mod terms;
@@ -45,6 +47,8 @@ mod text;
 
 pub(crate) use body::Body;
 pub(crate) use legacy::BrowserApi;
+pub(crate) use live::Live;
+pub(crate) use own::{OwnRoute, Response as RouteResponse};
 
 use accept::Media;
 use edge::Edge;
@@ -70,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) hosts: Vec<String>,
     /// The original API, if it is on.
     pub(crate) browser: Option<BrowserApi>,
+    /// Routes of one's own; none of them is a path of ours.
+    pub(crate) routes: Vec<OwnRoute>,
     /// Who is let in.
     pub(crate) gate: Gate,
     /// What no answer of ours may show.
@@ -88,6 +94,7 @@ impl Default for Config {
             max_connections: 1024,
             hosts: Vec::new(),
             browser: None,
+            routes: Vec::new(),
             gate: Gate::default(),
             mask: Mask::default(),
             default_server: None,
@@ -160,6 +167,12 @@ impl Service {
         self.edge.check(head, &[ends.local.ip(), ends.bound.ip()])?;
         let found = route::find(&head.method, head.uri.path(), self.config.browser.is_some());
         let in_envelope = |problem: Problem| legacy::failure(&problem.masked(&self.config.mask));
+        if let Some(own) = self.config.routes.iter().find(|own| own.path == head.uri.path()) {
+            return match (own.response, self.own(ends, head, body, own).await) {
+                (RouteResponse::Envelope, Err(problem)) => Ok(in_envelope(problem)),
+                (_, told) => told,
+            };
+        }
         let who = match (self.identify(&head.headers), &found) {
             (Ok(who), _) => who,
             (Err(_), Ok(route)) if route.is_open() => return self.open(head, body, &found?).await,
@@ -255,6 +268,40 @@ impl Service {
         let asker = Asker { who, terms, sees };
         let request = asker.request(steps, catalog)?;
         rest::call(Arc::clone(catalog), request, shape, media, sees).await
+    }
+
+    /// A route of one's own. It is what its tool is, under another path, and asks for the same authority.
+    async fn own<B>(
+        &self,
+        ends: Ends,
+        head: &Parts,
+        body: B,
+        own: &OwnRoute,
+    ) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+    {
+        let who = self.identify(&head.headers)?;
+        let sees = sees(ends, &head.headers, &who);
+        if head.method != Method::POST {
+            return Err(Refusal::MethodNotAllowed { method: head.method.to_string(), allow: "POST" }.into());
+        }
+        let catalog = self.server(&own.server, &who)?;
+        authority::check_tool(&who, &own.tool)?;
+        let post = Post::Tool { name: own.tool.clone() };
+        let media = match own.response {
+            RouteResponse::Result => Some(accept::choose(&head.headers, rest::offered(&post))?),
+            RouteResponse::Envelope => None,
+        };
+        let terms = Terms::of(head)?;
+        let body = body::read_json(&head.headers, body, self.limits()).await?;
+        let steps = rest::read_steps(post.clone(), own.arguments(body))?;
+        let shape = Shape::of(&post, &steps, &who);
+        let request = Asker { who, terms, sees }.request(steps, catalog)?;
+        match media {
+            Some(media) => rest::call(Arc::clone(catalog), request, shape, media, sees).await,
+            None => legacy::enveloped(catalog, request, sees).await,
+        }
     }
 
     async fn browser_agent<B>(

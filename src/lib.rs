@@ -16,13 +16,20 @@
 //! config/tokens.rs       who may ask, and for what
 //! config/table.rs        one table, read key by key; what nobody asked for is unknown
 //! config/value.rs        what a single value may be                                                (pure)
+//! config/expand.rs       what stands in a value for something else, put in its place
 //! config/server.rs       one server's settings
 //! config/strategy.rs     where its instances come from
 //! config/browser.rs      what stands behind the original API
+//! config/routes.rs       routes of one's own: which paths may be had, and which tool answers there
 //! config/env.rs          the small part of our environment that a server gets to see
+//! config/print.rs        all of it as it was understood, with where it came from
+//! config/schema.rs       a JSON Schema of the file, for editors
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
+//! serve/reload.rs        another configuration in the place of the one that counts, while calls go on
+//! serve/watch.rs         tells when a file has become another
+//! serve/signals.rs       what tells us to stop, and what to read the configuration again
 //! serve/receipt.rs       the receipt of a call for a person                                       (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
@@ -43,6 +50,8 @@
 //! http/rest.rs           the REST dialect <-> exchange::{Request, Answer}
 //! http/rest/steps.rs     what a path and a body ask                                                (pure)
 //! http/sse.rs            events -> bytes; dropping the stream hangs up the call
+//! http/own.rs            routes of one's own: a path, and the tool that answers there            (pure)
+//! http/live.rs           what answers now; another may take its place while requests go on
 //! http/legacy.rs         the original API
 //! http/admin.rs          front page, liveness, readiness, the pages of problems
 //! http/problem.rs        the one place where a fault becomes a status

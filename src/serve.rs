@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   build:  scratch root, reaper -> nursery -> server -> strategy -> calls -> catalog -> http
+//!   again:  a changed configuration takes the place of the one that counts (reload.rs)
 //!   stop:   not ready -> nothing more accepted -> calls end (a grace time) -> calls are ended -> connections end
 //!           -> nobody holds a tree any more -> scratch root removed
 //! ```
@@ -11,7 +12,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
@@ -20,19 +20,24 @@ use tokio_util::sync::CancellationToken;
 mod hint;
 pub(crate) mod once;
 mod receipt;
+mod reload;
+mod signals;
+mod watch;
 
 use crate::auth::{Gate, Mask};
 use crate::call::admission::{Admission, House, Limits};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Sources};
 use crate::exchange::Bounds;
-use crate::http::{self, BrowserApi, Service, listen};
+use crate::http::{self, BrowserApi, Live, OwnRoute, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
 use crate::strategy::{Fresh, Prewarmed, Standby, Strategy};
+use reload::Reloading;
+use signals::{Signals, Told};
 
 /// How long connections may take to hand over answers that are known.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -68,8 +73,13 @@ pub(crate) enum ServeError {
 
 /// All servers of a configuration, ready to be called.
 pub(crate) struct Rooms {
-    catalogs: Vec<Arc<Catalog>>,
-    receipts: Arc<Receipts>,
+    /// Each with the settings that it was made of.
+    servers: Vec<(config::Server, Arc<Catalog>)>,
+    /// Servers that count no more, and what ends them.
+    retired: Vec<Arc<Catalog>>,
+    retiring: JoinSet<()>,
+    shared: Shared,
+    verdicts: Arc<Verdicts>,
     nursery: Nursery,
     /// What is to be waited for on the way out: trees without an owner, wardens.
     rescue: JoinSet<()>,
@@ -102,33 +112,47 @@ impl Rooms {
             },
             starts: Arc::new(Semaphore::new(processors)),
         };
-        let catalog = |server: &config::Server| {
-            let mut server = server.clone();
-            let bounds = bound(&mut server, &nursery)?;
-            Ok::<_, ServeError>(Arc::new(furnish(&server, bounds, &nursery, &verdicts, &shared)))
-        };
-        let catalogs = config.servers.iter().map(catalog).collect::<Result<_, _>>();
-        let receipts = shared.calls.receipts;
-        match catalogs {
-            Ok(catalogs) => Ok(Self { catalogs, receipts, nursery, rescue }),
-            Err(error) => {
-                Self { catalogs: Vec::new(), receipts, nursery, rescue }.leave().await;
-                Err(error)
+        let (retired, retiring) = (Vec::new(), JoinSet::new());
+        let mut rooms = Self { servers: Vec::new(), retired, retiring, shared, verdicts, nursery, rescue };
+        for server in &config.servers {
+            match rooms.furnish(server) {
+                Ok(catalog) => rooms.servers.push((server.clone(), catalog)),
+                Err(error) => {
+                    rooms.leave().await;
+                    return Err(error);
+                }
             }
         }
+        Ok(rooms)
+    }
+
+    /// Builds everything for one server.
+    fn furnish(&self, server: &config::Server) -> Result<Arc<Catalog>, ServeError> {
+        let mut server = server.clone();
+        let bounds = bound(&mut server, &self.nursery)?;
+        Ok(Arc::new(furnish(&server, bounds, &self.nursery, &self.verdicts, &self.shared)))
+    }
+
+    /// All servers that count.
+    fn catalogs(&self) -> Vec<Arc<Catalog>> {
+        self.servers.iter().map(|(_, catalog)| Arc::clone(catalog)).collect()
     }
 
     /// The server of this name.
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Catalog>> {
-        self.catalogs.iter().find(|catalog| &**catalog.name() == name)
+        self.servers.iter().map(|(_, catalog)| catalog).find(|catalog| &**catalog.name() == name)
     }
 
     /// Lets no call in any more; gives those that are in `grace`, unless `hurry` comes first; then ends them. `Err`: not
     /// everything could be killed.
     async fn drain(&self, grace: Duration, hurry: impl Future<Output = ()>) -> Result<(), Elapsed> {
-        self.catalogs.iter().for_each(|catalog| catalog.calls().close());
+        let mut catalogs = self.catalogs();
+        catalogs.extend(self.retired.iter().map(Arc::clone));
+        for catalog in &catalogs {
+            catalog.calls().close();
+        }
         let all = async {
-            for catalog in &self.catalogs {
+            for catalog in &catalogs {
                 catalog.calls().drain().await;
             }
         };
@@ -138,19 +162,23 @@ impl Rooms {
             () = hurry => tracing::warn!("told to hurry: ending every call that is left"),
             () = tokio::time::sleep(grace) => tracing::warn!(?grace, "ending every call that is left"),
         }
-        self.catalogs.iter().for_each(|catalog| catalog.calls().stop());
+        for catalog in &catalogs {
+            catalog.calls().stop();
+        }
         // Every rung of every ladder has a bound; only what cannot be killed has none.
         tokio::time::timeout(LAST_RESORT, all).await
     }
 
     /// Gives up everything. Returns when the trees that lost their owner, of which there should be none, are dead too.
     pub(crate) async fn leave(self) {
-        let Self { catalogs, nursery, mut rescue, .. } = self;
+        let Self { servers, retired, mut retiring, nursery, mut rescue, .. } = self;
+        // Drained all the same, they have nothing to do any more but to wait for requests that were cut off.
+        retiring.shutdown().await;
         let rescued = nursery.rescued();
         if rescued > 0 {
             tracing::error!(rescued, "process trees lost their owner; this is a defect");
         }
-        drop(catalogs);
+        drop((servers, retired));
         nursery.dismiss().await;
         drop(nursery);
         let all = async { while rescue.join_next().await.is_some() {} };
@@ -243,9 +271,10 @@ fn furnish(
     Catalog::new(name, calls, settings)
 }
 
-/// Serves over HTTP until told to stop, and returns when nothing is left.
-pub(crate) fn serve(config: Config, mask: &Mask) -> Result<(), ServeError> {
-    runtime()?.block_on(run(config, mask))
+/// Serves over HTTP until told to stop, and returns when nothing is left. `config` was read from `sources`, and is read
+/// again when that is asked for.
+pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(), ServeError> {
+    runtime()?.block_on(run(config, sources, mask))
 }
 
 /// The runtime that everything runs in.
@@ -253,33 +282,46 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)
 }
 
-async fn run(mut config: Config, mask: &Mask) -> Result<(), ServeError> {
-    let mut signals = Signals::new().map_err(ServeError::Runtime)?;
+async fn run(mut config: Config, sources: Sources, mask: &Mask) -> Result<(), ServeError> {
+    let mut signals = Signals::new(!config.files.is_empty()).map_err(ServeError::Runtime)?;
     let listeners = bind(&config)?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(listen::Listener::local_addr).collect();
     config.announce_origins(&origins(&addresses));
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let rooms = Rooms::build(&config, config.receipts, mask).await?;
+    let mut rooms = Rooms::build(&config, config.receipts, mask).await?;
     let draining = CancellationToken::new();
-    let (catalogs, receipts) = (rooms.catalogs.clone(), Arc::clone(&rooms.receipts));
-    let service = Arc::new(Service::new(http_config(&config, mask), catalogs, receipts, draining.clone()));
+    let (catalogs, receipts) = (rooms.catalogs(), Arc::clone(&rooms.shared.calls.receipts));
+    let service = Service::new(http_config(&config, mask), catalogs, receipts, draining.clone());
+    let live = Arc::new(Live::new(service));
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
-    serving.spawn(listen::run(listeners, service, stop.clone()));
+    serving.spawn(listen::run(listeners, Arc::clone(&live), stop.clone()));
     announce(&addresses).map_err(ServeError::Stdout)?;
-    rooms.catalogs.iter().for_each(|catalog| catalog.calls().open());
+    rooms.catalogs().iter().for_each(|catalog| catalog.calls().open());
 
-    signals.next().await;
+    let mut reloading = Reloading::new(sources, config, addresses, draining.clone(), mask);
+    loop {
+        let told = tokio::select! {
+            told = signals.told() => told,
+            () = reloading.changed() => Told::Reload,
+        };
+        match told {
+            Told::Reload => reloading.reload(&mut rooms, &live),
+            Told::Stop => break,
+        }
+    }
     tracing::info!("stopping: running calls may end");
     draining.cancel();
     stop.gently.cancel();
-    let drained = rooms.drain(config.drain, signals.next()).await;
+    let drained = rooms.drain(reloading.config().drain, signals.stop()).await;
     if tokio::time::timeout(FAREWELL, serving.join_next()).await.is_err() {
         stop.hard.cancel();
     }
     while serving.join_next().await.is_some() {}
+    // What is left of its servers goes with it.
+    drop(live);
     rooms.leave().await;
     drained.map_err(|_| ServeError::StillAlive)?;
     tracing::info!("stopped: no process is left");
@@ -303,7 +345,18 @@ fn http_config(config: &Config, mask: &Mask) -> http::Config {
             available: Arc::new(move || available.check()),
         }
     });
+    let route = |route: &config::Route| OwnRoute {
+        path: route.path.clone(),
+        server: route.server.as_str().into(),
+        tool: route.tool.clone(),
+        arguments: route.arguments.clone(),
+        response: match route.response {
+            config::RouteResponse::Result => http::RouteResponse::Result,
+            config::RouteResponse::Envelope => http::RouteResponse::Envelope,
+        },
+    };
     http::Config {
+        routes: config.routes.iter().map(route).collect(),
         body_limit: config.body_limit,
         hosts: config.hosts.clone(),
         browser,
@@ -336,29 +389,6 @@ fn announce(addresses: &[SocketAddr]) -> io::Result<()> {
         writeln!(stdout, "spawnling listening on http://{address}")?;
     }
     stdout.flush()
-}
-
-/// What tells us to stop: SIGTERM from supervisors, SIGINT and SIGQUIT from keyboards, SIGHUP from a terminal that is
-/// closed. By default each of them would end us on the spot, and our servers would be nobody's.
-struct Signals([Signal; 4]);
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let kinds =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()];
-        let [term, int, quit, hup] = kinds.map(signal);
-        Ok(Self([term?, int?, quit?, hup?]))
-    }
-
-    async fn next(&mut self) {
-        let [term, int, quit, hup] = &mut self.0;
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-            _ = quit.recv() => {}
-            _ = hup.recv() => {}
-        }
-    }
 }
 
 #[cfg(test)]

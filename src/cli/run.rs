@@ -14,7 +14,7 @@ use crate::auth::Mask;
 use crate::bench;
 use crate::child::sandbox::become_confined;
 use crate::child::{shim, warden};
-use crate::config::{self, Config, Sources, Surroundings};
+use crate::config::{self, Config, SchemaFormat, Sources, Surroundings};
 use crate::demo;
 use crate::exchange::RawJson;
 use crate::exchange::fault::chain;
@@ -77,8 +77,12 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
         LogFormat::Json => Format::Json,
     };
     let mask = log(format, "info")?;
-    let config = load(&serve.sources(surroundings()?), &mask)?;
-    serve::serve(config, &mask).map_err(|error| Failure::failed(&error))
+    let sources = serve.sources(surroundings()?);
+    let config = load(&sources, &mask)?;
+    if serve.print_config {
+        return print(&mask.text(&config.show()));
+    }
+    serve::serve(config, sources, &mask).map_err(|error| Failure::failed(&error))
 }
 
 fn run_call(call: Call) -> Result<(), Failure> {
@@ -105,12 +109,23 @@ fn run_tools(tools: &Tools) -> Result<(), Failure> {
 }
 
 fn run_check(check: &Check) -> Result<(), Failure> {
+    if let Some(format) = &check.schema {
+        let format = if format == "json" { SchemaFormat::Json } else { SchemaFormat::Toml };
+        return print(&config::schema(format));
+    }
     let (config, mask) = quiet(&check.setup.sources(surroundings()?))?;
+    if check.print_config {
+        return print(&mask.text(&config.show()));
+    }
     told(once::check((&config, &mask)))
 }
 
 fn run_bench(args: &bench::Args) -> Result<(), Failure> {
     bench::run(args).map_err(|error| Failure { code: FAILED, text: format!("{error:#}") })
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    told(io::stdout().write_all(text.as_bytes()).map_err(OnceError::Stdout))
 }
 
 /// What becomes of a command that asks once.

@@ -4,7 +4,11 @@
 //! puts a harmless value in its place and reads on. Only at the end is it decided whether there is a configuration.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
+
+use crate::auth::Secret;
 
 /// Where something was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +64,18 @@ pub(super) struct Ledger {
     text: String,
     complaints: RefCell<Vec<(Place, Complaint)>>,
     notices: RefCell<Vec<String>>,
+    origins: RefCell<BTreeMap<String, Origin>>,
+    secrets: RefCell<Vec<Secret>>,
+    files: RefCell<Vec<PathBuf>>,
+}
+
+/// Where a setting came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// `file:line:column`, or the name of a flag or variable.
+    pub(super) place: String,
+    /// Whether nobody is to see its value.
+    pub(super) secret: bool,
 }
 
 impl Ledger {
@@ -78,6 +94,45 @@ impl Ledger {
     pub(super) fn notice(&self, place: Place, key: &str, what: impl Into<String>) {
         let notice = Complaint { place: self.show(place), key: key.to_owned(), what: what.into() };
         self.notices.borrow_mut().push(notice.to_string());
+    }
+
+    /// Writes down that a setting counts as it was said at `place`; whoever says so last is right.
+    pub(super) fn count(&self, place: Place, key: &str, secret: bool) {
+        let origin = Origin { place: self.show(place), secret };
+        self.origins.borrow_mut().insert(key.to_owned(), origin);
+    }
+
+    /// Writes down that nobody is to see the value of a setting; one that no file says comes from the environment.
+    pub(super) fn hide(&self, key: &str) {
+        let passed_on = || Origin { place: "the gateway's environment".to_owned(), secret: true };
+        self.origins.borrow_mut().entry(key.to_owned()).or_insert_with(passed_on).secret = true;
+    }
+
+    /// Writes down what came from elsewhere into a value: secrets, and the files that they were read from.
+    pub(super) fn keep(&self, secrets: Vec<Secret>, files: Vec<PathBuf>) {
+        self.secrets.borrow_mut().extend(secrets);
+        self.files.borrow_mut().extend(files);
+    }
+
+    /// The secrets found so far, but for the first `known`.
+    pub(super) fn secrets(&self, known: usize) -> Vec<Secret> {
+        self.secrets.borrow().iter().skip(known).cloned().collect()
+    }
+
+    /// Where every setting came from, by its key.
+    pub(super) fn origins(&self) -> BTreeMap<String, Origin> {
+        self.origins.borrow().clone()
+    }
+
+    /// The files that were read for single values.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.files.borrow().clone()
+    }
+
+    /// Where `begins` stands in the file from byte `at` on, for the `nth` time; `at`, if it is written otherwise there.
+    pub(super) fn find(&self, at: usize, begins: &str, nth: usize) -> usize {
+        let rest = self.text.get(at..).unwrap_or_default();
+        rest.match_indices(begins).nth(nth).map_or(at, |(found, _)| at + found)
     }
 
     /// Whether nothing was wrong so far.

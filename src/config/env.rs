@@ -51,6 +51,11 @@ impl Environment {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// A variable that is set, be it to nothing.
+    pub(super) fn even_empty(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
     /// Whether a variable matches this pattern.
     pub(super) fn has(&self, pattern: &str) -> bool {
         self.0.keys().any(|name| matches(pattern, name))

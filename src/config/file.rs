@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::browser;
 use super::complaint::{Ledger, Place};
+use super::routes;
 use super::server::{self, Around};
 use super::table::Table;
 use super::tokens::{self, WrittenToken};
@@ -37,6 +38,7 @@ pub(super) struct Written {
     pub(super) servers: Vec<Server>,
     pub(super) browser: Option<WrittenBrowser>,
     pub(super) tokens: Vec<WrittenToken>,
+    pub(super) routes: Vec<routes::Written>,
 }
 
 /// What a file says of the original API.
@@ -51,11 +53,11 @@ pub(super) struct WrittenBrowser {
 pub(super) fn read(name: &Path, text: &str, around: Around<'_>, ledger: &Ledger) -> Written {
     if is_json(name, text) {
         tree::from_json(text, ledger)
-            .map(|entries| json(Table::of_file(&entries, ledger), around))
+            .map(|entries| json(Table::of_file(&entries, ledger, around), around))
             .unwrap_or_default()
     } else {
         tree::from_toml(text, ledger)
-            .map(|entries| toml(Table::of_file(&entries, ledger), around))
+            .map(|entries| toml(Table::of_file(&entries, ledger, around), around))
             .unwrap_or_default()
     }
 }
@@ -110,7 +112,7 @@ fn check_name(name: &str, server: &Table<'_>) {
 
 fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
     table.refuse(&["insecure"], "is never read from a file: give the flag --insecure");
-    let written = Written {
+    Written {
         listen: listen(table),
         concurrent: table.get("concurrent", value::positive_count),
         drain: table.get("drain", value::duration),
@@ -126,9 +128,8 @@ fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
         servers: Vec::new(),
         browser: table.table("browser_agent").map(browser_agent),
         tokens: tokens::tokens(table, around),
-    };
-    table.refuse(&["routes"], "is not there yet");
-    written
+        routes: table.list_of_tables("routes").into_iter().filter_map(routes::route).collect(),
+    }
 }
 
 fn listen(table: &mut Table<'_>) -> Option<Vec<(Place, SocketAddr)>> {

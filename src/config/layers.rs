@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::browser::{self, Availability, Browser};
 use super::complaint::{Complaints, Ledger, Place, nearest};
 use super::file::{self, Written, WrittenBrowser};
+use super::routes;
 use super::server::Around;
 use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
 use crate::auth::{Secret, Token};
@@ -78,6 +79,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     }
     let browser = browser(&written, &embedded, real, &ledger);
     let tokens = tokens::checked(std::mem::take(&mut written.tokens), &written.servers, &ledger);
+    let routes = routes::checked(written.routes, &written.servers, browser.is_some(), &ledger);
     let config = Config {
         listen: listen(written.listen, sources, (!tokens.is_empty(), &ledger)),
         concurrent: written.concurrent.unwrap_or(64),
@@ -86,14 +88,17 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         body_limit: written.body_limit.unwrap_or(4 << 20),
         receipts: written.receipts.unwrap_or(1000),
         hosts: hosts(written.hosts, sources, &ledger),
-        secrets: secrets(&tokens, &written.servers),
+        secrets: secrets(&tokens, &written.servers, &ledger),
         tokens,
         default_server: default_server(&written.servers),
         servers: written.servers,
         browser,
+        routes,
         cache_dir: sources.surroundings.environment.cache_dir(&sources.surroundings.dir),
         notices: Vec::new(),
         embedded,
+        files: ledger.files(),
+        origins: ledger.origins(),
     };
     let notices = ledger.close()?;
     Ok(Config { notices, ..config })
@@ -139,6 +144,7 @@ fn from_file(name: &Path, sources: &Sources) -> (Written, Ledger) {
         }
     };
     let ledger = Ledger::of_file(shown, text.clone());
+    ledger.keep(Vec::new(), vec![path.clone()]);
     let base = path.parent().unwrap_or(&sources.surroundings.dir);
     let around = Around { environment: &sources.surroundings.environment, base };
     let written = file::read(name, &text, around, &ledger);
@@ -210,9 +216,9 @@ fn default_server(servers: &[Server]) -> Option<String> {
 }
 
 /// Whatever must not be shown.
-fn secrets(tokens: &[Token], servers: &[Server]) -> Vec<Secret> {
+fn secrets(tokens: &[Token], servers: &[Server], ledger: &Ledger) -> Vec<Secret> {
     let of_servers = servers.iter().flat_map(|server| server.secrets.iter().cloned());
-    tokens.iter().map(|token| token.value.clone()).chain(of_servers).collect()
+    tokens.iter().map(|token| token.value.clone()).chain(of_servers).chain(ledger.secrets(0)).collect()
 }
 
 /// `asked`: whether a token is asked for.
@@ -232,6 +238,9 @@ fn listen(
     let flags: Vec<_> = sources.listen.iter().filter_map(|text| parse("--listen", text)).collect();
     let flags = (!sources.listen.is_empty()).then_some(flags);
     let chosen = flags.or(variable).or(written).unwrap_or_else(|| vec![(Place::WholeFile, LISTEN)]);
+    if let Some((place @ Place::Named(_), _)) = chosen.first() {
+        ledger.count(*place, "listen", false);
+    }
     for (place, address) in chosen.iter().filter(|(_, address)| !asked && !address.ip().is_loopback()) {
         let what = format!("{address} can be reached from other machines, and nobody is asked for a token");
         let key = if matches!(place, Place::At(_)) { "listen" } else { "" };
@@ -254,6 +263,7 @@ fn hosts(written: Vec<String>, sources: &Sources, ledger: &Ledger) -> Vec<String
     let Some(text) = sources.surroundings.environment.get(HOSTS_VARIABLE) else {
         return written;
     };
+    ledger.count(Place::Named(HOSTS_VARIABLE), "hosts", false);
     let parse = |text: &str| {
         value::host_text(text).map_err(|what| ledger.complain(Place::Named(HOSTS_VARIABLE), "", what)).ok()
     };
@@ -267,6 +277,7 @@ fn containment(written: Option<Choice>, sources: &Sources, ledger: &Ledger) -> C
     let said = [("--containment", sources.containment.clone()), (CONTAINMENT_VARIABLE, variable)];
     let said = said.into_iter().find_map(|(place, text)| Some((place, text?)));
     let parsed = said.and_then(|(place, text)| {
+        ledger.count(Place::Named(place), "containment", false);
         value::containment_text(&text).map_err(|what| ledger.complain(Place::Named(place), "", what)).ok()
     });
     parsed.or(written).unwrap_or_default()
@@ -274,6 +285,7 @@ fn containment(written: Option<Choice>, sources: &Sources, ledger: &Ledger) -> C
 
 fn drain(written: Option<Duration>, sources: &Sources, ledger: &Ledger) -> Duration {
     let flag = sources.drain.as_deref().and_then(|text| {
+        ledger.count(Place::Named("--drain"), "drain", false);
         value::duration_text(text).map_err(|what| ledger.complain(Place::Named("--drain"), "", what)).ok()
     });
     flag.or(written).unwrap_or(Duration::from_secs(30))

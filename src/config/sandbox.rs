@@ -1,6 +1,6 @@
 //! What a server is kept from: its table `sandbox`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::server::Around;
 use super::table::Table;
@@ -8,7 +8,7 @@ use super::tree::Value;
 use super::value::{self, Parsed};
 use crate::child::spec::sandbox::{Account, Network, Preset, Wish};
 
-const PRESETS: &[(&str, Preset)] = &[
+pub(super) const PRESETS: &[(&str, Preset)] = &[
     ("python", Preset::Python),
     ("node", Preset::Node),
     ("uvx", Preset::Uvx),
@@ -64,13 +64,7 @@ fn path(value: &Value, around: Around<'_>) -> Parsed<PathBuf> {
     if text.is_empty() {
         return Err("must not be empty".to_owned());
     }
-    let home = around.environment.get("HOME").map(Path::new);
-    match text.strip_prefix('~') {
-        Some("") => home.map(Path::to_owned),
-        Some(below) if below.starts_with('/') => home.map(|home| home.join(&below[1..])),
-        _ => return Ok(around.base.join(text)),
-    }
-    .ok_or_else(|| format!("{text:?} needs HOME, which is not set"))
+    around.path(&text)
 }
 
 fn account(value: &Value) -> Parsed<Account> {

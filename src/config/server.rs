@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::complaint::Place;
 use super::env::{Environment, matches};
 use super::strategy::strategy;
 use super::table::Table;
@@ -16,10 +17,22 @@ use crate::mcp::era::Protocol;
 /// Keys of the design that are still to come.
 const NOT_YET: [&str; 3] = ["home", "required", "containment"];
 
+/// A secret of fewer bytes is not hidden: it would be found everywhere.
+const SHORTEST: usize = 8;
+
 /// What other clients call the key of a server that is reached over the network.
 const URLS: [&str; 3] = ["url", "serverUrl", "httpUrl"];
 /// What other clients call the type of a server that is started.
 const STDIO: [&str; 2] = ["stdio", "local"];
+
+pub(super) const PROTOCOLS: &[(&str, Protocol)] =
+    &[("auto", Protocol::Auto), ("legacy", Protocol::Legacy), ("modern", Protocol::Modern)];
+pub(super) const ON_DISCONNECT: &[(&str, OnDisconnect)] =
+    &[("cancel", OnDisconnect::Cancel), ("finish", OnDisconnect::Finish)];
+pub(super) const VALIDATE: &[(&str, Validate)] =
+    &[("enforce", Validate::Enforce), ("warn", Validate::Warn), ("off", Validate::Off)];
+/// Whether it is asked to leave before it is killed.
+pub(super) const TEARDOWNS: &[(&str, bool)] = &[("ladder", true), ("kill", false)];
 
 /// What a file's settings are read against.
 #[derive(Debug, Clone, Copy)]
@@ -37,14 +50,26 @@ impl Around<'_> {
         let bare = !command.as_os_str().as_encoded_bytes().contains(&b'/');
         if bare { command } else { self.base.join(command) }
     }
+
+    /// A path; `~` is the home directory of the gateway.
+    pub(super) fn path(self, text: &str) -> Parsed<PathBuf> {
+        let home = self.environment.get("HOME").map(Path::new);
+        match text.strip_prefix('~') {
+            Some("") => home.map(Path::to_owned),
+            Some(below) if below.starts_with('/') => home.map(|home| home.join(&below[1..])),
+            _ => return Ok(self.base.join(text)),
+        }
+        .ok_or_else(|| format!("{text:?} needs HOME, which is not set"))
+    }
 }
 
 /// A server whose keys all stand in one table.
 pub(super) fn ours(name: &str, mut table: Table<'_>, around: Around<'_>) -> Server {
+    let known = table.secrets(0).len();
     let (spec, set) = launch(&mut table, around);
     let mut server = Server::new(name, spec);
-    let passed = settings(&mut table, &mut server, around);
-    surround(&mut server, &passed, set, around);
+    let given = settings(&mut table, &mut server, around);
+    surround(&table, &mut server, &given, (known, set), around);
     table.finish();
     server
 }
@@ -64,33 +89,17 @@ pub(super) fn foreign(name: &str, mut table: Table<'_>, around: Around<'_>) -> O
         table.notice("passed over: it is disabled");
         return None;
     }
+    let known = table.secrets(0).len();
     let (spec, set) = launch(&mut table, around);
     let mut server = Server::new(name, spec);
-    let mut passed = Passed::default();
+    let mut given = Given::default();
     if let Some(mut own) = table.table("spawnling") {
-        passed = settings(&mut own, &mut server, around);
+        given = settings(&mut own, &mut server, around);
         own.finish();
     }
-    surround(&mut server, &passed, set, around);
+    surround(&table, &mut server, &given, (known, set), around);
     table.finish_foreign();
     Some(server)
-}
-
-/// Patterns of the gateway's variables that a server gets.
-#[derive(Default)]
-struct Passed {
-    pass: Vec<String>,
-    /// Those of which the values are shown to nobody, wherever they come from.
-    secret: Vec<String>,
-}
-
-/// Gives a server its environment, and says what of it is secret.
-fn surround(server: &mut Server, passed: &Passed, set: Vec<(String, Option<String>)>, around: Around<'_>) {
-    let patterns: Vec<String> = passed.pass.iter().chain(&passed.secret).cloned().collect();
-    server.spec.env = around.environment.for_server(&patterns, set);
-    let secret = |name: &OsStr| passed.secret.iter().any(|pattern| matches(pattern, name));
-    let values = server.spec.env.iter().filter(|(name, _)| secret(name)).map(|(_, value)| value);
-    server.secrets = values.map(|value| Secret::new(&value.to_string_lossy())).collect();
 }
 
 /// What to start, and the variables that are set for it.
@@ -129,21 +138,14 @@ fn variable(name: &str, value: &Value) -> Parsed<Option<String>> {
     value::variable(value)
 }
 
-/// How the server is dealt with; returns the patterns of the variables that are passed on to it.
-fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Passed {
-    const PROTOCOLS: &[(&str, Protocol)] =
-        &[("auto", Protocol::Auto), ("legacy", Protocol::Legacy), ("modern", Protocol::Modern)];
-    const ENDS: &[(&str, OnDisconnect)] =
-        &[("cancel", OnDisconnect::Cancel), ("finish", OnDisconnect::Finish)];
-    const CHECKS: &[(&str, Validate)] =
-        &[("enforce", Validate::Enforce), ("warn", Validate::Warn), ("off", Validate::Off)];
-
+/// How the server is dealt with; returns what is said of variables that are given to it.
+fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Given {
     server.strategy = strategy(table);
     set(&mut server.protocol, table.get("protocol", value::choice(PROTOCOLS)));
     set(&mut server.deadline, table.get("deadline", value::positive_duration));
     set(&mut server.open_deadline, table.get("open_deadline", value::positive_duration));
-    set(&mut server.on_disconnect, table.get("on_disconnect", value::choice(ENDS)));
-    set(&mut server.validate, table.get("validate", value::choice(CHECKS)));
+    set(&mut server.on_disconnect, table.get("on_disconnect", value::choice(ON_DISCONNECT)));
+    set(&mut server.validate, table.get("validate", value::choice(VALIDATE)));
     set(&mut server.list_ttl, table.get("list_ttl", value::duration));
     server.spec.teardown = teardown(table);
     if let Some(limits) = table.table("limits") {
@@ -151,10 +153,7 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> P
     }
     server.spec.wish = table.table("sandbox").map(|sandbox| super::sandbox::sandbox(sandbox, around));
     table.refuse(&NOT_YET, "is not there yet");
-    let pass = passed(table, around);
-    let secret = table.each("secret_env", value::pattern).unwrap_or_default();
-    let secret = secret.into_iter().map(|(_, pattern)| pattern).collect();
-    Passed { pass, secret }
+    given(table, around)
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -164,7 +163,7 @@ fn set<T>(place: &mut T, value: Option<T>) {
 }
 
 fn teardown(table: &mut Table<'_>) -> Teardown {
-    let ladder = table.get("teardown", value::choice(&[("ladder", true), ("kill", false)])).unwrap_or(true);
+    let ladder = table.get("teardown", value::choice(TEARDOWNS)).unwrap_or(true);
     let eof_grace = table.get_placed("eof_grace", value::duration);
     let term_grace = table.get_placed("term_grace", value::duration);
     if ladder {
@@ -203,12 +202,44 @@ fn limits(mut table: Table<'_>, server: &mut Server) {
     table.finish();
 }
 
-fn passed(table: &mut Table<'_>, around: Around<'_>) -> Vec<String> {
-    let patterns = table.each("pass_env", value::pattern).unwrap_or_default();
-    for (place, name) in &patterns {
+/// What is said of variables that a server is given, each with its place.
+#[derive(Debug, Default)]
+struct Given {
+    /// Patterns of those that are passed on to it.
+    pass: Vec<(Place, String)>,
+    /// The same; and their values are shown to nobody, wherever they come from.
+    secret: Vec<(Place, String)>,
+}
+
+fn given(table: &mut Table<'_>, around: Around<'_>) -> Given {
+    let pass = table.each("pass_env", value::pattern).unwrap_or_default();
+    for (place, name) in &pass {
         if !name.contains('*') && !around.environment.has(name) {
             table.notice_at(*place, "pass_env", format!("the variable {name} is not set"));
         }
     }
-    patterns.into_iter().map(|(_, pattern)| pattern).collect()
+    Given { pass, secret: table.each("secret_env", value::pattern).unwrap_or_default() }
+}
+
+/// Variables that are set, and how many secrets were known before they were read.
+type Set = (usize, Vec<(String, Option<String>)>);
+
+/// Gives a server its environment, and says what of all that it is given is secret.
+fn surround(table: &Table<'_>, server: &mut Server, given: &Given, (known, set): Set, around: Around<'_>) {
+    let patterns: Vec<String> =
+        given.pass.iter().chain(&given.secret).map(|(_, pattern)| pattern.clone()).collect();
+    server.spec.env = around.environment.for_server(&patterns, set);
+    server.secrets = table.secrets(known);
+    for (place, pattern) in &given.secret {
+        let secret = |name: &OsStr| matches(pattern, name);
+        for (name, value) in server.spec.env.iter().filter(|(name, _)| secret(name)) {
+            let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+            if !value.is_empty() && value.len() < SHORTEST {
+                let what = format!("{name} is shorter than {SHORTEST} bytes, and not hidden");
+                table.notice_at(*place, "secret_env", what);
+            }
+            table.hide_variable(&name);
+            server.secrets.push(Secret::new(&value));
+        }
+    }
 }

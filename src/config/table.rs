@@ -5,14 +5,21 @@
 //!         -- finish()                         -->                a key that nobody asked for: the ledger says so
 //! ```
 
+use std::borrow::Cow;
+use std::path::PathBuf;
+
 use super::complaint::{Ledger, Place, nearest};
+use super::expand::{Expanded, Wrong, expand};
+use super::server::Around;
 use super::tree::{Entry, Node, Value};
 use super::value::Parsed;
+use crate::auth::Secret;
 
 /// A table that is being read.
 #[derive(Debug)]
 pub(super) struct Table<'t> {
     ledger: &'t Ledger,
+    around: Around<'t>,
     path: String,
     place: Place,
     left: Vec<&'t Entry>,
@@ -21,12 +28,14 @@ pub(super) struct Table<'t> {
 
 impl<'t> Table<'t> {
     /// The whole file.
-    pub(super) fn of_file(entries: &'t [Entry], ledger: &'t Ledger) -> Self {
-        Self::new(ledger, String::new(), Place::WholeFile, entries)
+    pub(super) fn of_file(entries: &'t [Entry], ledger: &'t Ledger, around: Around<'t>) -> Self {
+        let left = entries.iter().collect();
+        Self { ledger, around, path: String::new(), place: Place::WholeFile, left, known: Vec::new() }
     }
 
-    fn new(ledger: &'t Ledger, path: String, place: Place, entries: &'t [Entry]) -> Self {
-        Self { ledger, path, place, left: entries.iter().collect(), known: Vec::new() }
+    /// The secrets that were found in the file so far, but for the first `known`.
+    pub(super) fn secrets(&self, known: usize) -> Vec<Secret> {
+        self.ledger.secrets(known)
     }
 
     /// Where its own name stands.
@@ -52,6 +61,16 @@ impl<'t> Table<'t> {
     /// Says that what was found at `place` under `key` has no effect.
     pub(super) fn notice_at(&self, place: Place, key: &str, what: impl Into<String>) {
         self.ledger.notice(place, &path_to(&self.path, key), what);
+    }
+
+    /// Says that the configuration is another when this file is.
+    pub(super) fn depends_on(&self, file: PathBuf) {
+        self.ledger.keep(Vec::new(), vec![file]);
+    }
+
+    /// Says that nobody is to see the value of a variable that this server is given.
+    pub(super) fn hide_variable(&self, name: &str) {
+        self.ledger.hide(&path_to(&path_to(&self.path, "env"), name));
     }
 
     /// Whether the key is there; it counts as known only once it is asked for.
@@ -99,6 +118,7 @@ impl<'t> Table<'t> {
             self.ledger.complain(Place::At(entry.node.at), &path, what);
             return None;
         };
+        self.ledger.count(Place::At(entry.node.at), &path, false);
         let item = |(index, node): (usize, &Node)| {
             let value = self.parse(node, &format!("{path}[{index}]"), &parse)?;
             Some((Place::At(node.at), value))
@@ -112,25 +132,22 @@ impl<'t> Table<'t> {
         self.inner(entry)
     }
 
+    /// What it is called in complaints.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The tables in the list under `key`.
     pub(super) fn list_of_tables(&mut self, key: &'static str) -> Vec<Self> {
         let Some(entry) = self.take(key) else { return Vec::new() };
         let path = path_to(&self.path, key);
-        let wrong = |node: &Node, path: &str, what: &str| {
-            let what = format!("must be {what}, not {}", node.value.kind());
-            self.ledger.complain(Place::At(node.at), path, what);
-        };
         let Value::List(items) = &entry.node.value else {
-            wrong(&entry.node, &path, "a list of tables");
+            let what = format!("must be a list of tables, not {}", entry.node.value.kind());
+            self.ledger.complain(Place::At(entry.node.at), &path, what);
             return Vec::new();
         };
         let item = |(index, node): (usize, &'t Node)| {
-            let path = format!("{path}[{index}]");
-            if let Value::Table(entries) = &node.value {
-                return Some(Self::new(self.ledger, path, Place::At(node.at), entries));
-            }
-            wrong(node, &path, "a table");
-            None
+            self.table_in(node, format!("{path}[{index}]"), Place::At(node.at))
         };
         items.iter().enumerate().filter_map(item).collect()
     }
@@ -153,17 +170,57 @@ impl<'t> Table<'t> {
     }
 
     fn inner(&self, entry: &'t Entry) -> Option<Self> {
-        let path = path_to(&self.path, &entry.name);
-        if let Value::Table(entries) = &entry.node.value {
-            return Some(Self::new(self.ledger, path, Place::At(entry.at), entries));
+        self.table_in(&entry.node, path_to(&self.path, &entry.name), Place::At(entry.at))
+    }
+
+    fn table_in(&self, node: &'t Node, path: String, place: Place) -> Option<Self> {
+        if let Value::Table(entries) = &node.value {
+            let left = entries.iter().collect();
+            return Some(Self { path, place, left, known: Vec::new(), ..*self });
         }
-        let what = format!("must be a table, not {}", entry.node.value.kind());
-        self.ledger.complain(Place::At(entry.node.at), &path, what);
+        let what = format!("must be a table, not {}", node.value.kind());
+        self.ledger.complain(Place::At(node.at), &path, what);
         None
     }
 
     fn parse<T>(&self, node: &Node, path: &str, parse: &impl Fn(&Value) -> Parsed<T>) -> Option<T> {
-        parse(&node.value).map_err(|what| self.ledger.complain(Place::At(node.at), path, what)).ok()
+        let (value, secret) = match &node.value {
+            Value::Text(text) if text.contains("${") => {
+                let (text, secret) = self.expand(text, node.at, path)?;
+                (Cow::Owned(Value::Text(text)), secret)
+            }
+            value => (Cow::Borrowed(value), false),
+        };
+        self.ledger.count(Place::At(node.at), path, secret);
+        let parsed = parse(&value).or_else(|what| {
+            // What was put in place is text, and may stand for a number or a flag all the same.
+            let other = if matches!(value, Cow::Owned(_)) { value.unquoted() } else { None };
+            other.and_then(|other| parse(&other).ok()).ok_or(what)
+        });
+        // What is wrong with a value is often said by showing it.
+        let told = |what| {
+            if secret { "what stands there when it is put in place will not do".to_owned() } else { what }
+        };
+        parsed.map_err(|what| self.ledger.complain(Place::At(node.at), path, told(what))).ok()
+    }
+
+    /// The text with everything in its place, and whether any of it is secret.
+    fn expand(&self, text: &str, at: usize, path: &str) -> Option<(String, bool)> {
+        match expand(text, self.around) {
+            Ok(Expanded { text, secrets, files }) => {
+                let secret = !secrets.is_empty();
+                self.ledger.keep(secrets, files);
+                Some((text, secret))
+            }
+            Err(all) => {
+                for (index, Wrong { begins, what }) in all.iter().enumerate() {
+                    let nth = all[..index].iter().filter(|before| before.begins == *begins).count();
+                    let at = self.ledger.find(at, begins, nth);
+                    self.ledger.complain(Place::At(at), path, what.as_str());
+                }
+                None
+            }
+        }
     }
 
     /// Refuses keys that mean something, but not here or not yet.
@@ -199,7 +256,7 @@ impl<'t> Table<'t> {
 }
 
 /// The path of a member, quoted where a bare key could not stand.
-fn path_to(table: &str, key: &str) -> String {
+pub(super) fn path_to(table: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if table.is_empty() { key } else { format!("{table}.{key}") }
@@ -207,13 +264,30 @@ fn path_to(table: &str, key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::{tree, value};
     use super::*;
+
+    #[test]
+    fn what_stands_for_something_else_is_put_in_place_and_may_be_a_number() {
+        let text = "count = \"${N}\"\nflag = \"${F:-true}\"\nwrong = \"${NONE} ${NONE}\"\nplain = \"7\"\n";
+        let said = complaints(text, |mut table| {
+            assert_eq!(table.get("count", value::count), Some(7));
+            assert_eq!(table.get("flag", value::flag), Some(true));
+            assert_eq!(table.get("wrong", value::text), None);
+            assert_eq!(table.get("plain", value::count), None);
+        });
+        let missing = "wrong: the variable NONE is not set; ${NONE:-default} would say what counts then";
+        let text = "must be a whole number, not a string";
+        assert_eq!(said, format!("f:3:10: {missing}\nf:3:18: {missing}\nf:4:9: plain: {text}"));
+    }
 
     fn complaints(text: &str, read: impl Fn(Table<'_>)) -> String {
         let ledger = Ledger::of_file("f".to_owned(), text.to_owned());
         let entries = tree::from_toml(text, &ledger).expect("valid TOML");
-        read(Table::of_file(&entries, &ledger));
+        let environment = [("N".into(), "7".into())].into_iter().collect();
+        read(Table::of_file(&entries, &ledger, Around { environment: &environment, base: Path::new("/") }));
         ledger.close().map_or_else(|complaints| complaints.to_string(), |notices| notices.join("\n"))
     }
 

@@ -99,7 +99,22 @@ fn every_key_of_a_file_has_its_effect() {
     assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
     assert_eq!((names(&config), &config.default_server), (vec!["time", "browser"], &None));
     let [time, browser] = config.servers.as_slice() else { panic!("two servers") };
-    assert_eq!(env(time), ["GIT_TOKEN=t", "HOME=/home/u", "PATH=/bin", "PROJECT_A=a", "TZ=UTC"]);
+    let key = format!("API_KEY={}", include_str!("../../tests/fixtures/config/smallest.toml").trim_end());
+    let expected = [
+        "GIT_TOKEN=t",
+        "HOME=/home/u",
+        "HOME_PAGE=a:none",
+        "PATH=/bin",
+        "PLAIN=${x}",
+        "PROJECT_A=a",
+        "TZ=UTC",
+    ];
+    assert_eq!(env(time), [&[key.as_str()], &expected[..]].concat());
+    let mask = crate::auth::Mask::default();
+    mask.learn(&config.secrets);
+    assert_eq!(mask.text("args = [\"mcp-server-time\"] time"), "*** time");
+    let short = "full.toml:16:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
+    assert_eq!(config.notices.first().map(String::as_str), Some(short));
     assert_eq!(time.spec.teardown, Teardown::Ladder { eof: Duration::from_millis(500), term: secs(1) });
     assert_eq!((time.deadline, time.open_deadline, time.list_ttl), (secs(20), secs(5), secs(60)));
     assert_eq!((time.protocol, time.on_disconnect), (Protocol::Legacy, OnDisconnect::Finish));
@@ -115,6 +130,19 @@ fn every_key_of_a_file_has_its_effect() {
         Availability::Program { program: Path::new(SAMPLES).join("./bin/agent"), path: "/bin".into() };
     let expected = Browser { server: "browser".to_owned(), tool: "browse".to_owned(), available };
     assert_eq!(config.browser, Some(expected));
+    let arguments = Some(vec![("task".to_owned(), "/task".to_owned())]);
+    let route = |path: &str, server: &str, tool: &str, arguments, response| Route {
+        path: path.into(),
+        server: server.into(),
+        tool: tool.into(),
+        arguments,
+        response,
+    };
+    let expected = [
+        route("/agent", "browser", "browse", arguments, RouteResponse::Envelope),
+        route("/time", "time", "get_current_time", None, RouteResponse::Result),
+    ];
+    assert_eq!(config.routes, expected);
 }
 
 fn is_kept_in_bounds(time: &Server, browser: &Server) {
@@ -150,6 +178,52 @@ fn is_kept_in_bounds(time: &Server, browser: &Server) {
 }
 
 #[test]
+fn the_whole_configuration_is_shown_with_where_it_came_from_and_without_secrets() {
+    let shown = |sources: &Sources| load(sources).expect("good").show();
+    let listen = vec!["127.0.0.1:1".to_owned()];
+    let text = shown(&Sources { listen, drain: Some("3s".to_owned()), ..sample("full.toml") });
+    for line in [
+        "listen = [\"127.0.0.1:1\"]                 # --listen",
+        "concurrent = 16                          # full.toml:3:14",
+        "containment = \"auto\"                     # default",
+        "drain = \"3s\"                             # --drain",
+        "[servers.time]",
+        "deadline = \"20s\"                         # full.toml:18:12",
+        "limits.memory = \"1GiB\"                   # full.toml:26:105",
+        "limits.cpu = \"150%\"                      # full.toml:26:135",
+        "sandbox.seccomp = true                   # full.toml:27:121",
+        "env.PATH = \"/bin\"                        # the gateway's environment",
+        "env.TZ = \"UTC\"                           # full.toml:15:14",
+        "env.HOME_PAGE = \"a:none\"                 # full.toml:15:33",
+        "env.API_KEY = \"...\"                      # full.toml:15:81",
+        "env.GIT_TOKEN = \"...\"                    # the gateway's environment",
+        "env.PROJECT_A = \"...\"                    # the gateway's environment",
+        "tool = \"browse\"                          # full.toml:37:8",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+    }
+    // It is TOML, and but for what is hidden it means the same.
+    let read_back = file("again.toml", &text).expect("it can be read");
+    assert_eq!((names(&read_back), read_back.drain), (vec!["time", "browser"], secs(3)));
+    assert_eq!(read_back.servers[0].limits, load(&sample("full.toml")).expect("good").servers[0].limits);
+    let json = shown(&sample("vscode.jsonc"));
+    for line in [
+        "concurrent = 12                          # vscode.jsonc:17:31",
+        "deadline = \"30s\"                         # vscode.jsonc:11:33",
+        "env.PORT = \"8080\"                        # vscode.jsonc:9:23",
+    ] {
+        assert!(json.lines().any(|shown| shown == line), "{line}\n{json}");
+    }
+    let hosts = [("SPAWNLING_HOSTS", "a.example"), ("HTTPS_PROXY", "http://u:p@proxy")];
+    let embedded = shown(&sources(&hosts));
+    assert!(
+        embedded.contains("hosts = [\"a.example\"]                    # SPAWNLING_HOSTS\n"),
+        "{embedded}"
+    );
+    assert!(embedded.contains("env.HTTPS_PROXY = \"...\" ") && !embedded.contains("u:p"), "{embedded}");
+}
+
+#[test]
 fn a_file_of_another_client_is_read_unchanged() {
     let config = load(&sample("plain.json")).expect("a good file");
     assert_eq!(names(&config), ["time", "memory"]);
@@ -173,6 +247,87 @@ fn what_is_foreign_is_passed_over_with_a_reason() {
         "vscode.jsonc:3:3: inputs: not ours, passed over",
     ];
     assert_eq!(config.notices, expected);
+}
+
+#[test]
+fn a_route_has_a_path_of_its_own_and_a_server_that_there_is() {
+    let with = |routes: &str| {
+        let text = format!("[servers.browser]\ncommand = \"x\"\n[browser_agent]\n{routes}");
+        file("a.toml", &text).map(|config| config.routes.len()).map_err(|complaints| complaints.to_string())
+    };
+    let route = |path: &str, more: &str| {
+        format!("[[routes]]\npath = {path:?}\nserver = \"browser\"\ntool = \"t\"\n{more}\n")
+    };
+    assert_eq!(with(&(route("/a", "") + &route("/b", "arguments = {}"))), Ok(2));
+    let cases = [
+        (route("/healthz", ""), "a.toml:5:8: routes[0].path: \"/healthz\" is a path of the gateway itself"),
+        (route("/api/health", ""), "a.toml:5:8: routes[0].path: \"/api/health\" is a path of the gateway"),
+        (
+            route("/v1/servers/x", ""),
+            "a.toml:5:8: routes[0].path: \"/v1/servers/x\" is a path of the gateway",
+        ),
+        (route("/a", "") + &route("/a", ""), "a.toml:10:8: routes[1].path: \"/a\" has a route already"),
+        (route("a", ""), "a.toml:5:8: routes[0].path: \"a\" is no path"),
+        (route("/a?b", ""), "a.toml:5:8: routes[0].path: \"/a?b\" is no path"),
+        (route("/a/../b", ""), "a.toml:5:8: routes[0].path: \"/a/../b\" is no path"),
+        (
+            route("/a", "response = \"envelop\""),
+            "a.toml:8:12: routes[0].response: \"envelop\" is none of result",
+        ),
+        (
+            route("/a", "arguments = { a = \"b\" }"),
+            "a.toml:8:19: routes[0].arguments.a: \"b\" is no JSON pointer",
+        ),
+        (
+            route("/a", "arguments = { a = \"/~2\" }"),
+            "a.toml:8:19: routes[0].arguments.a: \"/~2\" is no JSON",
+        ),
+        (
+            route("/a", "").replace("\"browser\"", "\"browse\""),
+            "a.toml:6:10: routes[0].server: no server is called \"browse\"; did you mean `browser`?",
+        ),
+        ("[[routes]]\npath = \"/a\"\ntool = \"t\"\n".to_owned(), "a.toml:4:1: routes[0]: has no `server`"),
+        ("[routes]\n".to_owned(), "a.toml:4:1: routes: must be a list"),
+    ];
+    for (routes, expected) in cases {
+        let complaints = with(&routes).expect_err(expected);
+        assert!(complaints.starts_with(expected) && complaints.lines().count() == 1, "{complaints}");
+    }
+}
+
+#[test]
+fn what_an_editor_would_put_in_place_is_put_in_place() {
+    let text = r#"{"inputs": [{"id": "github-token"}], "servers": {
+        "a": {"command": "x", "args": ["${workspaceFolder}/a"], "env": {"TOKEN": "${input:github-token}"}},
+        "b": {"url": "https://mcp.example", "headers": {"Authorization": "${input:unasked}"}},
+        "c": {"command": "x", "disabled": true, "args": ["${NONE}"]}}}"#;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(dir.path().join(".vscode")).expect("created");
+    fs::write(dir.path().join(".vscode/mcp.json"), text).expect("written");
+    let config = |variables: &[(&str, &str)]| {
+        load(&Sources { config: Some(".vscode/mcp.json".into()), ..sources_in(dir.path(), variables) })
+    };
+    let asked = config(&[("INPUT_GITHUB_TOKEN", "ghp_12345678")]).expect("a good file");
+    let [server] = asked.servers.as_slice() else { panic!("one server") };
+    assert_eq!(server.spec.args, [dir.path().join("a")]);
+    assert_eq!(server.secrets, [crate::auth::Secret::new("ghp_12345678")]);
+    assert!(asked.secrets.contains(&server.secrets[0]));
+    assert!(!format!("{:?}", server.secrets).contains("ghp"));
+    let complaints = config(&[]).expect_err("nobody can be asked").to_string();
+    let expected = ".vscode/mcp.json:2:83: servers.a.env.TOKEN: an editor would ask for this; nobody can be asked \
+                    here: set the variable INPUT_GITHUB_TOKEN";
+    assert_eq!(complaints, expected);
+}
+
+#[test]
+fn a_complaint_about_a_secret_does_not_show_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join("token"), "hunter2hunter2").expect("written");
+    let text = "drain = \"${file:token}\"\n[servers.a]\ncommand = \"x\"\n";
+    fs::write(dir.path().join("a.toml"), text).expect("written");
+    let loaded = load(&Sources { config: Some("a.toml".into()), ..sources_in(dir.path(), &[]) });
+    let expected = "a.toml:1:9: drain: what stands there when it is put in place will not do";
+    assert_eq!(loaded.expect_err("no duration").to_string(), expected);
 }
 
 #[test]
@@ -461,7 +616,11 @@ mod tokens {
                 if name == "a" { (Some(3), false) } else { (None, true) }
             );
         }
-        assert_eq!((config.secrets.len(), config.notices.len()), (5, 0), "three tokens and two variables");
+        assert_eq!(
+            (config.secrets.len(), config.notices.len()),
+            (5, 2),
+            "three tokens and two short variables"
+        );
         let env = &config.servers[0].spec.env;
         assert!(env.iter().any(|(name, value)| name == "API_KEY" && value == "sk-1"), "{env:?}");
         assert!(!format!("{config:?}").contains("inline-token"));

@@ -97,6 +97,9 @@ fn value(table: &mut Table<'_>, around: Around<'_>) -> Option<Secret> {
     if KEYS.iter().filter(|key| table.has(key)).count() != 1 {
         table.complain("needs one of `value`, `value_file` and `value_env`");
     }
+    if let Some(Value::Text(path)) = table.peek("value_file") {
+        table.depends_on(around.base.join(path));
+    }
     let inline = table.get("value", |value| good(&value::literal(value)?));
     let file = table.get("value_file", |value| {
         let path = around.base.join(value::literal(value)?);

@@ -53,6 +53,18 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The number or the flag that a text spells.
+    pub(super) fn unquoted(&self) -> Option<Self> {
+        let Self::Text(text) = self else { return None };
+        match text.as_str() {
+            "true" => Some(Self::Flag(true)),
+            "false" => Some(Self::Flag(false)),
+            text => text.parse::<f64>().is_ok_and(f64::is_finite).then(|| Self::Number(text.to_owned())),
+        }
+    }
+}
+
 /// Reads TOML; `None` if it is none, which the ledger then says, with every error of syntax.
 pub(super) fn from_toml(text: &str, ledger: &Ledger) -> Option<Vec<Entry>> {
     let (table, errors) = DeTable::parse_recoverable(text);

@@ -15,12 +15,12 @@ use serde::Serialize;
 use super::accept::Media;
 use super::body::Body;
 use super::json::Pieces;
-use super::problem::{Problem, Refusal};
+use super::problem::{Problem, Refusal, Sees};
 use super::rest::{self, Asked, Asker};
 use super::stamp::Stamp;
 use super::text;
 use crate::catalog::Catalog;
-use crate::exchange::{Ask, Members, OnError, RawJson};
+use crate::exchange::{Ask, Members, OnError, RawJson, Request};
 
 /// Where the original API finds its tool.
 #[derive(Clone)]
@@ -49,7 +49,16 @@ pub(super) async fn run(
 ) -> Result<Response<Body>, Problem> {
     let ask = Ask::Tool { name: tool.to_owned(), arguments: Some(arguments(body)?), extra: Members::new() };
     let steps = Asked { steps: vec![ask.into()], on_error: OnError::Stop };
-    let mut answer = catalog.call(asker.request(steps, catalog)?).await;
+    enveloped(catalog, asker.request(steps, catalog)?, asker.sees).await
+}
+
+/// Makes a call of one tool, and tells its result in the envelope.
+pub(super) async fn enveloped(
+    catalog: &Catalog,
+    request: Request,
+    sees: Sees,
+) -> Result<Response<Body>, Problem> {
+    let mut answer = catalog.call(request).await;
     let stamp = Stamp::of(&mut answer);
     let told = rest::one(answer).and_then(|raw| Ok((rest::text_alone(&raw, text::of_tool)?, raw)));
     match told {
@@ -58,7 +67,7 @@ pub(super) async fn run(
             stamp.put_on(response.headers_mut());
             Ok(response)
         }
-        Err(error) => Err(Problem::of(error, asker.sees).stamped(stamp)),
+        Err(error) => Err(Problem::of(error, sees).stamped(stamp)),
     }
 }
 
@@ -110,7 +119,6 @@ mod tests {
 
     use super::*;
     use crate::exchange::CallError;
-    use crate::http::problem::Sees;
 
     fn raw(text: &str) -> RawJson {
         RawJson::parse(text.to_owned().into()).unwrap()

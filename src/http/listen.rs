@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Body, Ends, Service};
+use super::{Body, Ends, Live};
 
 mod shared;
 mod stall;
@@ -88,16 +88,17 @@ pub(crate) struct Stop {
 /// # Cancel safety
 ///
 /// Dropping this stops accepting; connections go on until [`Stop`] says otherwise, unobserved. Await it.
-pub(crate) async fn run(listeners: Vec<Listener>, service: Arc<Service>, stop: Stop) {
+pub(crate) async fn run(listeners: Vec<Listener>, live: Arc<Live>, stop: Stop) {
+    let config = live.config();
     let limits = Limits {
-        connections: service.config.max_connections,
-        header: service.config.header_timeout,
-        write: service.config.write_timeout,
+        connections: config.max_connections,
+        header: config.header_timeout,
+        write: config.write_timeout,
         newcomer: NEWCOMER,
     };
     let answer = move |ends, request: Request<Incoming>| {
-        let service = Arc::clone(&service);
-        async move { service.answer(ends, request).await }
+        let live = Arc::clone(&live);
+        async move { live.answer(ends, request).await }
     };
     serve(listeners, answer, limits, stop).await;
 }

@@ -150,6 +150,17 @@ pub(super) fn find(method: &Method, path: &str, browser: bool) -> Result<Route, 
     arrive(place, &found.params)
 }
 
+/// Whether a path belongs to the gateway itself, by now or by what is promised of it. `browser`: whether the original API
+/// is on.
+pub(crate) fn is_taken(path: &str, browser: bool) -> bool {
+    const PROMISED: [&str; 5] = ["/mcp", "/metrics", "/openapi.json", "/v1", "/problems"];
+    let below = ["/mcp/", "/v1/", "/problems/"];
+    match ROUTER.at(path) {
+        Ok(found) => !matches!(found.value, Place::Browser(_)) || browser,
+        Err(_) => PROMISED.contains(&path) || below.iter().any(|prefix| path.starts_with(prefix)),
+    }
+}
+
 fn arrive(place: Place, params: &Params<'_, '_>) -> Result<Route, Refusal> {
     let server = || decoded(params, "server");
     let name = || decoded(params, "name");
@@ -269,6 +280,17 @@ mod tests {
             };
             assert_eq!(allow, allowed, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_path_of_the_gateway_itself_is_taken() {
+        for path in ["/", "/healthz", "/v1", "/v1/x/y", "/mcp", "/mcp/a", "/metrics", "/problems/x"] {
+            assert!(is_taken(path, false), "{path}");
+        }
+        for path in ["/agent", "/v2", "/mcpx", "/healthz/x", "/api/task"] {
+            assert!(!is_taken(path, true), "{path}");
+        }
+        assert!(is_taken("/api/browser-agent", true) && !is_taken("/api/browser-agent", false));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Rooms, ServeError, Signals, hint, receipt, runtime};
+use super::signals::Signals;
+use super::{Rooms, ServeError, hint, receipt, runtime};
 use crate::auth::Mask;
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -82,7 +83,7 @@ pub(crate) fn call(given: Given<'_>, call: &OneCall) -> Result<(), OnceError> {
             (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
         };
         if call.receipt
-            && let Some(record) = rooms.receipts.find_ended(id, &Principal::anonymous()).await
+            && let Some(record) = rooms.shared.calls.receipts.find_ended(id, &Principal::anonymous()).await
         {
             // Whoever closed our stderr does not want to know.
             let _ = writeln!(io::stderr(), "{}", receipt::show(&record));
@@ -133,7 +134,7 @@ pub(crate) fn tools(given: Given<'_>, server: &str, json: bool) -> Result<(), On
 pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
     with_rooms(given, async |rooms| {
         let mut failed = Vec::new();
-        for catalog in &rooms.catalogs {
+        for catalog in &rooms.catalogs() {
             let answer = catalog.introduce(whoever(catalog)).await;
             writeln!(io::stdout(), "{}", show_start(catalog, &answer))?;
             if answer.failure.is_some() {
@@ -143,7 +144,7 @@ pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
         if failed.is_empty() {
             return Ok(());
         }
-        let (some, all) = (failed.len(), rooms.catalogs.len());
+        let (some, all) = (failed.len(), rooms.servers.len());
         Err(OnceError::Failed(format!("{some} of {all} did not start: {}", failed.join(", "))))
     })
 }
@@ -154,23 +155,23 @@ fn with_rooms(
     work: impl AsyncFnOnce(&Rooms) -> Result<(), OnceError>,
 ) -> Result<(), OnceError> {
     runtime()?.block_on(async {
-        let mut signals = Signals::new().map_err(ServeError::Runtime)?;
+        let mut signals = Signals::new(false).map_err(ServeError::Runtime)?;
         let rooms = Rooms::build(config, RECEIPTS, mask).await?;
         // What would be learned beside the call serves later ones, and here there is one only.
-        rooms.catalogs.iter().for_each(|catalog| catalog.calls().by_call_only());
+        rooms.catalogs().iter().for_each(|catalog| catalog.calls().by_call_only());
         let done = tokio::select! {
             done = work(&rooms) => done,
-            () = signals.next() => Err(OnceError::Failed("interrupted".to_owned())),
+            () = signals.stop() => Err(OnceError::Failed("interrupted".to_owned())),
         };
         // What is still alive has nobody waiting for it: its ladder is all the grace that it needs.
-        let drained = rooms.drain(config.drain, signals.next()).await;
+        let drained = rooms.drain(config.drain, signals.stop()).await;
         rooms.leave().await;
         done.and(drained.map_err(|_| ServeError::StillAlive.into()))
     })
 }
 
 fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
-    let known = || rooms.catalogs.iter().map(|catalog| catalog.name().to_string()).collect();
+    let known = || rooms.catalogs().iter().map(|catalog| catalog.name().to_string()).collect();
     rooms.find(name).ok_or_else(|| OnceError::UnknownServer { name: name.to_owned(), known: known() })
 }
 

@@ -100,6 +100,56 @@ fn every_sample_configuration_starts_a_gateway() {
     assert!(started >= 4, "only {started} samples were found");
 }
 
+#[test]
+fn every_sample_configuration_fits_the_schema_and_wrong_ones_do_not() {
+    let schema = |format: &str| {
+        let reader = Reader::new();
+        let output = reader.command(PROGRAM).args(["check", "--schema", format]).output().expect("it runs");
+        let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a schema is JSON");
+        jsonschema::validator_for(&schema).expect("a good schema")
+    };
+    let (toml, json) = (schema("toml"), schema("json"));
+    let of_toml = |text: &str| -> serde_json::Value {
+        let table: toml::Table = text.parse().expect("TOML");
+        serde_json::to_value(table).expect("there is no date in it")
+    };
+    let fits = |validator: &jsonschema::Validator, value: &serde_json::Value, place: &str| {
+        let errors: Vec<String> =
+            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "{place}: {errors:?}");
+    };
+    for page in pages() {
+        for block in blocks(&read(&page)) {
+            let place = format!("{page}:{}", block.line);
+            match block.language.as_str() {
+                "toml" => fits(&toml, &of_toml(&block.text), &place),
+                "json" => fits(&json, &serde_json::from_str(&block.text).expect("JSON"), &place),
+                _ => {}
+            }
+        }
+    }
+    for name in ["full.toml", "smallest.toml"] {
+        fits(&toml, &of_toml(&read(&format!("tests/fixtures/config/{name}"))), name);
+    }
+    fits(
+        &json,
+        &serde_json::from_str(&read("tests/fixtures/config/plain.json")).expect("JSON"),
+        "plain.json",
+    );
+    assert!(!toml.is_valid(&of_toml(&read("tests/fixtures/config/wrong.toml"))));
+    for wrong in [
+        "[servers.a]\nargs = []",
+        "[servers.a]\ncommand = \"x\"\ndedline = \"1s\"",
+        "[servers.a]\ncommand = \"x\"\ndeadline = 30",
+        "[servers.a]\ncommand = \"x\"\nlimits = { memory = \"1GB\" }",
+        "[servers.a]\ncommand = \"x\"\nvalidate = \"never\"",
+    ] {
+        assert!(!toml.is_valid(&of_toml(wrong)), "{wrong}");
+    }
+    let wrong = serde_json::json!({"mcpServers": {"a": {"command": "x", "spawnling": {"dedline": "1s"}}}});
+    assert!(!json.is_valid(&wrong));
+}
+
 fn start_with(config: &str, extension: &str, place: &str) {
     let reader = Reader::new();
     let file = reader.dir().join(format!("sample.{extension}"));
@@ -224,6 +274,7 @@ fn the_documented_keys_are_the_keys() {
         ("Standbys of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
         ("Limits of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
         ("Sandbox of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),
+        ("Routes of your own", "[servers.a]\ncommand = \"x\"\n[[routes]]\npath = \"/x\"\n"),
         ("The original API", "[servers.a]\ncommand = \"x\"\n[browser_agent]\nserver = \"a\"\n"),
     ] {
         assert_eq!(documented(heading), known_keys(table), "{heading}");

@@ -184,6 +184,19 @@ impl Gateway {
         gateway
     }
 
+    /// Puts another configuration into its file. That it was read is for the caller to wait for.
+    pub(crate) fn configure(&self, config: &str) {
+        let file = self.dir.path().join("it.toml");
+        let config = if config.parse::<toml::Table>().is_ok() {
+            marked(config, &self.mark)
+        } else {
+            config.to_owned()
+        };
+        // As editors do it: it is never there in part.
+        std::fs::write(file.with_extension("new"), config).expect("written");
+        std::fs::rename(file.with_extension("new"), file).expect("renamed");
+    }
+
     /// Where it listens.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address

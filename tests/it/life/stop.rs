@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use super::{ECHO, begin_work};
-use crate::support::{Connection, Gateway, JSON, Start, demo, until};
+use crate::support::{Connection, EMBEDDED, Gateway, JSON, Start, demo, until};
 
 const LONG: &str = r#"{"seconds":600}"#;
 
@@ -23,7 +23,9 @@ fn until_stopping(gateway: &Gateway) {
 #[test]
 fn a_gateway_told_to_stop_lets_calls_finish_and_takes_no_more() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
-        let gateway = Gateway::start(&demo(&[]));
+        // Whoever has a file is told by SIGHUP to read it again.
+        let config = if signal == Signal::HUP { EMBEDDED.to_owned() } else { demo(&[]) };
+        let gateway = Gateway::start(&config);
         let mut busy = Connection::to(&gateway);
         busy.send("POST", "/v1/servers/demo/tools/sleep", &[JSON], r#"{"seconds":1}"#);
         gateway.until_servers(1);

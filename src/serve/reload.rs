@@ -1,0 +1,173 @@
+//! Another configuration in the place of the one that counts, while calls go on.
+//!
+//! ```text
+//!   SIGHUP, or a file has changed -> read it all again -- wrong --> said in the log; nothing changes
+//!     -> furnish the servers that are new or have changed; the others stay as they are, with all that they keep
+//!     -> new requests are answered by the new ones
+//!     -> the old ones: no standbys any more; when the last request to them has its answer, drained to the last process
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::watch::Watch;
+use super::{Rooms, ServeError, http_config, origins};
+use crate::auth::Mask;
+use crate::catalog::Catalog;
+use crate::config::{self, Config, Sources};
+use crate::http::{Live, Service};
+
+/// What is needed to read the configuration again, and the one that counts.
+pub(super) struct Reloading {
+    sources: Sources,
+    config: Config,
+    /// Where we listen, whatever a file says by now.
+    addresses: Vec<SocketAddr>,
+    draining: CancellationToken,
+    /// What nothing that is written may show, from each configuration that ever counted.
+    mask: Mask,
+    watch: Watch,
+}
+
+impl Reloading {
+    /// `config` counts, and was read from `sources`.
+    pub(super) fn new(
+        sources: Sources,
+        config: Config,
+        addresses: Vec<SocketAddr>,
+        draining: CancellationToken,
+        mask: &Mask,
+    ) -> Self {
+        let (watch, mask) = (Watch::new(config.files.clone()), mask.clone());
+        Self { sources, config, addresses, draining, mask, watch }
+    }
+
+    /// The configuration that counts.
+    pub(super) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns when a file that it was read from is another.
+    pub(super) async fn changed(&mut self) {
+        self.watch.changed().await;
+    }
+
+    /// Reads everything again and puts it in place, if it can be used.
+    pub(super) fn reload(&mut self, rooms: &mut Rooms, live: &Live) {
+        match self.read() {
+            Ok(config) => self.put_in_place(config, rooms, live),
+            Err(wrong) => {
+                tracing::warn!(wrong, "the configuration cannot be used; the one before stays in place");
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Config, String> {
+        let mut config = config::load(&self.sources).map_err(|complaints| complaints.to_string())?;
+        if config.files.is_empty() {
+            // Of a file that nobody named it would be as if there had never been one.
+            return Err("its file is gone".to_owned());
+        }
+        // Before anything can be written of them.
+        self.mask.learn(&config.secrets);
+        config.announce_origins(&origins(&self.addresses));
+        Ok(config)
+    }
+
+    fn put_in_place(&mut self, config: Config, rooms: &mut Rooms, live: &Live) {
+        let Refurnished { old, added } = match rooms.refurnish(&config) {
+            Ok(refurnished) => refurnished,
+            Err(error) => {
+                let wrong = crate::exchange::fault::chain(&error);
+                tracing::warn!(wrong, "the configuration cannot be used; the one before stays in place");
+                return;
+            }
+        };
+        for notice in config.notices.iter().filter(|notice| !self.config.notices.contains(notice)) {
+            tracing::warn!("{notice}");
+        }
+        for key in fixed(&self.config, &config) {
+            tracing::warn!(key, "has changed, and takes a restart to count");
+        }
+        let service = Service::new(
+            http_config(&config, &self.mask),
+            rooms.catalogs(),
+            Arc::clone(&rooms.shared.calls.receipts),
+            self.draining.clone(),
+        );
+        let unused = live.replace(service);
+        for catalog in &added {
+            catalog.calls().open();
+        }
+        let names = |all: &[Arc<Catalog>]| all.iter().map(|one| one.name().to_string()).collect::<Vec<_>>();
+        let (started, ended) = (names(&added), names(&old));
+        tracing::info!(?started, ?ended, "the configuration was read again and is in place");
+        rooms.retire(old, &unused);
+        self.watch = Watch::new(config.files.clone());
+        self.config = config;
+    }
+}
+
+/// What has changed and cannot count before the next start.
+fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
+    let changes = [
+        ("listen", before.listen != after.listen),
+        ("concurrent", before.concurrent != after.concurrent),
+        ("containment", before.containment != after.containment),
+        ("receipts", before.receipts != after.receipts),
+    ];
+    changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+/// What became of the servers.
+struct Refurnished {
+    /// Those that count no more.
+    old: Vec<Arc<Catalog>>,
+    /// Those that did not count before.
+    added: Vec<Arc<Catalog>>,
+}
+
+impl Rooms {
+    /// Has the servers of `config`: those whose settings are what they were, as they are, and new ones for the others.
+    /// An error changes nothing.
+    fn refurnish(&mut self, config: &Config) -> Result<Refurnished, ServeError> {
+        let mut next = Vec::with_capacity(config.servers.len());
+        let mut added = Vec::new();
+        for server in &config.servers {
+            if let Some((_, same)) = self.servers.iter().find(|(known, _)| known == server) {
+                next.push((server.clone(), Arc::clone(same)));
+            } else {
+                let catalog = self.furnish(server)?;
+                added.push(Arc::clone(&catalog));
+                next.push((server.clone(), catalog));
+            }
+        }
+        let before = std::mem::replace(&mut self.servers, next);
+        let gone =
+            |catalog: &Arc<Catalog>| !self.servers.iter().any(|(_, known)| Arc::ptr_eq(known, catalog));
+        let old = before.into_iter().map(|(_, catalog)| catalog).filter(gone).collect();
+        Ok(Refurnished { old, added })
+    }
+
+    /// Ends servers that count no more. Calls come to them until `unused` is cancelled.
+    fn retire(&mut self, old: Vec<Arc<Catalog>>, unused: &CancellationToken) {
+        while self.retiring.try_join_next().is_some() {}
+        if self.retiring.is_empty() {
+            self.retired.clear();
+        }
+        for catalog in old {
+            // What stands by is for nobody from now on.
+            catalog.calls().by_call_only();
+            self.retired.push(Arc::clone(&catalog));
+            let unused = unused.clone();
+            self.retiring.spawn(async move {
+                unused.cancelled().await;
+                catalog.calls().close();
+                catalog.calls().drain().await;
+                tracing::info!(server = &**catalog.name(), "nothing is left of the server as it was before");
+            });
+        }
+    }
+}
