@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     /// How many server processes may live at once, over all servers.
     pub(crate) concurrent: usize,
+    /// How many servers may be starting at once, over all of them; `None`: as the machine is.
+    pub(crate) starts: Option<usize>,
     /// How long calls may go on once the gateway is told to stop.
     pub(crate) drain: Duration,
     /// What makes trees killable as a whole.

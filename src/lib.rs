@@ -130,6 +130,7 @@
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
 //! exchange/record.rs     the receipt of a whole call: what is known of it by now                   (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
+//! exchange/starts.rs     the right to start a server, and who comes first
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
 //! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
 //! auth/mask.rs           secrets replaced by stars in whatever we write

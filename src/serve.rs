@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,7 @@ use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config};
-use crate::exchange::Bounds;
+use crate::exchange::{Bounds, Starts};
 use crate::http::{self, BrowserApi, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
@@ -91,16 +90,15 @@ impl Rooms {
         rescue.spawn(watch.run());
         tell(&nursery);
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
-        // More starts at once than processors only slow each other down, and the calls beside them.
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let starts = Starts::new(config.starts.unwrap_or_else(usual_starts));
         let shared = Shared {
-            house: House::new(config.concurrent),
+            house: House::new(config.concurrent, starts.clone()),
             calls: call::Common {
                 receipts: Arc::new(Receipts::new(receipts)),
                 shares: Arc::default(),
                 mask: mask.clone(),
             },
-            starts: Arc::new(Semaphore::new(processors)),
+            starts,
         };
         let catalog = |server: &config::Server| {
             let mut server = server.clone();
@@ -160,12 +158,17 @@ impl Rooms {
     }
 }
 
+/// How many servers start at once where nobody says: docs/decisions/starts-at-once.md.
+fn usual_starts() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// What the calls of all servers have in common.
 struct Shared {
     house: House,
     calls: call::Common,
-    /// Servers that are started ahead, at once.
-    starts: Arc<Semaphore>,
+    /// Servers that start at once.
+    starts: Starts,
 }
 
 /// Says how what is started here will be ended.
@@ -215,8 +218,7 @@ fn furnish(
         config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
         config::StrategyKind::Prewarmed(config::Standby { min, max, max_age }) => {
             let terms = Standby { min, max, max_age };
-            let starts = Arc::clone(&shared.starts);
-            Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), starts))
+            Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), shared.starts.clone()))
         }
     };
     let on_disconnect = match server.on_disconnect {

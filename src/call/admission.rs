@@ -10,17 +10,19 @@
 //!                                   '--> or a server that has its seat: so does whoever waits for the house
 //! ```
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::Either;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod line;
 
 use crate::auth::Principal;
 use crate::deadline::{EarlyEnd, Reason};
-use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats};
+use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats, Start, Starts};
 use line::{Line, SentAway};
 
 /// The bounds of one server.
@@ -41,12 +43,16 @@ pub(crate) struct House {
     /// Those who have a seat at a door and none in the house.
     demand: Demand,
     line: Line,
+    /// Those who have a seat, and none of the starts.
+    starters: Line,
+    starts: Starts,
 }
 
 impl House {
-    /// `concurrent` trees alive at once, whosever they are.
-    pub(crate) fn new(concurrent: usize) -> Self {
-        Self { seats: Arc::new(Semaphore::new(concurrent)), demand: Demand::default(), line: Line::default() }
+    /// `concurrent` trees alive at once, whosever they are, and no more than `starts` says on their way.
+    pub(crate) fn new(concurrent: usize, starts: Starts) -> Self {
+        let (seats, demand) = (Arc::new(Semaphore::new(concurrent)), Demand::default());
+        Self { seats, demand, line: Line::default(), starters: Line::default(), starts }
     }
 }
 
@@ -66,8 +72,8 @@ pub(crate) struct Admission {
 /// How a call came in.
 #[derive(Debug)]
 pub(crate) enum Entered<T> {
-    /// With a seat for a server that is still to be started.
-    Seat(Seat),
+    /// With a seat for a server that is to be started now.
+    Seat(Seat, Start),
     /// With a server that has its seat.
     Seated(T),
 }
@@ -103,7 +109,8 @@ impl Admission {
         SpareSeats::new(move || door.try_enter())
     }
 
-    /// A seat, at once or after a wait; or, if that comes first after none was free, a server that has one.
+    /// A seat, at once or after a wait, and a start for it; or, if that comes first after neither was free, a server that
+    /// has a seat. Only the wait for the seat has a bound of its own.
     ///
     /// # Cancel safety
     ///
@@ -114,9 +121,41 @@ impl Admission {
         seated: impl Future<Output = T>,
         end: &EarlyEnd,
     ) -> Result<Entered<T>, CallError> {
-        if let Some(seat) = self.try_enter() {
-            return Ok(Entered::Seat(seat));
+        let mut seated = std::pin::pin!(seated);
+        let seat = match self.try_enter() {
+            Some(seat) => seat,
+            None => match self.queue(who, seated.as_mut(), end).await? {
+                Either::Left(server) => return Ok(Entered::Seated(server)),
+                Either::Right(seat) => seat,
+            },
+        };
+        if let Some(start) = self.house.starts.at_once() {
+            return Ok(Entered::Seat(seat, start));
         }
+        let start = async {
+            let _counted = self.house.starts.demand().join();
+            let mut place = self.house.starters.join(who);
+            // Nobody is sent away from there.
+            let _ = place.turn().await;
+            self.house.starts.next().await
+        };
+        let either = async {
+            tokio::select! {
+                biased;
+                server = seated => Entered::Seated(server),
+                start = start => Entered::Seat(seat, start),
+            }
+        };
+        end.before(either).await.map_err(|reason| early(reason, end))
+    }
+
+    /// A seat after a wait, or a server that has one.
+    async fn queue<T>(
+        &self,
+        who: &Principal,
+        seated: Pin<&mut impl Future<Output = T>>,
+        end: &EarlyEnd,
+    ) -> Result<Either<T, Seat>, CallError> {
         let (counted, ahead) = self.demand.join();
         if ahead >= self.limits.queue && !self.line.make_room(who) {
             return Err(self.full(None));
@@ -160,14 +199,13 @@ impl Admission {
     async fn wait<T>(
         &self,
         who: &Principal,
-        seated: impl Future<Output = T>,
-    ) -> Result<Entered<T>, SentAway> {
+        mut seated: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<Either<T, Seat>, SentAway> {
         let mut place = self.line.join(who);
         place.turn().await?;
-        let mut seated = std::pin::pin!(seated);
         let own = tokio::select! {
             biased;
-            server = seated.as_mut() => return Ok(Entered::Seated(server)),
+            server = seated.as_mut() => return Ok(Either::Left(server)),
             own = taken(&self.seats) => own,
         };
         // Whoever is next here need not wait for the house to have room.
@@ -180,8 +218,8 @@ impl Admission {
         };
         tokio::select! {
             biased;
-            server = seated => Ok(Entered::Seated(server)),
-            house = in_house => Ok(Entered::Seat(self.seat(own, house?))),
+            server = seated => Ok(Either::Left(server)),
+            house = in_house => Ok(Either::Right(self.seat(own, house?))),
         }
     }
 
@@ -247,9 +285,14 @@ mod tests {
         EarlyEnd::new(never(), never(), Deadline::within(Duration::from_secs(100)))
     }
 
+    /// No bound on starts.
+    fn any() -> Starts {
+        Starts::new(usize::MAX)
+    }
+
     fn door(concurrent: usize, queue: usize, house: usize) -> Admission {
         let limits = Limits { concurrent, queue, queue_timeout: Duration::from_secs(5) };
-        Admission::new(limits, House::new(house))
+        Admission::new(limits, House::new(house, any()))
     }
 
     async fn enter(door: &Admission, end: &EarlyEnd) -> Result<Entered<()>, CallError> {
@@ -270,13 +313,13 @@ mod tests {
         drop(standby);
         assert!(matches!(
             door.enter(&Principal::anonymous(), async { 7 }, &end()).await,
-            Ok(Entered::Seat(_))
+            Ok(Entered::Seat(..))
         ));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_seat_that_somebody_waits_for_is_not_spare() {
-        let (house, end) = (House::new(2), end());
+        let (house, end) = (House::new(2, any()), end());
         let limits = Limits { concurrent: 2, queue: 5, queue_timeout: Duration::from_secs(5) };
         let (one, other) = (Admission::new(limits, house.clone()), Admission::new(limits, house));
         let spare = one.spare_seats();
@@ -357,7 +400,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_house_serves_principals_in_turn_whatever_their_doors() {
-        let (house, end, all) = (House::new(1), end(), named(&["a", "b"]));
+        let (house, end, all) = (House::new(1, any()), end(), named(&["a", "b"]));
         let limits = Limits { concurrent: 8, queue: 64, queue_timeout: Duration::from_secs(5) };
         let doors = [(); 4].map(|()| Admission::new(limits, house.clone()));
         let seat = enter(&doors[0], &end).await.unwrap();
