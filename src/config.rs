@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) concurrent: usize,
     /// How many servers may be starting at once, over all of them; `None`: as the machine is.
     pub(crate) starts: Option<usize>,
+    /// Above which share of time lost for want of memory, in percent, nobody is let in; `None`: nobody looks.
+    pub(crate) memory_pressure: Option<u32>,
     /// How long calls may go on once the gateway is told to stop.
     pub(crate) drain: Duration,
     /// What makes trees killable as a whole.

@@ -57,6 +57,7 @@
 //! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended
 //! call/admission.rs      how many lives at once, who waits, who is turned away
 //! call/admission/line.rs who is next: principals in turn
+//! call/admission/pressure.rs whether the machine is short of memory
 //! call/shares.rs         how many calls each principal has in, where its token bounds that
 //! call/receipts.rs       what is known of the calls that are, and of the last ones that were
 //! call/log.rs            the receipt of a call in the log

@@ -21,7 +21,7 @@ pub(crate) mod once;
 mod receipt;
 
 use crate::auth::{Gate, Mask};
-use crate::call::admission::{Admission, House, Limits};
+use crate::call::admission::{Admission, House, Limits, NoAccount, Pressure};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
@@ -54,6 +54,9 @@ pub(crate) enum ServeError {
     /// A server asks to be kept in bounds that cannot be had here.
     #[error("{server}: its sandbox cannot be had here (`sandbox.best_effort = true` starts it all the same)")]
     Bounds { server: String, source: BoundsError },
+    /// What is to be watched cannot be.
+    #[error("`memory_pressure` cannot be had here")]
+    Pressure(#[from] NoAccount),
     /// The runtime or the signal handlers could not be set up.
     #[error("cannot set up the runtime")]
     Runtime(#[source] io::Error),
@@ -72,11 +75,16 @@ pub(crate) struct Rooms {
     nursery: Nursery,
     /// What is to be waited for on the way out: trees without an owner, wardens.
     rescue: JoinSet<()>,
+    /// What goes on until everything is given up.
+    watches: JoinSet<()>,
 }
 
 impl Rooms {
     /// Builds everything below HTTP. So many `receipts` are kept.
     pub(crate) async fn build(config: &Config, receipts: usize, mask: &Mask) -> Result<Self, ServeError> {
+        // Before anything is there that would have to be given up again.
+        let pressure = config.memory_pressure.map(Pressure::of_this_machine).transpose()?;
+        let mut watches = JoinSet::new();
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let (reaper, taken_over) = reaper();
@@ -91,8 +99,12 @@ impl Rooms {
         tell(&nursery);
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
         let starts = Starts::new(config.starts.unwrap_or_else(usual_starts));
+        let house = House::new(config.concurrent, starts.clone());
+        if let Some(pressure) = pressure {
+            watches.spawn(house.clone().hold_back(pressure));
+        }
         let shared = Shared {
-            house: House::new(config.concurrent, starts.clone()),
+            house: house.clone(),
             calls: call::Common {
                 receipts: Arc::new(Receipts::new(receipts)),
                 shares: Arc::default(),
@@ -108,9 +120,9 @@ impl Rooms {
         let catalogs = config.servers.iter().map(catalog).collect::<Result<_, _>>();
         let receipts = shared.calls.receipts;
         match catalogs {
-            Ok(catalogs) => Ok(Self { catalogs, receipts, nursery, rescue }),
+            Ok(catalogs) => Ok(Self { catalogs, receipts, nursery, rescue, watches }),
             Err(error) => {
-                Self { catalogs: Vec::new(), receipts, nursery, rescue }.leave().await;
+                Self { catalogs: Vec::new(), receipts, nursery, rescue, watches }.leave().await;
                 Err(error)
             }
         }
@@ -143,7 +155,8 @@ impl Rooms {
 
     /// Gives up everything. Returns when the trees that lost their owner, of which there should be none, are dead too.
     pub(crate) async fn leave(self) {
-        let Self { catalogs, nursery, mut rescue, .. } = self;
+        let Self { catalogs, nursery, mut rescue, watches, .. } = self;
+        drop(watches);
         let rescued = nursery.rescued();
         if rescued > 0 {
             tracing::error!(rescued, "process trees lost their owner; this is a defect");

@@ -19,11 +19,14 @@ use futures_util::future::Either;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod line;
+mod pressure;
 
 use crate::auth::Principal;
 use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats, Start, Starts};
 use line::{Line, SentAway};
+
+pub(crate) use pressure::{NoAccount, Pressure};
 
 /// The bounds of one server.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,7 @@ pub(crate) struct Limits {
 /// The seats of all servers together.
 #[derive(Debug, Clone)]
 pub(crate) struct House {
+    size: usize,
     seats: Arc<Semaphore>,
     /// Those who have a seat at a door and none in the house.
     demand: Demand,
@@ -52,7 +56,32 @@ impl House {
     /// `concurrent` trees alive at once, whosever they are, and no more than `starts` says on their way.
     pub(crate) fn new(concurrent: usize, starts: Starts) -> Self {
         let (seats, demand) = (Arc::new(Semaphore::new(concurrent)), Demand::default());
-        Self { seats, demand, line: Line::default(), starters: Line::default(), starts }
+        Self { size: concurrent, seats, demand, line: Line::default(), starters: Line::default(), starts }
+    }
+}
+
+impl House {
+    /// Lets nobody in while the machine is short of memory, and has every server given up that waits for a call. Those
+    /// who are in stay. Never returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it lets in whoever waits.
+    pub(crate) async fn hold_back(self, pressure: Pressure) {
+        loop {
+            pressure.until(true).await;
+            tracing::warn!(most_percent = pressure.most(), "short of memory: no further call gets a seat");
+            // It takes the turn and keeps it; and wants, for nobody, every seat that is only kept ready.
+            let mut turn = self.line.cut_in();
+            let wanting: Vec<_> = (0..self.size).map(|_| self.demand.join()).collect();
+            let held = async {
+                let _ = turn.turn().await;
+                pressure.until(false).await;
+            };
+            held.await;
+            drop((wanting, turn));
+            tracing::info!("enough memory again");
+        }
     }
 }
 
@@ -423,6 +452,52 @@ mod tests {
         };
         futures_util::future::join(futures_util::future::join_all(calls), release).await;
         assert_eq!(served.into_inner(), [0, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_memory_is_short_nobody_comes_in_and_what_waits_for_a_call_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("memory");
+        let account = |share: &str| {
+            std::fs::write(&file, format!("some avg10={share} avg60=0.00 avg300=0.00 total=0\n")).unwrap();
+        };
+        account("0.00");
+        let (house, end) = (House::new(4, any()), end());
+        let limits = Limits { concurrent: 4, queue: 4, queue_timeout: Duration::from_secs(5) };
+        let door = Admission::new(limits, house.clone());
+        let standbys = [(); 2].map(|()| door.spare_seats().take().unwrap());
+        let wanted = standbys[0].wanted_by_others().unwrap();
+        let mut holding = std::pin::pin!(house.hold_back(Pressure::of_file(&file, 10)));
+        let a_while = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        let mut pass = async |seconds| {
+            tokio::select! {
+                () = holding.as_mut() => unreachable!("it never ends"),
+                () = a_while(seconds) => {}
+            }
+        };
+        pass(1).await;
+        assert_eq!(wanted.waiting(), 0);
+        assert!(enter(&door, &end).await.is_ok());
+        account("10.01");
+        pass(1).await;
+        assert!(wanted.waiting() >= standbys.len() && door.spare_seats().take().is_none());
+        let mut late = std::pin::pin!(enter(&door, &end));
+        assert!(futures_util::poll!(late.as_mut()).is_pending());
+        pass(6).await;
+        assert!(matches!(late.await, Err(CallError::Overloaded { waited: Some(_), .. })));
+        let mut waiting = std::pin::pin!(enter(&door, &end));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        // It has to be well below before it counts as enough.
+        account("6.00");
+        pass(1).await;
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        account("5.00");
+        pass(1).await;
+        assert!(matches!(
+            futures_util::poll!(waiting.as_mut()),
+            std::task::Poll::Ready(Ok(Entered::Seat(..)))
+        ));
+        assert_eq!(wanted.waiting(), 0);
     }
 
     #[tokio::test(start_paused = true)]
