@@ -243,6 +243,14 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(after_help = CHECK_HELP)]
 pub(crate) struct Check {
+    /// Try the tools of one server in fresh processes and in used ones: does reuse change an answer?
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) reuse: Option<String>,
+
+    /// With --reuse: try every tool, not only those that read or that take no arguments
+    #[arg(long, requires = "reuse")]
+    pub(crate) all_tools: bool,
+
     /// Where servers come from.
     #[command(flatten)]
     pub(crate) setup: Setup,
@@ -253,6 +261,7 @@ Examples:
   spawnling check
   spawnling check --config mcp.json
   spawnling check -- uvx mcp-server-time
+  spawnling check --reuse time                 may its processes be used for more than one call?
 
 Every mistake in the file is named with its line and column.";
 

@@ -223,6 +223,11 @@ fn plain_spec(program: PathBuf) -> Spec {
 }
 
 impl Config {
+    /// Has every call of every server get a process of its own, whatever their strategies are.
+    pub(crate) fn make_fresh(&mut self) {
+        self.servers.iter_mut().for_each(|server| server.strategy = StrategyKind::Fresh);
+    }
+
     /// Lets the embedded servers fetch this gateway's own pages, now that its ports are known. No other server's
     /// environment is touched.
     pub(crate) fn announce_origins(&mut self, origins: &[String]) {

@@ -23,6 +23,8 @@
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
+//! serve/reuse.rs         `check --reuse`: does a used process answer as a fresh one does?
+//! serve/reuse/arguments.rs which tools may be tried, with made-up arguments                       (pure)
 //! serve/receipt.rs       the receipt of a call for a person                                       (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps

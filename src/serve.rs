@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 mod hint;
 pub(crate) mod once;
 mod receipt;
+pub(crate) mod reuse;
 
 use crate::auth::{Gate, Mask};
 use crate::call::admission::{Admission, House, Limits, NoAccount, Pressure};

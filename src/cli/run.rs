@@ -20,6 +20,7 @@ use crate::exchange::RawJson;
 use crate::exchange::fault::chain;
 use crate::serve;
 use crate::serve::once::{self, OnceError};
+use crate::serve::reuse;
 use crate::telemetry::{self, Format};
 
 const FAILED: u8 = 1;
@@ -105,8 +106,10 @@ fn run_tools(tools: &Tools) -> Result<(), Failure> {
 }
 
 fn run_check(check: &Check) -> Result<(), Failure> {
-    let (config, mask) = quiet(&check.setup.sources(surroundings()?))?;
-    told(once::check((&config, &mask)))
+    let (mut config, mask) = quiet(&check.setup.sources(surroundings()?))?;
+    let Some(server) = &check.reuse else { return told(once::check((&config, &mask))) };
+    config.make_fresh();
+    told(reuse::reuse((&config, &mask), server, check.all_tools))
 }
 
 fn run_bench(args: &bench::Args) -> Result<(), Failure> {
