@@ -219,7 +219,9 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
     // Held to the end: a tree that is being ended counts, too.
     let (leased, _life) = match entered {
         Ok((Entered::Seated(lease), life)) => (Ok(lease), life),
-        Ok((Entered::Seat(seat), life)) => (parts.strategy.lease(seat, &end).await, life),
+        Ok((Entered::Seat(seat, start), life)) => {
+            (start.during(parts.strategy.lease(seat, &end)).await, life)
+        }
         Err(full) => return teller.finish(Answer::refused(id, full, times), async { None }).await,
     };
     let mut lease = match leased {

@@ -255,6 +255,13 @@ pub(crate) struct Check {
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = "toml")]
     #[arg(value_parser = ["toml", "json"])]
     pub(crate) schema: Option<String>,
+    /// Try the tools of one server in fresh processes and in used ones: does reuse change an answer?
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) reuse: Option<String>,
+
+    /// With --reuse: try every tool, not only those that read or that take no arguments
+    #[arg(long, requires = "reuse")]
+    pub(crate) all_tools: bool,
 
     /// Where servers come from.
     #[command(flatten)]
@@ -268,6 +275,7 @@ Examples:
   spawnling check -- uvx mcp-server-time
   spawnling check --print-config
   spawnling check --schema > spawnling.schema.json
+  spawnling check --reuse time                 may its processes be used for more than one call?
 
 Every mistake in the file is named with its line and column.";
 

@@ -63,6 +63,10 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     /// How many server processes may live at once, over all servers.
     pub(crate) concurrent: usize,
+    /// How many servers may be starting at once, over all of them; `None`: as the machine is.
+    pub(crate) starts: Option<usize>,
+    /// Above which share of time lost for want of memory, in percent, nobody is let in; `None`: nobody looks.
+    pub(crate) memory_pressure: Option<u32>,
     /// How long calls may go on once the gateway is told to stop.
     pub(crate) drain: Duration,
     /// What makes trees killable as a whole.
@@ -234,6 +238,11 @@ fn plain_spec(program: PathBuf) -> Spec {
 }
 
 impl Config {
+    /// Has every call of every server get a process of its own, whatever their strategies are.
+    pub(crate) fn make_fresh(&mut self) {
+        self.servers.iter_mut().for_each(|server| server.strategy = StrategyKind::Fresh);
+    }
+
     /// Lets the embedded servers fetch this gateway's own pages, now that its ports are known. No other server's
     /// environment is touched.
     pub(crate) fn announce_origins(&mut self, origins: &[String]) {

@@ -24,6 +24,7 @@ mod masked;
 mod receipt;
 mod record;
 mod seat;
+mod starts;
 
 pub(crate) use enforcement::{Bounds, Enforcement, Limited};
 pub(crate) use events::{Event, Events};
@@ -32,6 +33,7 @@ pub(crate) use json::{JsonError, Members, RawJson};
 pub(crate) use receipt::{Cause, Exit, Measured, Receipt, Rung};
 pub(crate) use record::{Failed, Moment, Record, Stage, Told};
 pub(crate) use seat::{Demand, Seat, SpareSeats};
+pub(crate) use starts::{Start, StartAhead, Starts};
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

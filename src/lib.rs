@@ -30,6 +30,8 @@
 //! serve/reload.rs        another configuration in the place of the one that counts, while calls go on
 //! serve/watch.rs         tells when a file has become another
 //! serve/signals.rs       what tells us to stop, and what to read the configuration again
+//! serve/reuse.rs         `check --reuse`: does a used process answer as a fresh one does?
+//! serve/reuse/arguments.rs which tools may be tried, with made-up arguments                       (pure)
 //! serve/receipt.rs       the receipt of a call for a person                                       (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
@@ -66,6 +68,7 @@
 //! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended
 //! call/admission.rs      how many lives at once, who waits, who is turned away
 //! call/admission/line.rs who is next: principals in turn
+//! call/admission/pressure.rs whether the machine is short of memory
 //! call/shares.rs         how many calls each principal has in, where its token bounds that
 //! call/receipts.rs       what is known of the calls that are, and of the last ones that were
 //! call/log.rs            the receipt of a call in the log
@@ -139,6 +142,7 @@
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
 //! exchange/record.rs     the receipt of a whole call: what is known of it by now                   (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
+//! exchange/starts.rs     the right to start a server, and who comes first
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
 //! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
 //! auth/mask.rs           secrets replaced by stars in whatever we write

@@ -12,7 +12,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
@@ -21,16 +20,17 @@ mod hint;
 pub(crate) mod once;
 mod receipt;
 mod reload;
+pub(crate) mod reuse;
 mod signals;
 mod watch;
 
 use crate::auth::{Gate, Mask};
-use crate::call::admission::{Admission, House, Limits};
+use crate::call::admission::{Admission, House, Limits, NoAccount, Pressure};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config, Sources};
-use crate::exchange::Bounds;
+use crate::exchange::{Bounds, Starts};
 use crate::http::{self, BrowserApi, Live, OwnRoute, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
@@ -60,6 +60,9 @@ pub(crate) enum ServeError {
     /// A server asks to be kept in bounds that cannot be had here.
     #[error("{server}: its sandbox cannot be had here (`sandbox.best_effort = true` starts it all the same)")]
     Bounds { server: String, source: BoundsError },
+    /// What is to be watched cannot be.
+    #[error("`memory_pressure` cannot be had here")]
+    Pressure(#[from] NoAccount),
     /// The runtime or the signal handlers could not be set up.
     #[error("cannot set up the runtime")]
     Runtime(#[source] io::Error),
@@ -83,11 +86,16 @@ pub(crate) struct Rooms {
     nursery: Nursery,
     /// What is to be waited for on the way out: trees without an owner, wardens.
     rescue: JoinSet<()>,
+    /// What goes on until everything is given up.
+    watches: JoinSet<()>,
 }
 
 impl Rooms {
     /// Builds everything below HTTP. So many `receipts` are kept.
     pub(crate) async fn build(config: &Config, receipts: usize, mask: &Mask) -> Result<Self, ServeError> {
+        // Before anything is there that would have to be given up again.
+        let pressure = config.memory_pressure.map(Pressure::of_this_machine).transpose()?;
+        let mut watches = JoinSet::new();
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let (reaper, taken_over) = reaper();
@@ -101,19 +109,23 @@ impl Rooms {
         rescue.spawn(watch.run());
         tell(&nursery);
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
-        // More starts at once than processors only slow each other down, and the calls beside them.
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let starts = Starts::new(config.starts.unwrap_or_else(usual_starts));
+        let house = House::new(config.concurrent, starts.clone());
+        if let Some(pressure) = pressure {
+            watches.spawn(house.clone().hold_back(pressure));
+        }
         let shared = Shared {
-            house: House::new(config.concurrent),
+            house: house.clone(),
             calls: call::Common {
                 receipts: Arc::new(Receipts::new(receipts)),
                 shares: Arc::default(),
                 mask: mask.clone(),
             },
-            starts: Arc::new(Semaphore::new(processors)),
+            starts,
         };
         let (retired, retiring) = (Vec::new(), JoinSet::new());
-        let mut rooms = Self { servers: Vec::new(), retired, retiring, shared, verdicts, nursery, rescue };
+        let mut rooms =
+            Self { servers: Vec::new(), retired, retiring, shared, verdicts, nursery, rescue, watches };
         for server in &config.servers {
             match rooms.furnish(server) {
                 Ok(catalog) => rooms.servers.push((server.clone(), catalog)),
@@ -171,7 +183,8 @@ impl Rooms {
 
     /// Gives up everything. Returns when the trees that lost their owner, of which there should be none, are dead too.
     pub(crate) async fn leave(self) {
-        let Self { servers, retired, mut retiring, nursery, mut rescue, .. } = self;
+        let Self { servers, retired, mut retiring, nursery, mut rescue, watches, .. } = self;
+        drop(watches);
         // Drained all the same, they have nothing to do any more but to wait for requests that were cut off.
         retiring.shutdown().await;
         let rescued = nursery.rescued();
@@ -188,12 +201,17 @@ impl Rooms {
     }
 }
 
+/// How many servers start at once where nobody says: docs/decisions/starts-at-once.md.
+fn usual_starts() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// What the calls of all servers have in common.
 struct Shared {
     house: House,
     calls: call::Common,
-    /// Servers that are started ahead, at once.
-    starts: Arc<Semaphore>,
+    /// Servers that start at once.
+    starts: Starts,
 }
 
 /// Says how what is started here will be ended.
@@ -243,8 +261,7 @@ fn furnish(
         config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
         config::StrategyKind::Prewarmed(config::Standby { min, max, max_age }) => {
             let terms = Standby { min, max, max_age };
-            let starts = Arc::clone(&shared.starts);
-            Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), starts))
+            Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), shared.starts.clone()))
         }
     };
     let on_disconnect = match server.on_disconnect {

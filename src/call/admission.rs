@@ -10,18 +10,23 @@
 //!                                   '--> or a server that has its seat: so does whoever waits for the house
 //! ```
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::Either;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 mod line;
+mod pressure;
 
 use crate::auth::Principal;
 use crate::deadline::{EarlyEnd, Reason};
-use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats};
+use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats, Start, Starts};
 use line::{Line, SentAway};
+
+pub(crate) use pressure::{NoAccount, Pressure};
 
 /// The bounds of one server.
 #[derive(Debug, Clone, Copy)]
@@ -37,16 +42,46 @@ pub(crate) struct Limits {
 /// The seats of all servers together.
 #[derive(Debug, Clone)]
 pub(crate) struct House {
+    size: usize,
     seats: Arc<Semaphore>,
     /// Those who have a seat at a door and none in the house.
     demand: Demand,
     line: Line,
+    /// Those who have a seat, and none of the starts.
+    starters: Line,
+    starts: Starts,
 }
 
 impl House {
-    /// `concurrent` trees alive at once, whosever they are.
-    pub(crate) fn new(concurrent: usize) -> Self {
-        Self { seats: Arc::new(Semaphore::new(concurrent)), demand: Demand::default(), line: Line::default() }
+    /// `concurrent` trees alive at once, whosever they are, and no more than `starts` says on their way.
+    pub(crate) fn new(concurrent: usize, starts: Starts) -> Self {
+        let (seats, demand) = (Arc::new(Semaphore::new(concurrent)), Demand::default());
+        Self { size: concurrent, seats, demand, line: Line::default(), starters: Line::default(), starts }
+    }
+}
+
+impl House {
+    /// Lets nobody in while the machine is short of memory, and has every server given up that waits for a call. Those
+    /// who are in stay. Never returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it lets in whoever waits.
+    pub(crate) async fn hold_back(self, pressure: Pressure) {
+        loop {
+            pressure.until(true).await;
+            tracing::warn!(most_percent = pressure.most(), "short of memory: no further call gets a seat");
+            // It takes the turn and keeps it; and wants, for nobody, every seat that is only kept ready.
+            let mut turn = self.line.cut_in();
+            let wanting: Vec<_> = (0..self.size).map(|_| self.demand.join()).collect();
+            let held = async {
+                let _ = turn.turn().await;
+                pressure.until(false).await;
+            };
+            held.await;
+            drop((wanting, turn));
+            tracing::info!("enough memory again");
+        }
     }
 }
 
@@ -66,8 +101,8 @@ pub(crate) struct Admission {
 /// How a call came in.
 #[derive(Debug)]
 pub(crate) enum Entered<T> {
-    /// With a seat for a server that is still to be started.
-    Seat(Seat),
+    /// With a seat for a server that is to be started now.
+    Seat(Seat, Start),
     /// With a server that has its seat.
     Seated(T),
 }
@@ -103,7 +138,8 @@ impl Admission {
         SpareSeats::new(move || door.try_enter())
     }
 
-    /// A seat, at once or after a wait; or, if that comes first after none was free, a server that has one.
+    /// A seat, at once or after a wait, and a start for it; or, if that comes first after neither was free, a server that
+    /// has a seat. Only the wait for the seat has a bound of its own.
     ///
     /// # Cancel safety
     ///
@@ -114,9 +150,41 @@ impl Admission {
         seated: impl Future<Output = T>,
         end: &EarlyEnd,
     ) -> Result<Entered<T>, CallError> {
-        if let Some(seat) = self.try_enter() {
-            return Ok(Entered::Seat(seat));
+        let mut seated = std::pin::pin!(seated);
+        let seat = match self.try_enter() {
+            Some(seat) => seat,
+            None => match self.queue(who, seated.as_mut(), end).await? {
+                Either::Left(server) => return Ok(Entered::Seated(server)),
+                Either::Right(seat) => seat,
+            },
+        };
+        if let Some(start) = self.house.starts.at_once() {
+            return Ok(Entered::Seat(seat, start));
         }
+        let start = async {
+            let _counted = self.house.starts.demand().join();
+            let mut place = self.house.starters.join(who);
+            // Nobody is sent away from there.
+            let _ = place.turn().await;
+            self.house.starts.next().await
+        };
+        let either = async {
+            tokio::select! {
+                biased;
+                server = seated => Entered::Seated(server),
+                start = start => Entered::Seat(seat, start),
+            }
+        };
+        end.before(either).await.map_err(|reason| early(reason, end))
+    }
+
+    /// A seat after a wait, or a server that has one.
+    async fn queue<T>(
+        &self,
+        who: &Principal,
+        seated: Pin<&mut impl Future<Output = T>>,
+        end: &EarlyEnd,
+    ) -> Result<Either<T, Seat>, CallError> {
         let (counted, ahead) = self.demand.join();
         if ahead >= self.limits.queue && !self.line.make_room(who) {
             return Err(self.full(None));
@@ -160,14 +228,13 @@ impl Admission {
     async fn wait<T>(
         &self,
         who: &Principal,
-        seated: impl Future<Output = T>,
-    ) -> Result<Entered<T>, SentAway> {
+        mut seated: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<Either<T, Seat>, SentAway> {
         let mut place = self.line.join(who);
         place.turn().await?;
-        let mut seated = std::pin::pin!(seated);
         let own = tokio::select! {
             biased;
-            server = seated.as_mut() => return Ok(Entered::Seated(server)),
+            server = seated.as_mut() => return Ok(Either::Left(server)),
             own = taken(&self.seats) => own,
         };
         // Whoever is next here need not wait for the house to have room.
@@ -180,8 +247,8 @@ impl Admission {
         };
         tokio::select! {
             biased;
-            server = seated => Ok(Entered::Seated(server)),
-            house = in_house => Ok(Entered::Seat(self.seat(own, house?))),
+            server = seated => Ok(Either::Left(server)),
+            house = in_house => Ok(Either::Right(self.seat(own, house?))),
         }
     }
 
@@ -247,9 +314,14 @@ mod tests {
         EarlyEnd::new(never(), never(), Deadline::within(Duration::from_secs(100)))
     }
 
+    /// No bound on starts.
+    fn any() -> Starts {
+        Starts::new(usize::MAX)
+    }
+
     fn door(concurrent: usize, queue: usize, house: usize) -> Admission {
         let limits = Limits { concurrent, queue, queue_timeout: Duration::from_secs(5) };
-        Admission::new(limits, House::new(house))
+        Admission::new(limits, House::new(house, any()))
     }
 
     async fn enter(door: &Admission, end: &EarlyEnd) -> Result<Entered<()>, CallError> {
@@ -270,13 +342,13 @@ mod tests {
         drop(standby);
         assert!(matches!(
             door.enter(&Principal::anonymous(), async { 7 }, &end()).await,
-            Ok(Entered::Seat(_))
+            Ok(Entered::Seat(..))
         ));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_seat_that_somebody_waits_for_is_not_spare() {
-        let (house, end) = (House::new(2), end());
+        let (house, end) = (House::new(2, any()), end());
         let limits = Limits { concurrent: 2, queue: 5, queue_timeout: Duration::from_secs(5) };
         let (one, other) = (Admission::new(limits, house.clone()), Admission::new(limits, house));
         let spare = one.spare_seats();
@@ -357,7 +429,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_house_serves_principals_in_turn_whatever_their_doors() {
-        let (house, end, all) = (House::new(1), end(), named(&["a", "b"]));
+        let (house, end, all) = (House::new(1, any()), end(), named(&["a", "b"]));
         let limits = Limits { concurrent: 8, queue: 64, queue_timeout: Duration::from_secs(5) };
         let doors = [(); 4].map(|()| Admission::new(limits, house.clone()));
         let seat = enter(&doors[0], &end).await.unwrap();
@@ -380,6 +452,52 @@ mod tests {
         };
         futures_util::future::join(futures_util::future::join_all(calls), release).await;
         assert_eq!(served.into_inner(), [0, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_memory_is_short_nobody_comes_in_and_what_waits_for_a_call_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("memory");
+        let account = |share: &str| {
+            std::fs::write(&file, format!("some avg10={share} avg60=0.00 avg300=0.00 total=0\n")).unwrap();
+        };
+        account("0.00");
+        let (house, end) = (House::new(4, any()), end());
+        let limits = Limits { concurrent: 4, queue: 4, queue_timeout: Duration::from_secs(5) };
+        let door = Admission::new(limits, house.clone());
+        let standbys = [(); 2].map(|()| door.spare_seats().take().unwrap());
+        let wanted = standbys[0].wanted_by_others().unwrap();
+        let mut holding = std::pin::pin!(house.hold_back(Pressure::of_file(&file, 10)));
+        let a_while = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        let mut pass = async |seconds| {
+            tokio::select! {
+                () = holding.as_mut() => unreachable!("it never ends"),
+                () = a_while(seconds) => {}
+            }
+        };
+        pass(1).await;
+        assert_eq!(wanted.waiting(), 0);
+        assert!(enter(&door, &end).await.is_ok());
+        account("10.01");
+        pass(1).await;
+        assert!(wanted.waiting() >= standbys.len() && door.spare_seats().take().is_none());
+        let mut late = std::pin::pin!(enter(&door, &end));
+        assert!(futures_util::poll!(late.as_mut()).is_pending());
+        pass(6).await;
+        assert!(matches!(late.await, Err(CallError::Overloaded { waited: Some(_), .. })));
+        let mut waiting = std::pin::pin!(enter(&door, &end));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        // It has to be well below before it counts as enough.
+        account("6.00");
+        pass(1).await;
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        account("5.00");
+        pass(1).await;
+        assert!(matches!(
+            futures_util::poll!(waiting.as_mut()),
+            std::task::Poll::Ready(Ok(Entered::Seat(..)))
+        ));
+        assert_eq!(wanted.waiting(), 0);
     }
 
     #[tokio::test(start_paused = true)]

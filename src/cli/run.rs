@@ -20,6 +20,7 @@ use crate::exchange::RawJson;
 use crate::exchange::fault::chain;
 use crate::serve;
 use crate::serve::once::{self, OnceError};
+use crate::serve::reuse;
 use crate::telemetry::{self, Format};
 
 const FAILED: u8 = 1;
@@ -113,11 +114,13 @@ fn run_check(check: &Check) -> Result<(), Failure> {
         let format = if format == "json" { SchemaFormat::Json } else { SchemaFormat::Toml };
         return print(&config::schema(format));
     }
-    let (config, mask) = quiet(&check.setup.sources(surroundings()?))?;
+    let (mut config, mask) = quiet(&check.setup.sources(surroundings()?))?;
     if check.print_config {
         return print(&mask.text(&config.show()));
     }
-    told(once::check((&config, &mask)))
+    let Some(server) = &check.reuse else { return told(once::check((&config, &mask))) };
+    config.make_fresh();
+    told(reuse::reuse((&config, &mask), server, check.all_tools))
 }
 
 fn run_bench(args: &bench::Args) -> Result<(), Failure> {

@@ -30,6 +30,8 @@ use super::{Choice, Server};
 pub(super) struct Written {
     pub(super) listen: Option<Vec<(Place, SocketAddr)>>,
     pub(super) concurrent: Option<usize>,
+    pub(super) starts: Option<usize>,
+    pub(super) memory_pressure: Option<u32>,
     pub(super) receipts: Option<usize>,
     pub(super) drain: Option<Duration>,
     pub(super) containment: Option<Choice>,
@@ -115,6 +117,8 @@ fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
     Written {
         listen: listen(table),
         concurrent: table.get("concurrent", value::positive_count),
+        starts: table.get("starts", value::positive_count),
+        memory_pressure: table.get("memory_pressure", value::percentage),
         drain: table.get("drain", value::duration),
         containment: table.get("containment", value::containment),
         body_limit: table.get("body_limit", value::positive_size),

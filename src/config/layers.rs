@@ -83,6 +83,8 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     let config = Config {
         listen: listen(written.listen, sources, (!tokens.is_empty(), &ledger)),
         concurrent: written.concurrent.unwrap_or(64),
+        starts: written.starts,
+        memory_pressure: written.memory_pressure,
         drain: drain(written.drain, sources, &ledger),
         containment: containment(written.containment, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),

@@ -76,6 +76,12 @@ impl Page<'_> {
         let config = self.config;
         self.set("listen", list(config.listen.iter().map(ToString::to_string)));
         self.set("concurrent", config.concurrent.to_string());
+        if let Some(starts) = config.starts {
+            self.set("starts", starts.to_string());
+        }
+        if let Some(percent) = config.memory_pressure {
+            self.set("memory_pressure", quoted(&format!("{percent}%")));
+        }
         let containment = Choice::ALL.iter().find(|(_, choice)| *choice == config.containment);
         self.set("containment", quoted(containment.map_or("auto", |(name, _)| name)));
         self.set("drain", duration(config.drain));

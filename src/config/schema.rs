@@ -32,6 +32,8 @@ enum Kind {
     Size,
     Flag,
     Share,
+    /// One part in a hundred, or more, in words such as `"10%"`.
+    Percentage,
     /// A user's name or number.
     User,
     /// One of some words.
@@ -61,6 +63,8 @@ const GATEWAY: Section = Section {
     keys: &[
         ("listen", Kind::Texts),
         ("concurrent", Kind::Count),
+        ("starts", Kind::Count),
+        ("memory_pressure", Kind::Percentage),
         ("containment", Kind::Words(|| Choice::ALL.map(|(name, _)| name).to_vec())),
         ("drain", Kind::Duration),
         ("body_limit", Kind::Size),
@@ -242,6 +246,7 @@ fn value(kind: Kind) -> Value {
             { "type": "number", "exclusiveMinimum": 0 },
             { "type": "string", "pattern": r"^[0-9]+%$" },
         ]})),
+        Kind::Percentage => or_expansion(json!({ "type": "string", "pattern": r"^[0-9]+%$" })),
         Kind::User => json!({ "type": ["string", "integer"] }),
         Kind::Words(words) => or_expansion(json!({ "enum": words() })),
         Kind::SomeWords(words) => {

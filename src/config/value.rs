@@ -123,6 +123,14 @@ pub(super) fn share(value: &Value) -> Parsed<Share> {
     })
 }
 
+/// A share of a whole: `"1%"` to `"100%"`.
+pub(super) fn percentage(value: &Value) -> Parsed<u32> {
+    let percent = text(value)?.strip_suffix('%').and_then(whole);
+    percent
+        .filter(|percent| (1..=100).contains(percent))
+        .ok_or_else(|| "must be \"1%\" to \"100%\"".to_owned())
+}
+
 /// A decimal number of at most two decimals, in hundredths.
 fn hundredths(text: &str) -> Option<u32> {
     let (before, after) = text.split_once('.').unwrap_or((text, "0"));
@@ -311,6 +319,10 @@ mod tests {
         for value in [said("0%"), said("%"), said("50"), said("1.5%"), said("+5%"), number("0"), number("-1")]
         {
             assert_eq!(quota(&value), None, "{value:?}");
+        }
+        assert_eq!(percentage(&said("10%")), Ok(10));
+        for text in ["0%", "101%", "10", "%", "1.5%"] {
+            assert!(percentage(&said(text)).is_err(), "{text}");
         }
         for value in [number("0.001"), number("1e3"), number("1000001"), Value::Flag(true)] {
             assert_eq!(quota(&value), None, "{value:?}");

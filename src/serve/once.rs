@@ -24,7 +24,7 @@ use crate::exchange::{
 const RECEIPTS: usize = 8;
 
 /// The configuration, and what none may tell of it.
-type Given<'a> = (&'a Config, &'a Mask);
+pub(super) type Given<'a> = (&'a Config, &'a Mask);
 
 /// Why a command failed, in words for a person.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +150,7 @@ pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
 }
 
 /// Does `work` with every room in place, and ends with nothing left, interrupted or not.
-fn with_rooms(
+pub(super) fn with_rooms(
     (config, mask): Given<'_>,
     work: impl AsyncFnOnce(&Rooms) -> Result<(), OnceError>,
 ) -> Result<(), OnceError> {
@@ -170,13 +170,13 @@ fn with_rooms(
     })
 }
 
-fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
+pub(super) fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
     let known = || rooms.catalogs().iter().map(|catalog| catalog.name().to_string()).collect();
     rooms.find(name).ok_or_else(|| OnceError::UnknownServer { name: name.to_owned(), known: known() })
 }
 
 /// Whoever typed the command, who has all the time that there is.
-fn whoever(catalog: &Catalog) -> Caller {
+pub(super) fn whoever(catalog: &Catalog) -> Caller {
     let (principal, deadline) = (Principal::anonymous(), Deadline::within(catalog.deadline()));
     Caller { id: new_id(), principal, deadline, reply: Reply::WhenKnown }
 }
@@ -187,7 +187,7 @@ fn new_id() -> CallId {
 }
 
 /// An error, its causes, and what the server left behind, for a person.
-fn explain(error: &CallError) -> String {
+pub(super) fn explain(error: &CallError) -> String {
     let mut text = chain(error);
     match error {
         CallError::ToolError { result } => {

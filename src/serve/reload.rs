@@ -115,6 +115,8 @@ fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
     let changes = [
         ("listen", before.listen != after.listen),
         ("concurrent", before.concurrent != after.concurrent),
+        ("starts", before.starts != after.starts),
+        ("memory_pressure", before.memory_pressure != after.memory_pressure),
         ("containment", before.containment != after.containment),
         ("receipts", before.receipts != after.receipts),
     ];

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +17,7 @@ use super::pace::Pace;
 use super::shelf::{Kept, Shelf};
 use super::{Fresh, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
-use crate::exchange::{About, CallError, Origin, Seat, SpareSeats, Standbys};
+use crate::exchange::{About, CallError, Origin, Seat, SpareSeats, Standbys, StartAhead, Starts};
 use crate::instance::{HalfBorn, Server};
 
 /// How often is looked again for a seat, or for standbys that are not needed any more.
@@ -46,8 +45,8 @@ struct Ward {
     terms: Standby,
     shelf: Arc<Shelf>,
     seats: SpareSeats,
-    /// One for each start that goes on, over all servers.
-    starts: Arc<Semaphore>,
+    /// Room for starts, over all servers.
+    starts: Starts,
     starting: AtomicUsize,
     pace: Mutex<Pace>,
     tended: AtomicBool,
@@ -56,13 +55,8 @@ struct Ward {
 }
 
 impl Prewarmed {
-    /// Standbys of `server`, in `seats`, no more starting at once than `starts` permits.
-    pub(crate) fn new(
-        server: Arc<Server>,
-        terms: Standby,
-        seats: SpareSeats,
-        starts: Arc<Semaphore>,
-    ) -> Self {
+    /// Standbys of `server`, in `seats`, started only where `starts` has room.
+    pub(crate) fn new(server: Arc<Server>, terms: Standby, seats: SpareSeats, starts: Starts) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let shelf = Arc::new(Shelf::new(tasks.clone(), stop.clone()));
         let fresh = Fresh::new(Arc::clone(&server));
@@ -166,16 +160,16 @@ impl Ward {
         }
         // One that fails is tried once at a time.
         while ready + starting < target && !(failing && starting > 0) {
-            let Ok(permit) = Arc::clone(&self.starts).try_acquire_owned() else { return AGAIN };
+            let Some(start) = self.starts.ahead() else { return AGAIN };
             let Some(seat) = self.seats.take() else { return AGAIN };
             starting = self.starting.fetch_add(1, Ordering::SeqCst) + 1;
-            self.tasks.spawn(Arc::clone(self).start(seat, permit));
+            self.tasks.spawn(Arc::clone(self).start(seat, start));
         }
         if ready + starting == min { LASTED } else { AGAIN }
     }
 
     /// Starts one, unless others want its seat meanwhile.
-    async fn start(self: Arc<Self>, seat: Seat, permit: OwnedSemaphorePermit) {
+    async fn start(self: Arc<Self>, seat: Seat, start: StartAhead) {
         let (began, wanted) = (Instant::now(), seat.wanted_by_others());
         let give_up = CancellationToken::new();
         // The start and, of a server without handshake, the introduction: each has that long.
@@ -192,7 +186,7 @@ impl Ward {
                 opened
             }
         };
-        drop(permit);
+        drop(start);
         match opened {
             Ok(lease) => {
                 self.pace().started(began.elapsed());

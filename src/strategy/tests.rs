@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fresh, Prewarmed, Shelf, Standby, Strategy};
@@ -19,7 +18,7 @@ use crate::child::Containment;
 use crate::child::spec::Teardown;
 use crate::child::tests::cradle::{Cradle, Outcome, program};
 use crate::deadline::{Deadline, EarlyEnd};
-use crate::exchange::{Ask, Origin, Seat, SpareSeats};
+use crate::exchange::{Ask, Origin, Seat, SpareSeats, Starts};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
@@ -145,7 +144,7 @@ async fn prewarmed_dropped_at_every_poll(containment: Containment, when: When, b
         let seats = SpareSeats::new(move || seats.lock().unwrap().pop());
         let terms = Standby { min: 1, max: 1, max_age: LONG };
         let server = server(&cradle, &program, containment);
-        let strategy = Prewarmed::new(server, terms, seats, Arc::new(Semaphore::new(1)));
+        let strategy = Prewarmed::new(server, terms, seats, Starts::new(1));
         strategy.open();
         if begun == Begun::After {
             until_ready(strategy.shelf().unwrap()).await;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::support::{example, shown};
+
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
 
@@ -423,4 +425,32 @@ fn within_patience(child: Child) -> Output {
     drop(ended);
     watch.join().expect("the watch ends");
     output
+}
+
+#[test]
+fn what_reuse_would_change_is_found_and_what_it_would_not_is_not() {
+    let place = Place::new();
+    let server = format!("[servers.demo]\ncommand = {PROGRAM:?}\nargs = [\"demo\", \"--faults\"]\n");
+    place.write("spawnling.toml", &(server + "strategy = \"prewarmed\"\n"));
+    let done = place.run(&["check", "--reuse", "demo"]);
+    done.failed(1, "reuse changes what demo answers: counter");
+    let lines: Vec<&str> = done.out.lines().collect();
+    for line in [
+        "    echo: the same",
+        "    add: the same",
+        "    environment: differs among fresh processes, so nothing can be said of it",
+        "    fault: left out: it may destroy something; --all-tools asks it all the same",
+    ] {
+        assert!(lines.contains(&line), "{line}: {done:?}");
+    }
+    let changed: Vec<_> = lines.iter().filter(|line| line.contains("CHANGED BY REUSE: fresh ")).collect();
+    let [counter] = *changed else { panic!("{done:?}") };
+    assert!(counter.starts_with("    counter: ") && counter.contains("\"count\":1"), "{counter}");
+
+    let floor = example("floor-server");
+    let done = place.run(&["check", "--reuse", "default", "--all-tools", "--", shown(&floor)]);
+    assert!(done.code == Some(0) && done.out.contains("    echo: the same\n"), "{done:?}");
+
+    place.run(&["check", "--reuse", "other"]).failed(2, "there is no server \"other\"; there are: demo");
+    assert_eq!(place.run(&["check", "--all-tools"]).code, Some(2));
 }

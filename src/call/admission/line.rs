@@ -57,15 +57,23 @@ pub(super) struct SentAway;
 impl Line {
     /// Takes a place.
     pub(super) fn join(&self, principal: &Principal) -> Place {
-        let (call, called) = oneshot::channel();
         let mut line = self.lock();
-        let ticket = line.tickets;
-        line.tickets += 1;
-        let waiting = Waiting { ticket, call };
+        let (waiting, called) = line.ticket();
+        let ticket = waiting.ticket;
         match line.rows.iter_mut().find(|row| row.principal == *principal) {
             Some(row) => row.waiting.push_back(waiting),
             None => line.rows.push_back(Row { principal: principal.clone(), waiting: [waiting].into() }),
         }
+        line.call_next();
+        Place { line: self.clone(), ticket, called }
+    }
+
+    /// Takes the place before all others: for whoever is to hold them up.
+    pub(super) fn cut_in(&self) -> Place {
+        let mut line = self.lock();
+        let (waiting, called) = line.ticket();
+        let ticket = waiting.ticket;
+        line.rows.push_front(Row { principal: Principal::anonymous(), waiting: [waiting].into() });
         line.call_next();
         Place { line: self.clone(), ticket, called }
     }
@@ -102,6 +110,13 @@ impl Line {
 }
 
 impl Queues {
+    fn ticket(&mut self) -> (Waiting, oneshot::Receiver<()>) {
+        let (call, called) = oneshot::channel();
+        let ticket = self.tickets;
+        self.tickets += 1;
+        (Waiting { ticket, call }, called)
+    }
+
     /// Gives the turn to whoever is next, if nobody has it.
     fn call_next(&mut self) {
         if self.called.is_some() {

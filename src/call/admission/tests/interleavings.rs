@@ -20,12 +20,17 @@ const ROUNDS: usize = 2_000;
 /// Seats at each door, and in the house.
 const AT_A_DOOR: usize = 2;
 const IN_THE_HOUSE: usize = 3;
+/// Servers that start at once.
+const STARTING: usize = 2;
 
 /// Trees alive at each door.
 type Alive = Arc<[AtomicUsize; 2]>;
 
+/// Servers that start.
+type Started = Arc<AtomicUsize>;
+
 /// One caller: enters, has a tree for a while, and gives its seat up when that is dead. How it fares is chance.
-async fn call(door: Arc<Admission>, alive: Alive, (at, who): (usize, Principal)) {
+async fn call(door: Arc<Admission>, (alive, started): (Alive, Started), (at, who): (usize, Principal)) {
     let (caller, never) = (CancellationToken::new(), CancellationToken::new());
     let budget = Duration::from_secs(if thread_rng().gen_bool(0.3) { 1 } else { 1_000_000 });
     let end = EarlyEnd::new(caller.clone(), never, Deadline::within(budget));
@@ -53,6 +58,12 @@ async fn call(door: Arc<Admission>, alive: Alive, (at, who): (usize, Principal))
         let here = alive[at].fetch_add(1, Ordering::SeqCst) + 1;
         let everywhere: usize = alive.iter().map(|door| door.load(Ordering::SeqCst)).sum();
         assert!(here <= AT_A_DOOR && everywhere <= IN_THE_HOUSE, "{here} of {everywhere}");
+        let Entered::Seat(seat, start) = seat else { unreachable!("no server has a seat of its own") };
+        let starting = started.fetch_add(1, Ordering::SeqCst) + 1;
+        assert!(starting <= STARTING, "{starting} start at once");
+        tasks::yield_now().await;
+        started.fetch_sub(1, Ordering::SeqCst);
+        drop(start);
         for _ in 0..thread_rng().gen_range(0..4) {
             tasks::yield_now().await;
         }
@@ -66,14 +77,14 @@ fn one_day() {
     let clock =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let within = clock.enter();
-    let house = House::new(IN_THE_HOUSE);
+    let house = House::new(IN_THE_HOUSE, Starts::new(STARTING));
     let limits = Limits { concurrent: AT_A_DOOR, queue: 3, queue_timeout: Duration::from_secs(5) };
     let doors = [(); 2].map(|()| Arc::new(Admission::new(limits, house.clone())));
-    let alive = Alive::default();
+    let (alive, started) = (Alive::default(), Started::default());
     let principals = named(&["a", "b", "c"]);
     let callers: Vec<_> = (0..CALLERS)
         .map(|number| ((number % 2, principals[number % 3].clone()), Arc::clone(&doors[number % 2])))
-        .map(|(from, door)| tasks::spawn(call(door, Arc::clone(&alive), from)))
+        .map(|(from, door)| tasks::spawn(call(door, (Arc::clone(&alive), Arc::clone(&started)), from)))
         .collect();
     // Past the short deadlines only, or past the patience of a queue as well.
     let jump = Duration::from_secs(if thread_rng().gen_bool(0.5) { 3 } else { 10 });
@@ -88,6 +99,7 @@ fn one_day() {
     }
     assert_eq!((house.seats.available_permits(), house.demand.waiting()), (IN_THE_HOUSE, 0));
     assert!(house.line.is_empty(), "somebody who left is still in the line");
+    assert!(house.starters.is_empty() && house.starts.at_once().is_some(), "a start was lost");
     drop(within);
 }
 
