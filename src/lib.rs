@@ -63,6 +63,7 @@
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
 //! strategy/prewarmed.rs  a new server for every call, started before it was asked for
+//! strategy/pooled.rs     servers that are used again, by one call at a time
 //! strategy/pace.rs       how many should stand by, and when the next may be started              (pure)
 //! strategy/shelf.rs      servers that are alive and wait for a call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet

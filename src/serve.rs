@@ -32,7 +32,7 @@ use crate::http::{self, BrowserApi, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
-use crate::strategy::{Fresh, Prewarmed, Standby, Strategy};
+use crate::strategy::{Fresh, Pooled, Prewarmed, Reuse, Standby, Strategy};
 
 /// How long connections may take to hand over answers that are known.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -217,6 +217,9 @@ fn furnish(
             let terms = Standby { min, max, max_age };
             let starts = Arc::clone(&shared.starts);
             Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), starts))
+        }
+        config::StrategyKind::Pooled(config::Pool { uses, max_age, idle }) => {
+            Box::new(Pooled::new(instances, Reuse { uses: uses as u64, max_age, idle }))
         }
     };
     let on_disconnect = match server.on_disconnect {
