@@ -146,6 +146,8 @@ pub(crate) enum StrategyKind {
     Prewarmed(Standby),
     /// Given back after a call, and used again.
     Pooled(Pool),
+    /// One for many calls at once.
+    Shared,
 }
 
 /// How many servers stand by, and how long.

@@ -303,6 +303,8 @@ pub(crate) enum Origin {
     Standby,
     /// Other calls have had it before.
     Pooled,
+    /// Other calls have it too.
+    Shared,
 }
 
 impl Origin {
@@ -312,6 +314,7 @@ impl Origin {
             Self::New => None,
             Self::Standby => Some("standby"),
             Self::Pooled => Some("pooled"),
+            Self::Shared => Some("shared"),
         }
     }
 }

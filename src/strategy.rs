@@ -1,6 +1,7 @@
 //! Where a call's server comes from, and where it goes: the trait [`Strategy`], the type [`Lease`].
 //!
-//! The promise that every strategy keeps: a lease is an opened server that answers nobody else meanwhile; every lease
+//! The promise that every strategy keeps: a lease is an opened server that answers nobody else meanwhile, or under `shared`
+//! nobody else's questions to this call; every lease
 //! is ended, and returns when its tree is dead or back where it came from, to be kept for another call; a lease that fails hands back its half-born
 //! server, to be ended alike; `drain` returns when nothing is alive that the strategy owns. A server that waits for its
 //! call has a seat already, so such a call needs none: docs/decisions/seats-of-standbys.md.
@@ -14,11 +15,13 @@ mod fresh;
 mod pace;
 mod pooled;
 mod prewarmed;
+mod shared;
 mod shelf;
 
 pub(crate) use fresh::Fresh;
 pub(crate) use pooled::{Pooled, Reuse};
 pub(crate) use prewarmed::{Prewarmed, Standby};
+pub(crate) use shared::{Shared, TreeDoor};
 pub(crate) use shelf::Shelf;
 
 use crate::deadline::EarlyEnd;
@@ -65,6 +68,8 @@ trait Home: Send + Sync {
 pub(crate) enum Lease {
     /// Nobody else has it meanwhile.
     Exclusive(Box<Exclusive>),
+    /// Others ask it at the same time.
+    Shared(Box<shared::Use>),
 }
 
 /// An opened server, for one call at a time.
@@ -89,6 +94,7 @@ impl Lease {
     pub(crate) fn times(&self) -> Times {
         match self {
             Self::Exclusive(lease) => lease.times(),
+            Self::Shared(lease) => lease.times(),
         }
     }
 
@@ -96,6 +102,7 @@ impl Lease {
     pub(crate) fn introduction(&self) -> &Arc<Introduction> {
         match self {
             Self::Exclusive(lease) => lease.instance.introduction(),
+            Self::Shared(lease) => lease.introduction(),
         }
     }
 
@@ -103,6 +110,8 @@ impl Lease {
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
         match self {
             Self::Exclusive(lease) => lease.introduce(end).await,
+            // It has done so before anybody got it.
+            Self::Shared(_) => Ok(()),
         }
     }
 
@@ -119,6 +128,7 @@ impl Lease {
                 lease.broken_off |= asked.as_ref().is_err_and(|error| !error.is_an_answer());
                 asked
             }
+            Self::Shared(lease) => lease.ask(ask, events, end).await,
         }
     }
 
@@ -127,6 +137,7 @@ impl Lease {
     pub(crate) fn give_back(self) -> Result<Kept, Self> {
         match self {
             Self::Exclusive(lease) => Arc::clone(&lease.home).keep(lease).map_err(Self::Exclusive),
+            Self::Shared(lease) => lease.give_back().map_err(Self::Shared),
         }
     }
 
@@ -134,6 +145,7 @@ impl Lease {
     pub(crate) async fn end(self) -> Process {
         match self {
             Self::Exclusive(lease) => lease.dismiss().await,
+            Self::Shared(lease) => lease.end().await,
         }
     }
 }
@@ -158,7 +170,7 @@ impl Exclusive {
     fn times(&self) -> Times {
         match self.origin {
             Origin::New => self.instance.times(),
-            origin @ (Origin::Standby | Origin::Pooled) => {
+            origin @ (Origin::Standby | Origin::Pooled | Origin::Shared) => {
                 Times { open: Some(Duration::ZERO), origin, ..Times::default() }
             }
         }

@@ -1,8 +1,7 @@
 //! Where a server's instances come from, and the keys that belong to that.
 
 use super::table::Table;
-use super::tree::Value;
-use super::value::{self, Parsed};
+use super::value;
 use super::{Pool, Standby, StrategyKind};
 
 /// The strategies by name.
@@ -11,11 +10,19 @@ enum Name {
     Fresh,
     Prewarmed,
     Pooled,
+    Shared,
 }
+
+const NAMES: &[(&str, Name)] = &[
+    ("fresh", Name::Fresh),
+    ("prewarmed", Name::Prewarmed),
+    ("pooled", Name::Pooled),
+    ("shared", Name::Shared),
+];
 
 /// The strategy of the server that `table` is about.
 pub(super) fn strategy(table: &mut Table<'_>) -> StrategyKind {
-    let name = table.get("strategy", name).unwrap_or(Name::Fresh);
+    let name = table.get("strategy", value::choice(NAMES)).unwrap_or(Name::Fresh);
     let standby = table.table("standby").map(|inner| (inner.place(), standby(inner)));
     let pool = table.table("pool").map(|inner| (inner.place(), pool(inner)));
     if let Some((place, _)) = standby
@@ -34,18 +41,7 @@ pub(super) fn strategy(table: &mut Table<'_>) -> StrategyKind {
             StrategyKind::Prewarmed(standby.map_or_else(Standby::default, |(_, standby)| standby))
         }
         Name::Pooled => StrategyKind::Pooled(pool.map_or_else(Pool::default, |(_, pool)| pool)),
-    }
-}
-
-fn name(value: &Value) -> Parsed<Name> {
-    match value::text(value)?.as_str() {
-        "fresh" => Ok(Name::Fresh),
-        "prewarmed" => Ok(Name::Prewarmed),
-        "pooled" => Ok(Name::Pooled),
-        "shared" => {
-            Err("\"shared\" is not there yet, only \"fresh\", \"prewarmed\" and \"pooled\" are".to_owned())
-        }
-        other => Err(format!("{other:?} is no strategy: \"fresh\", \"prewarmed\" and \"pooled\" are")),
+        Name::Shared => StrategyKind::Shared,
     }
 }
 

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 mod pooled;
+mod shared;
 
 use crate::support::processes;
 use crate::support::{
@@ -13,10 +14,11 @@ use crate::support::{
 };
 
 /// The keys that choose a strategy, each with its name.
-const STRATEGIES: [(&str, &str); 3] = [
+const STRATEGIES: [(&str, &str); 4] = [
     ("fresh", "strategy = \"fresh\"\n"),
     ("prewarmed", "strategy = \"prewarmed\"\nstandby = { min = 2, max = 3 }\n"),
     ("pooled", "strategy = \"pooled\"\n"),
+    ("shared", "strategy = \"shared\"\n"),
 ];
 
 /// Those under which nothing of one call is there for another.
