@@ -174,7 +174,8 @@ fn a_pool_that_is_always_asked_for_keeps_nobody_else_out() {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
-                    gateway.tool("echo", r#"{"message":"again"}"#).good();
+                    // So long that at its end the two others wait for the server.
+                    gateway.tool("sleep", r#"{"seconds":0.05}"#).good();
                 }
             });
         }
