@@ -27,7 +27,7 @@ pub(crate) use receipts::Receipts;
 use crate::auth::Mask;
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Receipt, Reply, Request, Step,
+    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Process, Reply, Request, Step,
     Times, Told,
 };
 use crate::strategy::{Lease, Strategy};
@@ -184,7 +184,7 @@ struct Teller {
 
 impl Teller {
     /// 4. and 5. Answered, and ended; or ended and then answered, for a caller who wants the receipt.
-    async fn finish(self, answer: Answer, ended: impl Future<Output = Option<Receipt>>) {
+    async fn finish(self, answer: Answer, ended: impl Future<Output = Option<Process>>) {
         let Self { way, reply, on_error, mut entry, asking, mask } = self;
         let mut answer = answer.masked(&mask);
         let (told, story) = in_short(&answer, on_error);
@@ -229,7 +229,9 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
         Err(failed) => {
             let (error, times, failed) = failed.into_parts();
             let times = Times { queue, ..times };
-            return teller.finish(Answer::refused(id, error, times), failed.end()).await;
+            return teller
+                .finish(Answer::refused(id, error, times), async { Some(failed.end().await?.into()) })
+                .await;
         }
     };
     if let Some(events) = &request.events {
@@ -237,7 +239,15 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
     }
     times = Times { queue, ..lease.times() };
     let answer = ask(&mut lease, request, &end, times).await;
-    teller.finish(answer, async { Some(lease.end().await) }).await;
+    // Before the answer: whoever has it may ask again at once, and finds what is kept.
+    let given_back = lease.give_back();
+    let ended = async {
+        match given_back {
+            Ok(kept) => Some(Process::Kept(kept)),
+            Err(lease) => Some(lease.end().await),
+        }
+    };
+    teller.finish(answer, ended).await;
 }
 
 /// 1. Admitted, or turned away. A server that waits for its call has a seat: such a call needs none of its own.

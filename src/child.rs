@@ -309,6 +309,11 @@ impl Child {
         let _ = tokio::time::timeout(DRAIN, all).await;
     }
 
+    /// Its leader's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.living().tree.pid()
+    }
+
     /// Whether its leader has ended.
     pub(crate) fn has_exited(&mut self) -> bool {
         self.living_mut().tree.leader_exit().is_some()
@@ -351,7 +356,6 @@ impl Child {
         Ending::of(living.finish(), &self.reaper).await
     }
 
-    #[cfg(test)]
     fn living(&self) -> &Living {
         self.living.as_ref().expect("only what ends it takes it, and takes the child")
     }

@@ -163,6 +163,10 @@ pub(crate) enum StrategyKind {
     Fresh,
     /// Spawned and opened ahead, used once, ended with its call.
     Prewarmed(Standby),
+    /// Given back after a call, and used again.
+    Pooled(Pool),
+    /// One for many calls at once.
+    Shared,
 }
 
 /// How many servers stand by, and how long.
@@ -179,6 +183,23 @@ pub(crate) struct Standby {
 impl Default for Standby {
     fn default() -> Self {
         Self { min: 1, max: 4, max_age: Duration::from_mins(10) }
+    }
+}
+
+/// How much use is made of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pool {
+    /// So many calls at most.
+    pub(crate) uses: usize,
+    /// None is given to a call when it is older.
+    pub(crate) max_age: Duration,
+    /// So long does one wait for a call.
+    pub(crate) idle: Duration,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { uses: 1000, max_age: Duration::from_hours(1), idle: Duration::from_mins(5) }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use enforcement::{Bounds, Enforcement, Limited};
 pub(crate) use events::{Event, Events};
 pub(crate) use fault::{CallError, Fault, LastWords, Phase};
 pub(crate) use json::{JsonError, Members, RawJson};
-pub(crate) use receipt::{Cause, Exit, Measured, Receipt, Rung};
+pub(crate) use receipt::{Cause, Exit, Kept, Measured, Process, Receipt, Rung};
 pub(crate) use record::{Failed, Moment, Record, Stage, Told};
 pub(crate) use seat::{Demand, Seat, SpareSeats};
 pub(crate) use starts::{Start, StartAhead, Starts};
@@ -265,6 +265,17 @@ pub(crate) struct About {
     pub(crate) containment: &'static str,
     /// The servers that were started ahead; `None`: the strategy starts none.
     pub(crate) standbys: Option<Standbys>,
+    /// The servers that outlive their calls; `None`: none does.
+    pub(crate) instances: Option<Instances>,
+}
+
+/// The servers that more than one call may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Instances {
+    /// Those that live.
+    pub(crate) alive: usize,
+    /// Those of them that nobody uses now.
+    pub(crate) idle: usize,
 }
 
 /// The servers that were started before anybody asked for them.
@@ -292,6 +303,10 @@ pub(crate) enum Origin {
     New,
     /// It was started ahead, and nobody had used it.
     Standby,
+    /// Other calls have had it before.
+    Pooled,
+    /// Other calls have it too.
+    Shared,
 }
 
 impl Origin {
@@ -300,6 +315,8 @@ impl Origin {
         match self {
             Self::New => None,
             Self::Standby => Some("standby"),
+            Self::Pooled => Some("pooled"),
+            Self::Shared => Some("shared"),
         }
     }
 }

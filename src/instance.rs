@@ -18,10 +18,14 @@ use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
 mod ears;
+mod half_born;
+mod hub;
 mod idle;
 mod life_sign;
 mod probe;
 
+pub(crate) use half_born::{HalfBorn, Stillborn};
+pub(crate) use hub::{Hub, Line, Unanswered};
 pub(crate) use probe::probe;
 
 use crate::child::spec::Spec;
@@ -136,25 +140,6 @@ pub(crate) struct Instance {
     untested: bool,
 }
 
-/// What is left of a start that failed; it must be ended too.
-#[derive(Debug)]
-pub(crate) struct HalfBorn {
-    error: CallError,
-    times: Times,
-    stillborn: Stillborn,
-}
-
-/// The process of a start that failed, if it came so far.
-#[derive(Debug)]
-pub(crate) struct Stillborn(Option<Body>);
-
-/// What ends a conversation from the other side.
-enum Noticed {
-    Closed(Closed),
-    /// There is no more to come than what it has said so far; if nothing of it matters, this is why.
-    LastWords(BrokenOff),
-}
-
 /// Why a conversation was broken off.
 #[derive(Debug)]
 enum BrokenOff {
@@ -181,9 +166,9 @@ impl Instance {
         let began = Instant::now();
         let failed = |source: SpawnError, body: Option<Body>| {
             let program = server.spec.program.clone();
-            let error = CallError::SpawnFailed { program, source: source.into() };
+            let error = CallError::SpawnFailed { program, source: Arc::new(source) };
             let times = Times { spawn: Some(began.elapsed()), ..Times::default() };
-            Box::new(HalfBorn { error, times, stillborn: Stillborn(body) })
+            Box::new(HalfBorn::new(error, times, body.map_or_else(Stillborn::nothing, Stillborn::here)))
         };
         let born = Child::spawn(&server.spec, &server.nursery, seat).await;
         let born = born.map_err(|source| failed(source, None))?;
@@ -202,7 +187,7 @@ impl Instance {
                 server.opening.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 Ok(Self { body, session, began, times, untested })
             }
-            Err(error) => Err(Box::new(HalfBorn { error, times, stillborn: Stillborn(Some(body)) })),
+            Err(error) => Err(Box::new(HalfBorn::new(error, times, Stillborn::here(body)))),
         }
     }
 
@@ -229,7 +214,7 @@ impl Instance {
         let (era, contradicted) = (self.session.era(), self.session.contradicted());
         let asked = self.body.converse_as_it_starts(self.session.ask(ask, telling, limit), end).await;
         self.body.ears.events = None;
-        let left = matches!(asked, Ok(Err(AskError::HungUp)));
+        let left = matches!(asked, Ok(Err(AskError::HungUp { .. })));
         let turned = self.session.era() != era;
         self.untested |= turned;
         let contradicted = turned || (self.session.contradicted() && !contradicted);
@@ -239,7 +224,7 @@ impl Instance {
         match asked {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(AskError::Answered(error))) => Err(error),
-            Ok(Err(AskError::HungUp)) | Err(BrokenOff::Exited) => {
+            Ok(Err(AskError::HungUp { .. })) | Err(BrokenOff::Exited) => {
                 Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
             }
             Ok(Err(AskError::Unreadable(what))) => {
@@ -311,21 +296,6 @@ impl Instance {
     }
 }
 
-impl HalfBorn {
-    /// Why it failed and where the time went, for the caller; and what must be ended.
-    pub(crate) fn into_parts(self: Box<Self>) -> (CallError, Times, Stillborn) {
-        (self.error, self.times, self.stillborn)
-    }
-}
-
-impl Stillborn {
-    /// Ends what there is of it. `None`: no process was started.
-    pub(crate) async fn end(self) -> Option<Receipt> {
-        // Boxed, for it is large and few calls come here.
-        Some(Box::pin(self.0?.end()).await.receipt)
-    }
-}
-
 impl Body {
     fn new(server: &Arc<Server>, born: Born) -> Self {
         let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
@@ -359,15 +329,15 @@ impl Body {
                     OpenError::HungUp => self.last_words().await,
                     _ => self.words_of_the_living().await,
                 };
-                Err(CallError::OpenFailed { source: Box::new(source), words })
+                Err(CallError::OpenFailed { source: Arc::new(source), words })
             }
             Err(BrokenOff::Exited) => {
                 let words = self.last_words().await;
-                Err(CallError::OpenFailed { source: Box::new(OpenError::HungUp), words })
+                Err(CallError::OpenFailed { source: Arc::new(OpenError::HungUp), words })
             }
             Err(BrokenOff::Deaf) => {
                 let words = self.words_of_the_living().await;
-                Err(CallError::OpenFailed { source: Box::new(OpenError::Deaf), words })
+                Err(CallError::OpenFailed { source: Arc::new(OpenError::Deaf), words })
             }
             Err(broken_off) => Err(self.broken_off(broken_off, Phase::Open, end).await),
         }
@@ -390,37 +360,37 @@ impl Body {
 
     async fn attend_to<T>(&mut self, work: impl Future<Output = T>, end: &EarlyEnd) -> Result<T, BrokenOff> {
         let mut work = std::pin::pin!(work);
-        let Self { child, wire, ears, .. } = self;
-        let noticed = tokio::select! {
+        tokio::select! {
             biased;
-            done = work.as_mut() => return Ok(done),
-            reason = end.happened() => return Err(BrokenOff::Early(reason)),
-            // Neither of the two comes first always: a flood on one pipe must not hide the other, nor the exit.
-            noticed = async {
-                tokio::select! {
-                    closed = wire.run(ears) => match closed {
-                        Closed::Deaf => Noticed::LastWords(BrokenOff::Deaf),
-                        closed => Noticed::Closed(closed),
-                    },
-                    () = child.attend() => Noticed::LastWords(BrokenOff::Exited),
-                }
-            } => noticed,
-        };
-        let closed = match noticed {
-            Noticed::Closed(closed) => closed,
-            // A server may answer and exit at once, or stop listening: what it wrote is still in the pipe.
-            Noticed::LastWords(over) => tokio::select! {
-                biased;
-                done = work.as_mut() => return Ok(done),
-                reason = end.happened() => return Err(BrokenOff::Early(reason)),
-                closed = tokio::time::timeout(LAST_WORDS, wire.hear_out(ears)) => closed.map_err(|_| over)?,
-            },
-        };
-        match closed {
+            done = work.as_mut() => Ok(done),
+            reason = end.happened() => Err(BrokenOff::Early(reason)),
             // Whoever waits for an answer was told, or has it.
-            Closed::Eof => Ok(work.await),
-            Closed::Broken(error) => Err(BrokenOff::Unreadable(error)),
-            Closed::Deaf => Err(BrokenOff::Deaf),
+            heard = self.hear() => match heard {
+                Ok(()) => Ok(work.await),
+                Err(broken_off) => Err(broken_off),
+            },
+        }
+    }
+
+    /// Reads, writes, drains stderr and watches for the exit, until no answer can come any more: the server has closed
+    /// its stdout, or the error says what became of it.
+    async fn hear(&mut self) -> Result<(), BrokenOff> {
+        let Self { child, wire, ears, .. } = self;
+        // Neither of the two comes first always: a flood on one pipe must not hide the other, nor the exit.
+        let over = tokio::select! {
+            closed = wire.run(ears) => match closed {
+                Closed::Eof => return Ok(()),
+                Closed::Broken(error) => return Err(BrokenOff::Unreadable(error)),
+                Closed::Deaf => BrokenOff::Deaf,
+            },
+            () = child.attend() => BrokenOff::Exited,
+        };
+        // A server may answer and exit at once, or stop listening: what it wrote is still in the pipe.
+        match tokio::time::timeout(LAST_WORDS, wire.hear_out(ears)).await {
+            Ok(Closed::Eof) => Ok(()),
+            Ok(Closed::Broken(error)) => Err(BrokenOff::Unreadable(error)),
+            Ok(Closed::Deaf) => Err(BrokenOff::Deaf),
+            Err(_elapsed) => Err(over),
         }
     }
 

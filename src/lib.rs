@@ -75,10 +75,14 @@
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
 //! strategy/prewarmed.rs  a new server for every call, started before it was asked for
+//! strategy/pooled.rs     servers that are used again, by one call at a time
+//! strategy/shared.rs     one server for many calls at once
 //! strategy/pace.rs       how many should stand by, and when the next may be started              (pure)
 //! strategy/shelf.rs      servers that are alive and wait for a call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
 //! instance/ears.rs       what is done with what a server says unasked
+//! instance/half_born.rs  what is left of a start that failed
+//! instance/hub.rs        one server that many calls ask, each by a line of its own
 //! instance/idle.rs       a server that waits for its next question
 //! instance/life_sign.rs  what tells a server that hangs over its start from one whose tool takes long
 //! instance/probe.rs      a throw-away sibling that shows which era a server speaks

@@ -22,6 +22,9 @@ use types::{Extras, Unreadable};
 
 /// How long a server that runs, and has just refused something, may take to say whether it is modern.
 pub(crate) const RECONSIDER: Duration = Duration::from_millis(500);
+/// So many bits of a progress token count the questions of one line. What is left of the 53 bits that every JSON parser
+/// keeps is for the number of the line.
+const TOKENS_OF_A_LINE: u32 = 16;
 /// The most pages of one list.
 const MOST_PAGES: usize = 1_000;
 
@@ -30,7 +33,10 @@ const MOST_PAGES: usize = 1_000;
 pub(crate) enum AskError {
     /// The server left, or closed its stdout, before it had answered.
     #[error("the server ended before it had answered")]
-    HungUp,
+    HungUp {
+        /// Whether any of the question had been said to it.
+        said: bool,
+    },
     /// Its answer cannot be what it should be.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -43,8 +49,8 @@ pub(crate) enum AskError {
 }
 
 impl From<HungUp> for AskError {
-    fn from(_: HungUp) -> Self {
-        Self::HungUp
+    fn from(HungUp { said }: HungUp) -> Self {
+        Self::HungUp { said }
     }
 }
 
@@ -57,8 +63,8 @@ pub(crate) enum Telling {
     Unwanted,
 }
 
-/// An opened conversation.
-#[derive(Debug)]
+/// An opened conversation. A clone asks on the same wire, and learns for itself.
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     peer: Peer,
     era: Era,
@@ -84,6 +90,11 @@ impl Session {
     /// The era that was found or assumed.
     pub(crate) const fn era(&self) -> Era {
         self.era
+    }
+
+    /// The same conversation for one of many who ask at once: its progress tokens are its own, and tell its number.
+    pub(crate) fn line(&self, number: u64) -> Self {
+        Self { tokens: number << TOKENS_OF_A_LINE, ..self.clone() }
     }
 
     /// What the server said of itself so far.
@@ -244,6 +255,11 @@ impl Session {
         self.tokens += 1;
         self.tokens
     }
+}
+
+/// The number of the line that is told by the params of `notifications/progress`.
+pub(crate) fn line_of(params: &RawJson) -> Option<u64> {
+    types::progress_token(params).map(|token| token >> TOKENS_OF_A_LINE)
 }
 
 /// A request on its way. Dropped before its answer, it is cancelled (`notifications/cancelled`). `initialize` must

@@ -49,7 +49,10 @@ pub(crate) trait Listener {
 /// The conversation is over: no answer will come any more.
 #[derive(Debug, thiserror::Error)]
 #[error("the conversation is over")]
-pub(crate) struct HungUp;
+pub(crate) struct HungUp {
+    /// Whether any of the question was said. If none was, the peer cannot have acted on it, and never will.
+    pub(crate) said: bool,
+}
 
 /// Why the wire went dead.
 #[derive(Debug)]
@@ -72,12 +75,16 @@ struct Shared {
     written: Notify,
     pending: Pending,
     next_id: AtomicU64,
+    /// The bytes that the writer took.
+    said: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Outbox {
     lines: BytesMut,
     closing: bool,
+    /// Nothing is put in any more.
+    shut: bool,
     /// The bytes that were ever put in here, and those of them up to the end of the last question.
     put_in: u64,
     asked: u64,
@@ -85,6 +92,9 @@ struct Outbox {
 
 impl Outbox {
     fn put_in(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        if self.shut {
+            return;
+        }
         let before = self.lines.len();
         write(&mut self.lines);
         self.put_in += (self.lines.len() - before) as u64;
@@ -103,13 +113,15 @@ impl Peer {
     pub(crate) fn ask(&self, method: &str, params: &Members) -> Question {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let told = self.0.pending.expect(id);
-        {
+        let begins = {
             let mut outbox = self.0.outbox();
+            let begins = outbox.put_in;
             outbox.put_in(|lines| message::write_request(lines, id, method, params));
             outbox.asked = outbox.put_in;
-        }
+            begins
+        };
         self.0.written.notify_one();
-        Question { id, told, shared: Arc::clone(&self.0) }
+        Question { id, told, begins, shared: Arc::clone(&self.0) }
     }
 
     /// Tells.
@@ -124,6 +136,8 @@ impl Peer {
 pub(crate) struct Question {
     id: u64,
     told: oneshot::Receiver<Reply>,
+    /// How many bytes were put in before it.
+    begins: u64,
     shared: Arc<Shared>,
 }
 
@@ -139,7 +153,8 @@ impl Question {
     ///
     /// An answer that came and was not taken is still there for the next wait.
     pub(crate) async fn answer(&mut self) -> Result<Reply, HungUp> {
-        (&mut self.told).await.map_err(|_| HungUp)
+        let said = || self.shared.said.load(Ordering::SeqCst) > self.begins;
+        (&mut self.told).await.map_err(|_| HungUp { said: said() })
     }
 }
 
@@ -165,8 +180,6 @@ struct Mouth<W> {
     /// `None`: we closed it, or the peer did.
     writer: Option<W>,
     writing: BytesMut,
-    /// The bytes that the writer took.
-    said: u64,
 }
 
 /// What one step of speaking came to.
@@ -188,10 +201,11 @@ where
         written: Notify::new(),
         pending: Pending::default(),
         next_id: AtomicU64::new(1),
+        said: AtomicU64::new(0),
     });
     let peer = Peer(Arc::clone(&shared));
     let lines = frame::Lines::new(reader, limit);
-    let mouth = Mouth { writer: Some(writer), writing: BytesMut::new(), said: 0 };
+    let mouth = Mouth { writer: Some(writer), writing: BytesMut::new() };
     (peer, Wire { lines, mouth, shared, strays: 0, heard: false })
 }
 
@@ -277,8 +291,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
     }
 
     /// How many bytes the writer took.
-    pub(crate) const fn said(&self) -> u64 {
-        self.mouth.said
+    pub(crate) fn said(&self) -> u64 {
+        self.shared.said.load(Ordering::SeqCst)
+    }
+
+    /// Says nothing more of what waits to be said or will be; whoever waits for an answer is told.
+    pub(crate) fn give_up(&mut self) {
+        {
+            let mut outbox = self.shared.outbox();
+            outbox.shut = true;
+            outbox.lines.clear();
+        }
+        self.mouth.writing.clear();
+        self.shared.pending.close();
     }
 
     /// The writer, while it takes anything.
@@ -339,7 +364,7 @@ impl<W: AsyncWrite + Unpin> Mouth<W> {
         match sink.write(&self.writing).await {
             Ok(count) if count > 0 => {
                 self.writing.advance(count);
-                self.said += count as u64;
+                shared.said.fetch_add(count as u64, Ordering::SeqCst);
             }
             // The peer reads no more. That alone ends nothing: it may have answered before it stopped reading.
             _ => self.writer = None,
@@ -354,7 +379,7 @@ impl<W: AsyncWrite + Unpin> Mouth<W> {
                 let mut outbox = shared.outbox();
                 outbox.lines.clear();
                 // Once we leave, no question is of interest any more.
-                if outbox.asked > self.said && !outbox.closing {
+                if outbox.asked > shared.said.load(Ordering::SeqCst) && !outbox.closing {
                     return Spoken::InVain;
                 }
             }

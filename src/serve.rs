@@ -7,6 +7,7 @@
 //!           -> nobody holds a tree any more -> scratch root removed
 //! ```
 
+use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ pub(crate) mod reuse;
 mod signals;
 mod watch;
 
-use crate::auth::{Gate, Mask};
-use crate::call::admission::{Admission, House, Limits, NoAccount, Pressure};
+use crate::auth::{Gate, Mask, Principal};
+use crate::call::admission::{Admission, Entered, House, Limits, NoAccount, Pressure};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
@@ -35,7 +36,7 @@ use crate::http::{self, BrowserApi, Live, OwnRoute, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
-use crate::strategy::{Fresh, Prewarmed, Standby, Strategy};
+use crate::strategy::{self, Fresh, Pooled, Prewarmed, Reuse, Standby, Strategy, TreeDoor};
 use reload::Reloading;
 use signals::{Signals, Told};
 
@@ -256,12 +257,24 @@ fn furnish(
         output,
     };
     let instances = Arc::new(Server::new(making, nursery.clone(), Arc::clone(verdicts)));
-    let admission = Admission::new(Limits { concurrent, queue, queue_timeout }, shared.house.clone());
+    let bounds_of_calls = Limits { concurrent, queue, queue_timeout };
+    let house = match server.strategy {
+        // Its calls need no seat of the house each, and no start: docs/decisions/seats-of-shared-instances.md.
+        config::StrategyKind::Shared => House::new(concurrent, Starts::new(concurrent)),
+        _ => shared.house.clone(),
+    };
+    let admission = Admission::new(bounds_of_calls, house);
     let strategy: Box<dyn Strategy> = match server.strategy {
         config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
         config::StrategyKind::Prewarmed(config::Standby { min, max, max_age }) => {
             let terms = Standby { min, max, max_age };
             Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), shared.starts.clone()))
+        }
+        config::StrategyKind::Pooled(config::Pool { uses, max_age, idle }) => {
+            Box::new(Pooled::new(instances, Reuse { uses: uses as u64, max_age, idle }))
+        }
+        config::StrategyKind::Shared => {
+            Box::new(strategy::Shared::new(instances, tree_door(bounds_of_calls, &shared.house)))
         }
     };
     let on_disconnect = match server.on_disconnect {
@@ -286,6 +299,23 @@ fn furnish(
         limits: LimitsInForce { concurrent, queue, queue_timeout, deadline, open_deadline, output, stderr },
     };
     Catalog::new(name, calls, settings)
+}
+
+/// The way to the seats of a shared server's trees: of the one that calls go to, and of those before it, each of which still
+/// has a call.
+fn tree_door(Limits { concurrent, queue_timeout, .. }: Limits, house: &House) -> TreeDoor {
+    let trees = concurrent.saturating_add(1);
+    let door = Admission::new(Limits { concurrent: trees, queue: trees, queue_timeout }, house.clone());
+    Arc::new(move |end| {
+        let door = door.clone();
+        Box::pin(async move {
+            // It is for whoever calls, so it stands in the line for nobody in particular.
+            match door.enter(&Principal::anonymous(), std::future::pending::<Infallible>(), &end).await? {
+                Entered::Seat(seat, start) => Ok((seat, start)),
+                Entered::Seated(never) => match never {},
+            }
+        })
+    })
 }
 
 /// Serves over HTTP until told to stop, and returns when nothing is left. `config` was read from `sources`, and is read

@@ -1,26 +1,33 @@
 //! Where a call's server comes from, and where it goes: the trait [`Strategy`], the type [`Lease`].
 //!
-//! The promise that every strategy keeps: a lease is an opened server that answers nobody else meanwhile; every lease
-//! is ended, and returns when its tree is dead or back where it came from; a lease that fails hands back its half-born
+//! The promise that every strategy keeps: a lease is an opened server that answers nobody else meanwhile, or under `shared`
+//! nobody else's questions to this call; every lease
+//! is ended, and returns when its tree is dead or back where it came from, to be kept for another call; a lease that fails hands back its half-born
 //! server, to be ended alike; `drain` returns when nothing is alive that the strategy owns. A server that waits for its
 //! call has a seat already, so such a call needs none: docs/decisions/seats-of-standbys.md.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
 mod fresh;
 mod pace;
+mod pooled;
 mod prewarmed;
+mod shared;
 mod shelf;
 
 pub(crate) use fresh::Fresh;
+pub(crate) use pooled::{Pooled, Reuse};
 pub(crate) use prewarmed::{Prewarmed, Standby};
+pub(crate) use shared::{Shared, TreeDoor};
 pub(crate) use shelf::Shelf;
 
 use crate::deadline::EarlyEnd;
-use crate::exchange::{About, Ask, CallError, Events, Introduction, Origin, Outcome, Receipt, Seat, Times};
+use crate::exchange::{
+    About, Ask, CallError, Demand, Events, Introduction, Kept, Origin, Outcome, Process, Seat, Times,
+};
 use crate::instance::{HalfBorn, Instance};
 
 /// Who gets which server.
@@ -48,34 +55,64 @@ pub(crate) trait Strategy: Send + Sync {
 
 /// Where a leased server goes afterwards.
 trait Home: Send + Sync {
-    /// Takes it back: ends it, or keeps it.
-    fn take_back(self: Arc<Self>, instance: Instance) -> BoxFuture<'static, Receipt>;
+    /// Takes it back after a call, to keep it for others; what is not kept must be ended.
+    fn keep(self: Arc<Self>, lease: Box<Exclusive>) -> Result<Kept, Box<Exclusive>> {
+        Err(lease)
+    }
+
+    /// Ends it.
+    fn end(self: Arc<Self>, lease: Box<Exclusive>) -> BoxFuture<'static, Process>;
 }
 
 /// A call's use of one server.
-pub(crate) struct Lease {
+pub(crate) enum Lease {
+    /// Nobody else has it meanwhile.
+    Exclusive(Box<Exclusive>),
+    /// Others ask it at the same time.
+    Shared(Box<shared::Use>),
+}
+
+/// An opened server, for one call at a time.
+pub(crate) struct Exclusive {
     instance: Instance,
     home: Arc<dyn Home>,
     origin: Origin,
+    /// When it was opened.
+    born: Instant,
+    /// How many calls it has had, this one included.
+    calls: u64,
+    /// Those who may want its seat for another server.
+    wanted: Option<Demand>,
+    /// It was asked something to which it gave no answer; whatever it does now, nobody else should see.
+    broken_off: bool,
+    counted: Option<pooled::Counted>,
+    giving: Option<shelf::Giving>,
 }
 
 impl Lease {
     /// Where the time of the start went, as far as this call had to wait for it.
     pub(crate) fn times(&self) -> Times {
-        match self.origin {
-            Origin::New => self.instance.times(),
-            origin @ Origin::Standby => Times { open: Some(Duration::ZERO), origin, ..Times::default() },
+        match self {
+            Self::Exclusive(lease) => lease.times(),
+            Self::Shared(lease) => lease.times(),
         }
     }
 
     /// What the server said of itself so far.
     pub(crate) fn introduction(&self) -> &Arc<Introduction> {
-        self.instance.introduction()
+        match self {
+            Self::Exclusive(lease) => lease.instance.introduction(),
+            Self::Shared(lease) => lease.introduction(),
+        }
     }
 
     /// Has the server say what it is.
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
-        self.instance.introduce(end).await
+        match self {
+            Self::Exclusive(lease) => lease.introduce(end).await,
+            // It has done so before anybody got it.
+            Self::Shared(_) => Ok(()),
+        }
     }
 
     /// Puts one question to it.
@@ -85,12 +122,69 @@ impl Lease {
         events: Option<&Events>,
         end: &EarlyEnd,
     ) -> Result<Outcome, CallError> {
-        self.instance.ask(ask, events, end).await
+        match self {
+            Self::Exclusive(lease) => {
+                let asked = lease.instance.ask(ask, events, end).await;
+                lease.broken_off |= asked.as_ref().is_err_and(|error| !error.is_an_answer());
+                asked
+            }
+            Self::Shared(lease) => lease.ask(ask, events, end).await,
+        }
     }
 
-    /// Gives it back.
-    pub(crate) async fn end(self) -> Receipt {
-        self.home.take_back(self.instance).await
+    /// Gives it back, if others may have it; this takes no time, so that whoever has the answer finds it free. What is
+    /// not taken back must be ended.
+    pub(crate) fn give_back(self) -> Result<Kept, Self> {
+        match self {
+            Self::Exclusive(lease) => Arc::clone(&lease.home).keep(lease).map_err(Self::Exclusive),
+            Self::Shared(lease) => lease.give_back().map_err(Self::Shared),
+        }
+    }
+
+    /// Ends it, and says what became of it.
+    pub(crate) async fn end(self) -> Process {
+        match self {
+            Self::Exclusive(lease) => lease.dismiss().await,
+            Self::Shared(lease) => lease.end().await,
+        }
+    }
+}
+
+impl Exclusive {
+    /// A server that was started for a call, and goes to `home` after it. Its seat may be wanted by those in `wanted`.
+    fn new(instance: Instance, home: Arc<dyn Home>, wanted: Option<Demand>) -> Self {
+        let (origin, born) = (Origin::New, Instant::now());
+        Self {
+            instance,
+            home,
+            origin,
+            born,
+            calls: 1,
+            wanted,
+            broken_off: false,
+            counted: None,
+            giving: None,
+        }
+    }
+
+    fn times(&self) -> Times {
+        match self.origin {
+            Origin::New => self.instance.times(),
+            origin @ (Origin::Standby | Origin::Pooled | Origin::Shared) => {
+                Times { open: Some(Duration::ZERO), origin, ..Times::default() }
+            }
+        }
+    }
+
+    async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
+        let introduced = self.instance.introduce(end).await;
+        self.broken_off |= introduced.is_err();
+        introduced
+    }
+
+    /// Ends it, whatever it could still be used for.
+    async fn dismiss(self: Box<Self>) -> Process {
+        Arc::clone(&self.home).end(self).await
     }
 }
 

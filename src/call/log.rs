@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
-use crate::exchange::{Exit, Fault, Phase, Record};
+use crate::exchange::{Exit, Fault, Phase, Process, Record};
 
 /// Writes the record of a call that is over; `story` has the words of its failure.
 pub(super) fn write(record: &Record, story: Option<&str>) {
     let (Some(told), process) = (record.told(), record.process()) else { return };
+    let end = process.and_then(Process::end);
     let failure = told.failure;
-    let exit = process.and_then(|process| process.exit);
-    let cpu = process.and_then(|process| process.cpu);
-    let peak = process.and_then(|process| process.peak_memory);
+    let exit = end.and_then(|end| end.exit);
+    let cpu = end.and_then(|end| end.cpu);
+    let peak = end.and_then(|end| end.peak_memory);
     // The level of an event is a constant of its place in the code (`tracing`), so there is one for each.
     macro_rules! event {
         ($level:ident) => {
@@ -32,18 +33,19 @@ pub(super) fn write(record: &Record, story: Option<&str>) {
                 spawn_ms = told.times.spawn.map(milliseconds),
                 open_ms = told.times.open.map(milliseconds),
                 call_ms = told.times.call.map(milliseconds),
-                pid = process.map(|process| process.pid),
+                pid = process.map(Process::pid),
+                calls = process.and_then(Process::calls),
                 exit_code = exit.and_then(code),
                 exit_signal = exit.and_then(signal),
-                cause = process.and_then(|process| process.cause).map(|cause| cause.name()),
-                rung = process.map(|process| process.rung.name()),
-                killed = process.map(|process| process.killed),
+                cause = end.and_then(|end| end.cause).map(|cause| cause.name()),
+                rung = end.map(|end| end.rung.name()),
+                killed = end.map(|end| end.killed),
                 cpu_ms = cpu.map(|cpu| milliseconds(cpu.value)),
                 cpu_source = cpu.map(|cpu| cpu.source),
                 peak_memory_bytes = peak.map(|peak| peak.value),
                 peak_memory_source = peak.map(|peak| peak.source),
-                containment = process.map(|process| process.containment),
-                end_ms = process.map(|process| milliseconds(process.end)),
+                containment = process.map(Process::containment),
+                end_ms = end.map(|end| milliseconds(end.end)),
                 "call ended"
             )
         };

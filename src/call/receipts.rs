@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::exchange::{CallId, Moment, Principal, Receipt, Record, Stage, Told};
+use crate::exchange::{CallId, Moment, Principal, Process, Record, Stage, Told};
 
 /// The records of all servers' calls.
 #[derive(Debug)]
@@ -93,8 +93,8 @@ impl Entry {
         self.write();
     }
 
-    /// Nothing of the call is alive any more. `process`: the end of its tree, if it had one.
-    pub(super) fn end(mut self, told: Told, process: Option<Receipt>) -> Record {
+    /// Nothing of the call is alive any more. `process`: what became of the one it had, if any.
+    pub(super) fn end(mut self, told: Told, process: Option<Process>) -> Record {
         self.record.stage = Stage::Ended { told, lasted: self.since.elapsed(), process };
         self.write();
         self.receipts.ended.notify_waiters();

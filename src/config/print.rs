@@ -125,6 +125,13 @@ impl Page<'_> {
                 self.set("standby.max", standby.max.to_string());
                 self.set("standby.max_age", duration(standby.max_age));
             }
+            StrategyKind::Pooled(pool) => {
+                self.set("strategy", quoted("pooled"));
+                self.set("pool.uses", pool.uses.to_string());
+                self.set("pool.max_age", duration(pool.max_age));
+                self.set("pool.idle", duration(pool.idle));
+            }
+            StrategyKind::Shared => self.set("strategy", quoted("shared")),
         }
         self.set("protocol", word(PROTOCOLS, server.protocol));
         self.set("deadline", duration(server.deadline));

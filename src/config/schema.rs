@@ -9,6 +9,7 @@ use super::Choice;
 use super::routes::RESPONSES;
 use super::sandbox::PRESETS;
 use super::server::{ON_DISCONNECT, PROTOCOLS, TEARDOWNS, VALIDATE};
+use super::strategy::STRATEGIES;
 
 /// The page that says what each key means.
 const PAGE: &str = include_str!("../../docs/configuration.md");
@@ -87,8 +88,9 @@ const SERVER: Section = Section {
         ("env", Kind::Variables),
         ("pass_env", Kind::Texts),
         ("secret_env", Kind::Texts),
-        ("strategy", Kind::Words(|| vec!["fresh", "prewarmed"])),
+        ("strategy", Kind::Words(|| words(STRATEGIES))),
         ("standby", Kind::Table(&STANDBY)),
+        ("pool", Kind::Table(&POOL)),
         ("protocol", Kind::Words(|| words(PROTOCOLS))),
         ("deadline", Kind::Duration),
         ("open_deadline", Kind::Duration),
@@ -107,6 +109,12 @@ const STANDBY: Section = Section {
     heading: "Standbys of a server",
     required: &[],
     keys: &[("min", Kind::Count), ("max", Kind::Count), ("max_age", Kind::Duration)],
+};
+
+const POOL: Section = Section {
+    heading: "Pool of a server",
+    required: &[],
+    keys: &[("uses", Kind::Count), ("max_age", Kind::Duration), ("idle", Kind::Duration)],
 };
 
 const LIMITS: Section = Section {
@@ -308,10 +316,11 @@ mod tests {
         known.lines().next().unwrap_or_default().split(", ").map(ToOwned::to_owned).collect()
     }
 
-    const SECTIONS: [(&Section, &str); 8] = [
+    const SECTIONS: [(&Section, &str); 9] = [
         (&GATEWAY, ""),
         (&SERVER, "[servers.a]\ncommand = \"x\"\n"),
         (&STANDBY, "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
+        (&POOL, "[servers.a]\ncommand = \"x\"\n[servers.a.pool]\n"),
         (&LIMITS, "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
         (&SANDBOX, "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),
         (&TOKEN, "[servers.a]\ncommand = \"x\"\n[[tokens]]\n"),

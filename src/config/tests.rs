@@ -123,6 +123,10 @@ fn every_key_of_a_file_has_its_effect() {
         Limits { concurrent: 4, queue: 0, queue_timeout: secs(2), output: 8 << 20, stderr: 16 << 10 };
     assert_eq!((time.limits, time.spec.stderr_limit), (expected, 16 << 10));
     is_kept_in_bounds(time, browser);
+    let standby = Standby { min: 0, max: 2, max_age: secs(300) };
+    let pool = Pool { uses: 10, max_age: secs(600), idle: secs(30) };
+    let strategies = (StrategyKind::Prewarmed(standby), StrategyKind::Pooled(pool));
+    assert_eq!((time.strategy, browser.strategy), strategies);
     assert_eq!(browser.spec.teardown, Teardown::Kill);
     assert_eq!(browser.spec.program, Path::new(SAMPLES).join("./bin/agent"));
     assert_eq!(browser.spec.cwd, Some(Path::new(SAMPLES).join("state")));

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Cause, Exit, RawJson};
@@ -106,8 +107,8 @@ fn full(waited: Option<Duration>) -> String {
     waited.map_or("the queue is full".to_owned(), |waited| format!("none became free within {waited:?}"))
 }
 
-/// Why a call, or one step of it, failed.
-#[derive(Debug, thiserror::Error)]
+/// Why a call, or one step of it, failed. A clone is for another call that failed by the same cause.
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum CallError {
     /// No seat, and no place left in the queue (`waited`: none), or no seat in time.
     #[error("every seat is taken, and {}", full(*waited))]
@@ -126,10 +127,10 @@ pub(crate) enum CallError {
     CallerGone { phase: Phase },
     /// The process could not be started.
     #[error("cannot start {}", program.display())]
-    SpawnFailed { program: PathBuf, source: Box<dyn Error + Send + Sync> },
+    SpawnFailed { program: PathBuf, source: Arc<dyn Error + Send + Sync> },
     /// It started, but the handshake failed.
     #[error("the server did not open")]
-    OpenFailed { source: Box<dyn Error + Send + Sync>, words: Box<LastWords> },
+    OpenFailed { source: Arc<dyn Error + Send + Sync>, words: Box<LastWords> },
     /// It ended, or closed its stdout, before it had answered.
     #[error("the server ended in phase {} without an answer", phase.name())]
     ServerCrashed { phase: Phase, words: Box<LastWords> },
@@ -318,7 +319,7 @@ mod tests {
             stderr_tail: "first\nno such table\n\n".to_owned(),
             noise: Vec::new(),
         };
-        let source = Box::new(std::io::Error::other("it ended"));
+        let source = Arc::new(std::io::Error::other("it ended"));
         let error = CallError::OpenFailed { source, words: Box::new(words) };
         let story = "the server did not open: it ended; it exited with code 3; its last words: no such table";
         assert_eq!(error.story(), story);

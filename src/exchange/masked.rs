@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use super::fault::{Violation, chain};
 use super::{Answer, CallError, LastWords, RawJson};
@@ -91,14 +92,14 @@ impl LastWords {
     }
 }
 
-type Cause = Box<dyn Error + Send + Sync>;
+type Cause = Arc<dyn Error + Send + Sync>;
 
 /// The very error, unless its words hold a secret: then only the others of its words.
 fn cause(error: Cause, mask: &Mask) -> Cause {
     let words = chain(&*error);
     match mask.text(&words) {
         std::borrow::Cow::Borrowed(_) => error,
-        std::borrow::Cow::Owned(words) => Box::new(Words(words)),
+        std::borrow::Cow::Owned(words) => Arc::new(Words(words)),
     }
 }
 
@@ -136,8 +137,8 @@ mod tests {
         let data = || Some(raw(r#"{"a":"sk-12345678"}"#));
         for error in [
             CallError::DeadlineExceeded { phase, after, words: words() },
-            CallError::SpawnFailed { program: "x".into(), source: secret().into() },
-            CallError::OpenFailed { source: secret().into(), words: words() },
+            CallError::SpawnFailed { program: "x".into(), source: Arc::new(Words(secret())) },
+            CallError::OpenFailed { source: Arc::new(Words(secret())), words: words() },
             CallError::ServerCrashed { phase, words: words() },
             CallError::ProtocolViolation { phase, what: secret(), words: words() },
             CallError::ServerError { code: 1, message: secret(), data: data() },

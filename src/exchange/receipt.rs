@@ -77,6 +77,67 @@ impl Rung {
     }
 }
 
+/// What is known, after a call, of the process that it had.
+#[derive(Debug, Clone)]
+pub(crate) enum Process {
+    /// Its tree was ended, and was of use to so many calls.
+    Ended { receipt: Receipt, calls: u64 },
+    /// It lives on for other calls: there is no end of it to be told.
+    Kept(Kept),
+}
+
+/// A process that outlives a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// Its leader's process id.
+    pub(crate) pid: u32,
+    /// How many calls it has had by then.
+    pub(crate) calls: u64,
+    /// What makes its tree killable as a whole.
+    pub(crate) containment: &'static str,
+}
+
+impl Process {
+    /// The end of its tree, if that has come.
+    pub(crate) const fn end(&self) -> Option<&Receipt> {
+        match self {
+            Self::Ended { receipt, .. } => Some(receipt),
+            Self::Kept(_) => None,
+        }
+    }
+
+    /// The leader's process id.
+    pub(crate) const fn pid(&self) -> u32 {
+        match self {
+            Self::Ended { receipt, .. } => receipt.pid,
+            Self::Kept(kept) => kept.pid,
+        }
+    }
+
+    /// How many calls it has had, where others than this one could have had it.
+    pub(crate) const fn calls(&self) -> Option<u64> {
+        match self {
+            Self::Ended { calls: 0 | 1, .. } => None,
+            Self::Ended { calls, .. } | Self::Kept(Kept { calls, .. }) => Some(*calls),
+        }
+    }
+
+    /// What makes, or made, its tree killable as a whole.
+    pub(crate) const fn containment(&self) -> &'static str {
+        match self {
+            Self::Ended { receipt, .. } => receipt.containment,
+            Self::Kept(kept) => kept.containment,
+        }
+    }
+}
+
+impl From<Receipt> for Process {
+    /// A process that was for one call alone.
+    fn from(receipt: Receipt) -> Self {
+        Self::Ended { receipt, calls: 1 }
+    }
+}
+
 /// What is known after the end of a tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Receipt {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{CallError, CallId, Fault, Phase, Principal, Receipt, Times};
+use super::{CallError, CallId, Fault, Phase, Principal, Process, Times};
 use crate::deadline::Reason;
 
 /// What is known of one call.
@@ -35,14 +35,14 @@ pub(crate) enum Stage {
     Running,
     /// Its answer is known, and its tree is being ended.
     Ending(Told),
-    /// Nothing of it is alive.
+    /// Nothing of it is alive, but what is kept for others.
     Ended {
         /// What it was answered with.
         told: Told,
-        /// From its beginning to the proof of death.
+        /// From its beginning to the proof of death, or until its process was free for others.
         lasted: Duration,
-        /// The end of its tree; `None`: no process was started.
-        process: Option<Receipt>,
+        /// What became of its process; `None`: it had none.
+        process: Option<Process>,
     },
 }
 
@@ -77,8 +77,8 @@ impl Record {
         }
     }
 
-    /// The end of its tree, if it had one and that is over.
-    pub(crate) const fn process(&self) -> Option<&Receipt> {
+    /// What became of its process, if it had one and is over.
+    pub(crate) const fn process(&self) -> Option<&Process> {
         match &self.stage {
             Stage::Running | Stage::Ending(_) => None,
             Stage::Ended { process, .. } => process.as_ref(),

@@ -1,7 +1,7 @@
 //! A receipt as a header and as JSON. Pure.
 //!
-//! The header `Spawnling-Receipt` and the member `receipt` of a stream's last event tell of the end of the process
-//! alone, since what goes with them tells the rest; `GET /v1/calls/{id}` tells everything.
+//! The header `Spawnling-Receipt` and the member `receipt` of a stream's last event tell what became of the process,
+//! and that alone, since what goes with them tells the rest; `GET /v1/calls/{id}` tells everything.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,11 +11,13 @@ use serde::Serialize;
 use super::json::Pieces;
 use super::problem::ExitShown;
 use crate::deadline::Reason;
-use crate::exchange::{Exit, Phase, Receipt, Record, Times};
+use crate::exchange::{Exit, Kept, Phase, Process, Receipt, Record, Times};
 
 #[derive(Serialize)]
 struct ProcessShown {
     pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<ExitShown>,
     rung: &'static str,
@@ -32,9 +34,24 @@ struct ProcessShown {
     end_ms: f64,
 }
 
-/// The end of a process, as JSON.
-pub(super) fn of_process(receipt: &Receipt) -> Pieces {
+#[derive(Serialize)]
+struct KeptShown {
+    pid: u32,
+    kept: bool,
+    calls: u64,
+    containment: &'static str,
+}
+
+/// What became of a process, as JSON.
+pub(super) fn of_process(process: &Process) -> Pieces {
+    let receipt = match process {
+        Process::Ended { receipt, .. } => receipt,
+        Process::Kept(Kept { pid, calls, containment }) => {
+            return Pieces::of(&KeptShown { pid: *pid, kept: true, calls: *calls, containment });
+        }
+    };
     Pieces::of(&ProcessShown {
+        calls: process.calls(),
         pid: receipt.pid,
         exit: ExitShown::of(receipt.exit, receipt.cause),
         rung: receipt.rung.name(),
@@ -75,14 +92,26 @@ pub(super) fn of_call(record: &Record) -> Pieces {
     Pieces::object(members)
 }
 
-/// The end of a process as a dictionary of RFC 9651, its decimals with three places; where a figure was read is a
-/// parameter of it: `pid=7, exit-code=0, rung=eof, killed=0, cpu-ms=20.000;source="proc_pid_stat", containment=group,
-/// end-ms=1.200`.
-pub(super) fn dictionary(receipt: &Receipt) -> String {
+/// The same as a dictionary of RFC 9651, its decimals with three places; where a figure was read is a parameter of it:
+/// `pid=7, exit-code=0, rung=eof, killed=0, cpu-ms=20.000;source="proc_pid_stat", containment=group, end-ms=1.200`; or
+/// `pid=7, kept, calls=3, containment=group`.
+pub(super) fn dictionary(process: &Process) -> String {
+    match process {
+        Process::Ended { receipt, .. } => ended(receipt, process.calls()),
+        Process::Kept(Kept { pid, calls, containment }) => {
+            format!("pid={pid}, kept, calls={calls}, containment={containment}")
+        }
+    }
+}
+
+fn ended(receipt: &Receipt, calls: Option<u64>) -> String {
     let mut text = format!("pid={}", receipt.pid);
     let mut add = |key: &str, value: &dyn std::fmt::Display| {
         write!(text, ", {key}={value}").expect("a String takes everything");
     };
+    if let Some(calls) = calls {
+        add("calls", &calls);
+    }
     match receipt.exit {
         Some(Exit::Code(code)) => add("exit-code", &code),
         Some(Exit::Signal(number)) => add("exit-signal", &number),
@@ -167,20 +196,29 @@ mod tests {
     #[test]
     fn the_header_has_what_is_known_and_nothing_else() {
         assert_eq!(
-            dictionary(&killed()),
+            dictionary(&killed().into()),
             "pid=7, exit-signal=9, cause=memory, rung=kill, killed=2, cpu-ms=12.000;source=\"cgroup cpu.stat\", \
              peak-memory-bytes=4096;source=\"memory.peak\", containment=group, end-ms=0.190"
         );
         assert_eq!(
-            dictionary(&plain()),
+            dictionary(&plain().into()),
             "pid=7, exit-code=0, rung=eof, killed=0, containment=group, end-ms=0.190"
         );
+        let reused = dictionary(&Process::Ended { receipt: plain(), calls: 3 });
+        assert!(reused.starts_with("pid=7, calls=3, exit-code=0, "), "{reused}");
+    }
+
+    #[test]
+    fn of_a_process_that_lives_on_no_end_is_told() {
+        let kept = Process::Kept(Kept { pid: 7, calls: 3, containment: "group" });
+        assert_eq!(dictionary(&kept), "pid=7, kept, calls=3, containment=group");
+        assert_eq!(of_process(&kept).text(), r#"{"pid":7,"kept":true,"calls":3,"containment":"group"}"#);
     }
 
     #[test]
     fn the_same_is_told_as_json() {
         assert_eq!(
-            of_process(&killed()).text(),
+            of_process(&killed().into()).text(),
             concat!(
                 r#"{"pid":7,"exit":{"signal":9,"name":"SIGKILL","cause":"memory"},"rung":"kill","killed":2,"#,
                 r#""cpu_ms":12.0,"cpu_source":"cgroup cpu.stat","peak_memory_bytes":4096,"#,
@@ -198,7 +236,7 @@ mod tests {
         let known = r#""began":"2026-11-22T19:42:37.123Z","outcome":"ok","timing":{"queue":0.0,"call":5.0}"#;
         assert_eq!(ending, format!(r#"{begun}:"ending",{known}}}"#));
         let lasted = Duration::from_millis(9);
-        let ended = Stage::Ended { told: told(None), lasted, process: Some(plain()) };
+        let ended = Stage::Ended { told: told(None), lasted, process: Some(plain().into()) };
         let process =
             r#"{"pid":7,"exit":{"code":0},"rung":"eof","killed":0,"containment":"group","end_ms":0.19}"#;
         assert_eq!(

@@ -20,8 +20,8 @@ use super::{authority, sse, text};
 use crate::catalog::{Catalog, Summary};
 use crate::deadline::Deadline;
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Caller, Enforcement, Events, Introduction, LastWords, Limited, ListKind,
-    Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Standbys,
+    Answer, Ask, CallError, CallId, Caller, Enforcement, Events, Instances, Introduction, LastWords, Limited,
+    ListKind, Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Standbys,
 };
 
 mod steps;
@@ -364,6 +364,9 @@ fn server_object(summary: Summary, introduction: Option<Arc<Introduction>>) -> P
         ("containment", Pieces::of(summary.about.containment)),
         ("limits", Pieces::of(&limits)),
     ];
+    members.extend(summary.about.instances.map(|Instances { alive, idle }| {
+        ("instances", Pieces::object([("alive", Pieces::of(&alive)), ("idle", Pieces::of(&idle))]))
+    }));
     members.extend(summary.about.standbys.as_ref().map(|standbys| ("standby", standby(standbys))));
     if !summary.bounds.sandbox.is_empty() {
         let kept = summary.bounds.sandbox.iter().map(|Enforcement { what, enforced, how }| {

@@ -1,4 +1,4 @@
-//! What every answer to a call tells beside its content: whose it is, where its time went, how the process ended. Pure.
+//! What every answer to a call tells beside its content: whose it is, where its time went, what became of the process. Pure.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -43,7 +43,7 @@ impl Stamp {
         receipt::timing(&self.times)
     }
 
-    /// How the process ended, as JSON, if there was one and its end was waited for.
+    /// What became of the process, as JSON, if there was one and that was waited for.
     pub(super) fn receipt(&self) -> Option<Pieces> {
         self.receipt.as_ref()?.process().map(receipt::of_process)
     }

@@ -1,5 +1,8 @@
 //! What is done with what a server says unasked: its questions are answered, its events handed on, its noise kept.
 
+use std::sync::Arc;
+
+use super::hub::Routes;
 use crate::exchange::{Events, RawJson};
 use crate::mcp;
 use crate::rpc::Listener;
@@ -12,6 +15,8 @@ const NOISE: (usize, usize) = (5, 200);
 pub(super) struct Ears {
     /// Where progress and log messages go, while somebody listens.
     pub(super) events: Option<Events>,
+    /// Where they go, while many may listen.
+    pub(super) routes: Option<Arc<Routes>>,
     /// The first stray lines.
     pub(super) noise: Vec<String>,
     /// Nobody asks it anything now, so that a stray line is more than a flaw of some answer.
@@ -26,9 +31,13 @@ impl Listener for Ears {
     }
 
     fn notification(&mut self, method: &str, params: Option<RawJson>) {
-        if let Some(events) = &self.events
-            && let Some(event) = mcp::types::event(method, params)
-        {
+        if self.events.is_none() && self.routes.is_none() {
+            return;
+        }
+        let Some(event) = mcp::types::event(method, params) else { return };
+        if let Some(routes) = &self.routes {
+            routes.deliver(event);
+        } else if let Some(events) = &self.events {
             events.push(event);
         }
     }

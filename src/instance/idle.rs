@@ -40,4 +40,19 @@ impl Instance {
         }
         (self.body.wire.strays() > 0).then_some("it answered what nobody had asked")
     }
+
+    /// Why a server that has served a call may not be asked by another, if so. What it wrote beside its answers is
+    /// forgotten: it is no other caller's business.
+    pub(crate) fn unfit_for_others(&mut self) -> Option<&'static str> {
+        self.body.ears.noise.clear();
+        if self.session.questioned() || self.session.contradicted() {
+            return Some("its era is in doubt");
+        }
+        self.unfit()
+    }
+
+    /// Its leader's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.body.child.pid()
+    }
 }

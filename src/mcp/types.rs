@@ -247,6 +247,16 @@ pub(crate) fn answer(method: &str) -> Result<RawJson, (i64, &'static str)> {
     }
 }
 
+/// The token of `notifications/progress`, if it is one of ours.
+pub(super) fn progress_token(params: &RawJson) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told {
+        progress_token: u64,
+    }
+    params.read::<Told>().ok().map(|told| told.progress_token)
+}
+
 /// What a notification tells a caller who listens.
 pub(crate) fn event(method: &str, params: Option<RawJson>) -> Option<Event> {
     match method {
@@ -332,6 +342,19 @@ mod tests {
                 Err(_) => "unreadable",
             };
             assert_eq!(is, expected, "{result}");
+        }
+    }
+
+    #[test]
+    fn a_progress_token_is_ours_or_nobodys() {
+        for (params, expected) in [
+            (r#"{"progressToken":65537,"progress":1}"#, Some(65537)),
+            (r#"{"progressToken":"65537"}"#, None),
+            (r#"{"progressToken":-1}"#, None),
+            ("{}", None),
+            ("[]", None),
+        ] {
+            assert_eq!(progress_token(&raw(params)), expected, "{params}");
         }
     }
 

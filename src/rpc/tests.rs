@@ -176,6 +176,25 @@ async fn leaving_a_deaf_peer_hears_it_to_its_end() {
 }
 
 #[tokio::test]
+async fn who_is_told_that_all_is_over_knows_whether_the_question_was_said() {
+    let ((peer, mut wire), mut far) = pair(64);
+    let (mut said, mut unsaid) = (peer.ask(&"x".repeat(100), &Vec::new()), peer.ask("m", &Vec::new()));
+    assert!(wire.run(&mut Heard::default()).now_or_never().is_none(), "the pipe is full");
+    wire.give_up();
+    let mut late = peer.ask("m", &Vec::new());
+    for (question, expected) in [(&mut said, true), (&mut unsaid, false), (&mut late, false)] {
+        assert_eq!(question.answer().await.unwrap_err().said, expected);
+    }
+    // Nothing of it is said any more, not even on the way out.
+    let (mut all, mut heard) = (Vec::new(), Heard::default());
+    tokio::join!(wire.leave(&mut heard), async {
+        far.shutdown().await.unwrap();
+        far.read_to_end(&mut all).await.unwrap();
+    });
+    assert_eq!(all.len(), 64);
+}
+
+#[tokio::test]
 async fn what_the_writer_took_is_counted() {
     let ((peer, mut wire), mut far) = pair(4096);
     peer.notify("told", &Vec::new());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::exchange::{Exit, Receipt, Record, Rung, Told};
+use crate::exchange::{Exit, Kept, Process, Receipt, Record, Rung, Told};
 
 /// How wide the names of the lines are.
 const NAMES: usize = 18;
@@ -18,7 +18,8 @@ pub(super) fn show(record: &Record) -> String {
         answered(told, &mut lines);
     }
     match record.process() {
-        Some(process) => ended(process, &mut lines),
+        Some(Process::Ended { receipt, .. }) => ended(receipt, &mut lines),
+        Some(Process::Kept(Kept { pid, .. })) => lines.push(("process", format!("{pid}, which is kept"))),
         None => lines.push(("process", "none was started".to_owned())),
     }
     if let Some(lasted) = record.lasted() {
@@ -107,7 +108,7 @@ mod tests {
         };
         let failure = Failed::from(&CallError::ShuttingDown { phase: Phase::Call });
         let told = Told { failure: Some(failure), times };
-        let ended = Stage::Ended { told, lasted: Duration::from_millis(9), process: Some(process) };
+        let ended = Stage::Ended { told, lasted: Duration::from_millis(9), process: Some(process.into()) };
         assert_eq!(
             show(&record(ended)),
             "call               000000000000000000000000000000ab\n\

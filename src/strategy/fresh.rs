@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Home, Lease, Strategy};
+use super::{Exclusive, Home, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd};
-use crate::exchange::{About, Origin, Receipt, Seat};
+use crate::exchange::{About, Process, Seat};
 use crate::instance::{self, HalfBorn, Instance, Server};
 use crate::mcp::era::Era;
 
@@ -35,6 +35,18 @@ impl Fresh {
         let (probes, stop) = (TaskTracker::new(), CancellationToken::new());
         Self(Arc::new(Nest { server, probes, probing: AtomicBool::new(false), stop }))
     }
+
+    /// Starts one.
+    pub(super) async fn start(&self, seat: Seat, end: &EarlyEnd) -> Result<Box<Exclusive>, Box<HalfBorn>> {
+        let wanted = seat.wanted_by_others();
+        let instance = Instance::start(&self.0.server, seat, end).await?;
+        Ok(Box::new(Exclusive::new(instance, self.home(), wanted)))
+    }
+
+    /// Where instances are ended.
+    pub(super) fn home(&self) -> Arc<dyn Home> {
+        Arc::clone(&self.0) as Arc<dyn Home>
+    }
 }
 
 impl Strategy for Fresh {
@@ -45,16 +57,12 @@ impl Strategy for Fresh {
             era: server.era().map(Era::name),
             containment: server.containment().name(),
             standbys: None,
+            instances: None,
         }
     }
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
-        async move {
-            let instance = Instance::start(&self.0.server, seat, end).await?;
-            let home = Arc::clone(&self.0) as Arc<dyn Home>;
-            Ok(Lease { instance, home, origin: Origin::New })
-        }
-        .boxed()
+        async move { Ok(Lease::Exclusive(self.start(seat, end).await?)) }.boxed()
     }
 
     fn close(&self) {
@@ -72,13 +80,15 @@ impl Strategy for Fresh {
 }
 
 impl Home for Nest {
-    fn take_back(self: Arc<Self>, instance: Instance) -> BoxFuture<'static, Receipt> {
+    fn end(self: Arc<Self>, lease: Box<Exclusive>) -> BoxFuture<'static, Process> {
         async move {
+            let Exclusive { instance, calls, counted, giving, .. } = *lease;
             let (receipt, seat) = instance.end().await;
+            drop((counted, giving));
             if let Some(seat) = seat {
                 self.learn(seat);
             }
-            receipt
+            Process::Ended { receipt, calls }
         }
         .boxed()
     }

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::pace::Pace;
-use super::shelf::{Kept, Shelf};
-use super::{Fresh, Lease, Strategy};
+use super::shelf::{Kept, Shelf, Turn};
+use super::{Exclusive, Fresh, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{About, CallError, Origin, Seat, SpareSeats, Standbys, StartAhead, Starts};
 use crate::instance::{HalfBorn, Server};
@@ -58,7 +58,7 @@ impl Prewarmed {
     /// Standbys of `server`, in `seats`, started only where `starts` has room.
     pub(crate) fn new(server: Arc<Server>, terms: Standby, seats: SpareSeats, starts: Starts) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let shelf = Arc::new(Shelf::new(tasks.clone(), stop.clone()));
+        let shelf = Arc::new(Shelf::new(Turn::OldestFirst, tasks.clone(), stop.clone()));
         let fresh = Fresh::new(Arc::clone(&server));
         let (starting, tended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let pace = Mutex::new(Pace::new(Instant::now()));
@@ -191,7 +191,7 @@ impl Ward {
             Ok(lease) => {
                 self.pace().started(began.elapsed());
                 let until = Instant::now() + self.terms.max_age;
-                self.shelf.keep(Kept { lease, until, wanted });
+                self.shelf.keep(Kept { lease, until });
             }
             Err(error) if error.early().is_some_and(Reason::is_not_its_fault) => {}
             Err(error) => {
@@ -204,8 +204,8 @@ impl Ward {
     }
 
     /// A server that has shown that it is up. One that has not is dead when this returns.
-    async fn bring_up(&self, seat: Seat, end: &EarlyEnd) -> Result<Lease, CallError> {
-        let mut lease = match self.fresh.lease(seat, end).await {
+    async fn bring_up(&self, seat: Seat, end: &EarlyEnd) -> Result<Box<Exclusive>, CallError> {
+        let mut lease = match self.fresh.start(seat, end).await {
             Ok(lease) => lease,
             Err(failed) => {
                 let (error, _, stillborn) = failed.into_parts();
@@ -215,7 +215,7 @@ impl Ward {
         };
         // One that is asked without a handshake has said nothing so far, and may be far from ready.
         if let Err(error) = lease.introduce(&end.within(self.server.open_deadline())).await {
-            lease.end().await;
+            lease.dismiss().await;
             return Err(error);
         }
         lease.origin = Origin::Standby;

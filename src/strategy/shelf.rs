@@ -1,5 +1,5 @@
 //! Servers that are alive and wait for a call: attended to, handed to whoever has waited longest, given up when others
-//! want their seats.
+//! want their seats. Nobody else has them meanwhile.
 //!
 //! ```text
 //!   keep -> somebody waits: theirs
@@ -20,11 +20,21 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Lease;
+use super::{Exclusive, Lease};
 use crate::exchange::Demand;
+
+/// Which of those that wait is handed out next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The one that has waited longest: all are used before they are too old.
+    OldestFirst,
+    /// The one that came last: those that are not needed wait on, until they have waited too long.
+    YoungestFirst,
+}
 
 /// The servers that wait for a call.
 pub(crate) struct Shelf {
+    turn: Turn,
     rows: Mutex<Rows>,
     /// Seats that are being given up, but are not free yet.
     giving: Arc<AtomicUsize>,
@@ -36,7 +46,7 @@ pub(crate) struct Shelf {
 
 #[derive(Default)]
 struct Rows {
-    /// Those that can be had, the oldest first.
+    /// Those that can be had, the next one first.
     ready: VecDeque<Ready>,
     /// Those who wait for the next one, the first first.
     callers: VecDeque<oneshot::Sender<Kept>>,
@@ -63,11 +73,9 @@ struct Ready {
 
 /// A server with what it is kept by.
 pub(super) struct Kept {
-    pub(super) lease: Lease,
-    /// When it is too old.
+    pub(super) lease: Box<Exclusive>,
+    /// When it is too old, or has waited too long.
     pub(super) until: Instant,
-    /// Those who may want its seat for another server.
-    pub(super) wanted: Option<Demand>,
 }
 
 /// Why a server waits no longer.
@@ -105,8 +113,8 @@ impl Drop for Claim<'_> {
 
 impl Shelf {
     /// An empty one, whose sitters are among `sitters`; it closes with `stop`.
-    pub(super) fn new(sitters: TaskTracker, stop: CancellationToken) -> Self {
-        Self { rows: Mutex::default(), giving: Arc::default(), sitters, stop, changed: Notify::new() }
+    pub(super) fn new(turn: Turn, sitters: TaskTracker, stop: CancellationToken) -> Self {
+        Self { turn, rows: Mutex::default(), giving: Arc::default(), sitters, stop, changed: Notify::new() }
     }
 
     /// A server that waits, if there is one that is fit. This is the question of a new call.
@@ -115,7 +123,10 @@ impl Shelf {
     ///
     /// A server that was on its way goes back.
     pub(crate) async fn take(self: &Arc<Self>) -> Option<Lease> {
-        self.rows().news.asked += 1;
+        {
+            let mut rows = self.rows();
+            rows.news.asked = rows.news.asked.saturating_add(1);
+        }
         self.changed.notify_one();
         self.take_ready().await
     }
@@ -160,9 +171,12 @@ impl Shelf {
     async fn claimed(self: &Arc<Self>, answer: oneshot::Receiver<Kept>) -> Option<Lease> {
         let mut claim = Claim { shelf: self, answer };
         let kept = (&mut claim.answer).await.ok()?;
-        self.rows().news.taken += 1;
+        {
+            let mut rows = self.rows();
+            rows.news.taken = rows.news.taken.saturating_add(1);
+        }
         self.changed.notify_one();
-        Some(kept.lease)
+        Some(Lease::Exclusive(kept.lease))
     }
 
     /// Takes in a server that nobody uses.
@@ -177,7 +191,10 @@ impl Shelf {
         let (ask, asked) = oneshot::channel();
         let number = rows.numbers;
         rows.numbers += 1;
-        rows.ready.push_back(Ready { number, ask });
+        match self.turn {
+            Turn::OldestFirst => rows.ready.push_back(Ready { number, ask }),
+            Turn::YoungestFirst => rows.ready.push_front(Ready { number, ask }),
+        }
         drop(rows);
         let shelf = Arc::clone(self);
         self.sitters.spawn(async move { shelf.sit(kept, number, asked).await });
@@ -188,7 +205,12 @@ impl Shelf {
         self.rows().ready.len()
     }
 
-    /// Lets the oldest go.
+    /// Whether somebody waits for one.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.rows().callers.iter().any(|caller| !caller.is_closed())
+    }
+
+    /// Lets go those that would be handed out next.
     pub(super) fn let_go(&self, count: usize) {
         let mut rows = self.rows();
         let count = count.min(rows.ready.len());
@@ -214,12 +236,18 @@ impl Shelf {
     /// Returns as soon as a seat should be given up for those who wait: no more of them than do.
     pub(super) async fn wanted(&self, demand: Option<&Demand>) -> Giving {
         let Some(demand) = demand else { return std::future::pending().await };
-        let gives = |waiting: usize| {
-            let more = |giving: usize| (giving < waiting).then_some(giving + 1);
-            self.giving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()
-        };
-        demand.asks_for(gives).await;
-        Giving(Arc::clone(&self.giving))
+        demand.asks_for(|waiting| self.give(waiting)).await
+    }
+
+    /// The same, if it should be given up at once.
+    pub(super) fn try_give(&self, demand: &Demand) -> Option<Giving> {
+        self.give(demand.waiting())
+    }
+
+    fn give(&self, waiting: usize) -> Option<Giving> {
+        let more = |giving: usize| (giving < waiting).then_some(giving + 1);
+        self.giving.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        Some(Giving(Arc::clone(&self.giving)))
     }
 
     async fn sit(
@@ -234,17 +262,17 @@ impl Shelf {
             () = self.stop.cancelled() => Over::LetGo,
             why = kept.lease.instance.wait_unasked() => Over::Spoiled(why),
             () = tokio::time::sleep_until(kept.until.into()) => Over::LetGo,
-            giving = self.wanted(kept.wanted.as_ref()) => Over::Wanted(giving),
+            giving = self.wanted(kept.lease.wanted.as_ref()) => Over::Wanted(giving),
         };
         // Whoever takes it from the row meanwhile learns that it is not to be had any more.
         self.rows().ready.retain(|ready| ready.number != number);
         self.changed.notify_one();
         match over {
             Over::LetGo => {
-                kept.lease.end().await;
+                kept.lease.dismiss().await;
             }
             Over::Wanted(giving) => {
-                kept.lease.end().await;
+                kept.lease.dismiss().await;
                 drop(giving);
             }
             Over::Spoiled(why) => self.spoiled(kept.lease, why).await,
@@ -263,11 +291,14 @@ impl Shelf {
         }
     }
 
-    async fn spoiled(&self, lease: Lease, why: &'static str) {
-        self.rows().news.spoiled += 1;
+    async fn spoiled(&self, lease: Box<Exclusive>, why: &'static str) {
+        {
+            let mut rows = self.rows();
+            rows.news.spoiled = rows.news.spoiled.saturating_add(1);
+        }
         self.changed.notify_one();
         tracing::warn!(why, "a server became unfit while it waited for a call");
-        lease.end().await;
+        lease.dismiss().await;
         self.changed.notify_one();
     }
 

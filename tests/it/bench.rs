@@ -33,7 +33,7 @@ fn nothing_is_left(dir: &Path) {
 #[test]
 fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let output = bench(dir.path(), &["--json", "--strategies", "fresh", "--report", "made/report"]);
+    let output = bench(dir.path(), &["--json", "--report", "made/report"]);
     assert!(output.status.success(), "{output:?}");
     let report = json(&output);
     let written = std::fs::read_to_string(dir.path().join("made/report/report.json")).unwrap();
@@ -42,9 +42,9 @@ fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() 
     assert_eq!(page.matches("<svg").count(), 5, "distribution, callers, phases, processor time, memory");
     assert_eq!(report["about"]["rounds"], 2);
     let lines = report["results"].as_array().unwrap();
-    let names: Vec<_> = lines.iter().take(3).map(|line| line["target"].as_str().unwrap()).collect();
-    assert_eq!(names, ["bare, one per call", "bare, one live", "fresh"]);
-    assert_eq!(lines.len(), 9, "three targets under three loads: {report}");
+    let names: Vec<_> = lines.iter().take(6).map(|line| line["target"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bare, one per call", "bare, one live", "fresh", "prewarmed", "pooled", "shared"]);
+    assert_eq!(lines.len(), 18, "six targets under three loads: {report}");
     for line in lines {
         assert_eq!(line["errors"], 0, "{line}");
         assert!(line["calls"].as_u64() > Some(0), "{line}");
@@ -52,7 +52,7 @@ fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() 
         assert!(line["rate_per_s"]["low"].as_f64() <= line["rate_per_s"]["high"].as_f64(), "{line}");
     }
     assert_eq!((&lines[2]["load"], &lines[2]["callers"]), (&"closed".into(), &1.into()));
-    assert_eq!((&lines[8]["load"], &lines[8]["rate"]), (&"open".into(), &40.0.into()));
+    assert_eq!((&lines[17]["load"], &lines[17]["rate"]), (&"open".into(), &40.0.into()));
     let phases: Vec<_> = lines[2]["phases_ms"].as_array().unwrap().iter().map(|phase| &phase[0]).collect();
     assert_eq!(phases, ["queue", "spawn", "open", "call"]);
     assert!(lines[2]["seat_ms"].as_f64() > lines[2]["latency_ms"]["p50"]["low"].as_f64().map(|ms| ms / 10.0));

@@ -1,4 +1,5 @@
 use std::error::Error;
+use std::sync::Arc;
 
 use super::*;
 use crate::exchange::{Cause, Exit, Phase};
@@ -16,8 +17,8 @@ fn words() -> LastWords {
     }
 }
 
-fn cause() -> Box<dyn Error + Send + Sync> {
-    "No such file or directory (os error 2)".into()
+fn cause() -> Arc<dyn Error + Send + Sync> {
+    Box::<dyn Error + Send + Sync>::from("No such file or directory (os error 2)").into()
 }
 
 /// One fault of every kind, with the status and the name of the table.

@@ -124,7 +124,7 @@ fn every_answer_to_a_call_is_stamped_good_or_bad() {
         principal: Principal::anonymous(),
         server: "demo".into(),
         began: Moment::since_epoch(Duration::ZERO),
-        stage: Stage::Ended { told, lasted: Duration::ZERO, process: Some(process) },
+        stage: Stage::Ended { told, lasted: Duration::ZERO, process: Some(process.into()) },
     };
     let receipt = Some(Box::new(record));
     let stamp = Stamp::of(&mut Answer { receipt, ..answer(Vec::new(), None) });
@@ -153,6 +153,7 @@ fn a_server_is_described_with_what_is_known_of_it() {
             era: Some("legacy"),
             containment: "group",
             standbys: None,
+            instances: None,
         },
         protocol: "auto",
         limits: crate::catalog::LimitsInForce {

@@ -5,15 +5,20 @@ use std::collections::BTreeSet;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+mod pooled;
+mod shared;
+
 use crate::support::processes;
 use crate::support::{
     Gateway, JSON, PROGRAM, Pending, Response, alive, demo, kill, server, until, until_some,
 };
 
 /// The keys that choose a strategy, each with its name.
-const STRATEGIES: [(&str, &str); 2] = [
+const STRATEGIES: [(&str, &str); 4] = [
     ("fresh", "strategy = \"fresh\"\n"),
     ("prewarmed", "strategy = \"prewarmed\"\nstandby = { min = 2, max = 3 }\n"),
+    ("pooled", "strategy = \"pooled\"\n"),
+    ("shared", "strategy = \"shared\"\n"),
 ];
 
 /// Those under which nothing of one call is there for another.
@@ -116,11 +121,56 @@ fn under_every_strategy_a_gateway_that_is_killed_leaves_nothing() {
 }
 
 #[test]
-fn where_calls_are_isolated_a_counter_is_always_one() {
+fn where_calls_are_isolated_a_counter_is_always_one_and_else_it_counts() {
     each(|name, gateway| {
-        if ISOLATING.contains(&name) {
-            let counts: Vec<Value> = (0..6).map(|_| count(gateway)).collect();
-            assert_eq!(counts, [1; 6], "{name}");
+        let counts: Vec<Value> = (0..6).map(|_| count(gateway)).collect();
+        let expected = if ISOLATING.contains(&name) { [1; 6] } else { [1, 2, 3, 4, 5, 6] };
+        assert_eq!(counts, expected, "{name}");
+    });
+}
+
+#[test]
+fn under_every_strategy_the_steps_of_a_call_are_put_to_one_server() {
+    each(|name, gateway| {
+        let steps = json!({"steps": [{"tool": "counter"}, {"tool": "counter"}, {"method": "tools/list"}]});
+        let answer = gateway.post("/v1/servers/demo/calls", &steps.to_string()).good();
+        let counts = [0, 1].map(|step| answer["steps"][step]["result"]["structuredContent"]["count"].clone());
+        assert_eq!(counts, [1, 2], "{name}");
+        assert!(answer["steps"][2]["result"]["tools"].is_array(), "{name}: {answer}");
+    });
+}
+
+#[test]
+fn under_every_strategy_servers_of_either_era_are_asked() {
+    for protocol in ["auto", "legacy", "modern"] {
+        for (name, keys) in STRATEGIES {
+            let config = server("demo", &["--faults"]) + &format!("protocol = {protocol:?}\n") + keys;
+            let gateway = Gateway::start(&config);
+            for message in ["one", "two"] {
+                let said = gateway.tool("echo", &json!({"message": message}).to_string()).said();
+                assert_eq!(said, message, "{name} {protocol}");
+            }
+            stop(gateway);
+        }
+    }
+}
+
+#[test]
+fn under_every_strategy_whoever_listens_hears_the_progress_of_their_own_call() {
+    each(|name, gateway| {
+        let listen = |steps: usize| {
+            let path = "/v1/servers/demo/tools/sleep";
+            let body = json!({"seconds": 0.2, "steps": steps}).to_string();
+            gateway.begin("POST", path, &[JSON, ("Accept", "text/event-stream")], &body)
+        };
+        for _ in 0..2 {
+            let calls = [2, 3, 5].map(|steps| (steps, listen(steps)));
+            for (steps, call) in calls {
+                let events = crate::support::events(&call.response().body);
+                let heard = events.iter().filter(|event| event.name == "progress").count();
+                assert_eq!(heard, steps, "{name}: {events:?}");
+                assert_eq!(events.last().unwrap().name, "result", "{name} {steps}");
+            }
         }
     });
 }

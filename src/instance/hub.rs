@@ -1,0 +1,246 @@
+//! One server that many calls ask at once: each by a line of its own, while one task attends to the process.
+//!
+//! ```text
+//!   Line::ask -- id and progress token of its own --+-> outbox -> Instance::attend_many -> stdin
+//!   Line::ask ---------------------------------------'
+//!   Line::ask <- answer, by id <--------- attend_many <- stdout
+//!   Events    <- progress, by token <---'  (log messages belong to no request: to everybody who listens)
+//! ```
+//!
+//! A call that ends early tells the server (`notifications/cancelled`); its late answer goes nowhere, and nobody else
+//! notices. When the server ends, everybody who waits is told of it with the same words; whoever was not even asked yet
+//! can turn to another one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::SetOnce;
+use tokio_util::sync::CancellationToken;
+
+use super::{Instance, Lesson};
+use crate::deadline::{Deadline, EarlyEnd, Reason};
+use crate::exchange::{Ask, CallError, Event, Events, Introduction, LastWords, Outcome, Phase};
+use crate::mcp::{self, AskError, Session, Telling};
+
+/// How long a server that let somebody wait in vain may take to give any sign of life, before others go elsewhere.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// What the calls of one server share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pid: u32,
+    session: Session,
+    limit: usize,
+    routes: Arc<Routes>,
+    lines: AtomicU64,
+    /// Somebody waited in vain, and the server has given no sign of life since.
+    doubt: AtomicBool,
+    /// What came of asking for such a sign; one at a time does.
+    lost: tokio::sync::Mutex<bool>,
+    /// Why no answer will come any more.
+    over: SetOnce<CallError>,
+}
+
+/// Who listens, by the number of the line.
+#[derive(Debug, Default)]
+pub(super) struct Routes(Mutex<HashMap<u64, Events>>);
+
+/// One call's way to the server.
+#[derive(Debug)]
+pub(crate) struct Line {
+    hub: Arc<Hub>,
+    session: Session,
+    number: u64,
+}
+
+/// Why a question has no outcome.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// The question failed, or has failed the call.
+    Failed(CallError),
+    /// The server ended before any of it was said: another may be asked.
+    Unsaid(CallError),
+}
+
+impl Instance {
+    /// Makes it one for many calls. It must be attended to from now on: [`Self::attend_many`].
+    pub(crate) fn hub(&mut self) -> Arc<Hub> {
+        let routes = Arc::<Routes>::default();
+        self.body.ears.routes = Some(Arc::clone(&routes));
+        Arc::new(Hub {
+            pid: self.pid(),
+            session: self.session.clone(),
+            limit: self.body.wire.limit(),
+            routes,
+            lines: AtomicU64::new(0),
+            doubt: AtomicBool::new(false),
+            lost: tokio::sync::Mutex::default(),
+            over: SetOnce::new(),
+        })
+    }
+
+    /// Reads, writes, drains stderr and watches for the exit, until no answer can come any more; everybody who waits for
+    /// one is told.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(crate) async fn attend_many(&mut self, hub: &Hub) -> CallError {
+        let heard = self.body.hear().await;
+        self.body.lesson = Lesson::Ignore;
+        self.body.wire.give_up();
+        let error = match heard {
+            Ok(()) => CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await },
+            Err(broken_off) => self.body.broken_off(broken_off, Phase::Call, &never()).await,
+        };
+        // Nobody else says it.
+        let _ = hub.over.set(error.clone());
+        error
+    }
+}
+
+/// An end that does not come.
+fn never() -> EarlyEnd {
+    EarlyEnd::new(CancellationToken::new(), CancellationToken::new(), Deadline::within(Duration::MAX))
+}
+
+impl Hub {
+    /// A line for one call.
+    pub(crate) fn line(self: &Arc<Self>) -> Line {
+        let number = self.lines.fetch_add(1, Ordering::Relaxed);
+        Line { hub: Arc::clone(self), session: self.session.line(number), number }
+    }
+
+    /// Whether the server can be expected to answer. One that let somebody wait in vain is asked for a sign of life: it
+    /// may be stuck in what nobody waits for any more.
+    pub(crate) async fn is_responsive(self: &Arc<Self>) -> bool {
+        if !self.doubt.load(Ordering::SeqCst) {
+            return true;
+        }
+        let mut lost = self.lost.lock().await;
+        if *lost || !self.doubt.load(Ordering::SeqCst) {
+            return !*lost;
+        }
+        let mut line = self.line();
+        let asked = line.session.ask(&Ask::Ping, Telling::Unwanted, self.limit);
+        // A refusal is a sign of life too: modern servers do not know `ping`.
+        let alive = tokio::time::timeout(SIGN_OF_LIFE, asked).await.is_ok();
+        if alive {
+            self.doubt.store(false, Ordering::SeqCst);
+        }
+        *lost = !alive;
+        alive
+    }
+}
+
+impl Line {
+    /// The process id of the server's leader.
+    pub(crate) fn pid(&self) -> u32 {
+        self.hub.pid
+    }
+
+    /// Whether no answer will come any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.hub.over.initialized()
+    }
+
+    /// What the server said of itself so far.
+    pub(crate) fn introduction(&self) -> &Arc<Introduction> {
+        self.session.introduction()
+    }
+
+    /// Puts one question to the server, and waits for the outcome or for the end of the call.
+    pub(crate) async fn ask(
+        &mut self,
+        ask: &Ask,
+        events: Option<&Events>,
+        end: &EarlyEnd,
+    ) -> Result<Outcome, Unanswered> {
+        if let Some(reason) = end.happened().now_or_never() {
+            return Err(Unanswered::Failed(early(reason, end)));
+        }
+        let telling = if events.is_some() { Telling::Wanted } else { Telling::Unwanted };
+        let _listening = events.map(|events| Listening::new(&self.hub.routes, self.number, events));
+        let hub = &self.hub;
+        let asked = async {
+            let error = match self.session.ask(ask, telling, hub.limit).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(AskError::HungUp { said }) => {
+                    let error = hub.over.wait().await.clone();
+                    return Err(if said { Unanswered::Failed(error) } else { Unanswered::Unsaid(error) });
+                }
+                Err(AskError::Answered(error)) => error,
+                Err(AskError::Unreadable(what)) => {
+                    let (what, words) = (what.to_string(), Box::default());
+                    CallError::ProtocolViolation { phase: Phase::Call, what, words }
+                }
+                Err(AskError::TooLarge { limit }) => {
+                    CallError::OutputTooLarge { limit, words: Box::default() }
+                }
+            };
+            Err(Unanswered::Failed(error))
+        };
+        match end.before(asked).await {
+            Ok(asked) => asked,
+            Err(reason) => {
+                hub.doubt.store(true, Ordering::SeqCst);
+                Err(Unanswered::Failed(early(reason, end)))
+            }
+        }
+    }
+}
+
+/// The error of a call that ended early. The server's last words are no business of one caller alone while it lives.
+fn early(reason: Reason, end: &EarlyEnd) -> CallError {
+    let phase = Phase::Call;
+    match reason {
+        Reason::CallerGone => CallError::CallerGone { phase },
+        Reason::Stopped => CallError::ShuttingDown { phase },
+        Reason::DeadlineExceeded => {
+            let words = Box::<LastWords>::default();
+            CallError::DeadlineExceeded { phase, after: end.deadline().budget(), words }
+        }
+    }
+}
+
+/// A caller who listens; dropped, it does not.
+struct Listening {
+    routes: Arc<Routes>,
+    number: u64,
+}
+
+impl Listening {
+    fn new(routes: &Arc<Routes>, number: u64, events: &Events) -> Self {
+        routes.lock().insert(number, events.clone());
+        Self { routes: Arc::clone(routes), number }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.routes.lock().remove(&self.number);
+    }
+}
+
+impl Routes {
+    /// Progress to whoever asked for it; what is logged to everybody who listens, for it does not say whom it concerns.
+    pub(super) fn deliver(&self, event: Event) {
+        let listening = self.lock();
+        match &event {
+            Event::Progress(params) => {
+                if let Some(events) = mcp::line_of(params).and_then(|number| listening.get(&number)) {
+                    events.push(event);
+                }
+            }
+            Event::Log(_) => listening.values().for_each(|events| events.push(event.clone())),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Events>> {
+        // Nothing panics while holding it; even then it would be whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
