@@ -426,7 +426,9 @@ impl Living {
     /// Kills what is left, reaps, waits for the proof, sweeps. The receipt's rung and duration are not known
     /// here.
     async fn finish(mut self: Box<Self>) -> (Receipt, Seat) {
-        self.tree.kill();
+        if !self.tree.is_known_to_be_gone() {
+            self.tree.kill();
+        }
         self.tree.leader_dies().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.rest.reap().await;

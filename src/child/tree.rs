@@ -248,6 +248,15 @@ impl Tree {
         }
     }
 
+    /// Whether its keeper has said that nobody is left, as it has by the end of most calls: a kill would only wake it, and
+    /// kill nobody.
+    pub(super) fn is_known_to_be_gone(&mut self) -> bool {
+        match &mut self.held {
+            Held::ByUs { .. } => false,
+            Held::ByKeeper(kept) => kept.is_over(),
+        }
+    }
+
     /// Processor time of a leader of ours and of those it waited for; readable while it is a zombie.
     pub(super) fn cpu_time(&self) -> Option<Duration> {
         match &self.held {
