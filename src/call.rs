@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub(crate) mod admission;
+mod at_once;
 mod log;
 mod receipts;
 pub(crate) mod shares;
@@ -32,6 +33,7 @@ use crate::exchange::{
 };
 use crate::strategy::{Lease, Strategy};
 use admission::{Admission, Entered};
+use at_once::at_once;
 use receipts::Entry;
 use shares::{Asking, Life, Shares};
 
@@ -123,7 +125,7 @@ impl Calls {
         let mask = self.mask.clone();
         let teller =
             Teller { way: tell, reply: request.reply, on_error: request.on_error, entry, asking, mask };
-        self.lives.spawn(life(Arc::clone(&self.parts), request, end, teller));
+        self.lives.spawn(at_once(life(Arc::clone(&self.parts), request, end, teller)));
         let answer = told.await;
         // From here on the caller's leaving is no reason any more.
         let _ = interest.map(DropGuard::disarm);

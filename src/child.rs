@@ -234,7 +234,7 @@ impl Child {
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
         let (birth, stderr) = (Birth::Seen(Instant::now()), Tail::new(spec.stderr_limit));
         let child = Self::new(nursery, Living { tree, birth, rest, stderr, cage, scratch, seat });
-        Ok(Born { child, stdin: Stdin::new(started.stdin), stdout: started.stdout })
+        Ok(Born { child, stdin: started.stdin, stdout: started.stdout })
     }
 
     /// Has a keeper start a child.
@@ -259,7 +259,7 @@ impl Child {
             child.finish().await;
             return Err(SpawnError::Keep(error));
         }
-        Ok(Born { child, stdin: Stdin::new(pipes.stdin), stdout: pipes.stdout })
+        Ok(Born { child, stdin: pipes.stdin, stdout: pipes.stdout })
     }
 
     /// Returns when its program runs, with the moment at which that was so; or does not and will not. A keeper's child can
@@ -430,7 +430,9 @@ impl Living {
     /// Kills what is left, reaps, waits for the proof, sweeps. The receipt's rung and duration are not known
     /// here.
     async fn finish(mut self: Box<Self>) -> (Receipt, Seat) {
-        self.tree.kill();
+        if !self.tree.is_known_to_be_gone() {
+            self.tree.kill();
+        }
         self.tree.leader_dies().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.rest.reap().await;

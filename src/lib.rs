@@ -71,6 +71,7 @@
 //! call/admission/pressure.rs whether the machine is short of memory
 //! call/shares.rs         how many calls each principal has in, where its token bounds that
 //! call/receipts.rs       what is known of the calls that are, and of the last ones that were
+//! call/at_once.rs        a task that wakes itself goes on at once
 //! call/log.rs            the receipt of a call in the log
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call

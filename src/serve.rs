@@ -45,6 +45,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long the end of what was told to end is waited for. Ladders are configured, so it is long.
 const LAST_RESORT: Duration = Duration::from_mins(1);
+/// How many threads may remove files at once. Each keeps some memory for what comes next.
+const BLOCKING: usize = 4;
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -326,7 +328,8 @@ pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(),
 
 /// The runtime that everything runs in.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().max_blocking_threads(BLOCKING).build().map_err(ServeError::Runtime)
 }
 
 async fn run(mut config: Config, sources: Sources, mask: &Mask) -> Result<(), ServeError> {

@@ -374,6 +374,12 @@ impl Kept {
         self.exit
     }
 
+    /// Whether the keeper has said by now that the tree is gone.
+    pub(super) fn is_over(&mut self) -> bool {
+        while matches!(self.over, Over::NotYet) && self.listen().now_or_never().is_some() {}
+        matches!(self.over, Over::Gone)
+    }
+
     /// Asks everybody in the leader's group to leave.
     pub(super) fn terminate(&self) {
         // In the midst of its orders it would be taken for a part of them.

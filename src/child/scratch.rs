@@ -6,17 +6,19 @@
 //! The root holds a file that is locked with `flock(2)` while the gateway lives. A root whose lock nobody holds belongs to
 //! a gateway that is dead; whoever starts beside it removes it.
 //!
-//! Making a directory on a disk's file system costs a good part of what starting a small server costs. So whoever
-//! sweeps one leaves a new, empty one ready for a call to come, at a time when nobody waits for it.
+//! Making a directory on a disk's file system costs a good part of what starting a small server costs, and so does removing
+//! one. So whoever sweeps one leaves a new, empty one ready for a call to come, at a time when nobody waits for it. And one
+//! that nobody has touched is given to the next tree as it is, where the proof is that nobody can be left in it.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::stock::Stock;
 use super::tree::Gone;
@@ -26,6 +28,8 @@ const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 /// What the names of roots begin with, and how many letters and digits follow.
 const PREFIX: (&str, usize) = ("spawnling-", 8);
+/// The file systems whose clock is our kernel's (`statfs(2)`): ext4, XFS, Btrfs, tmpfs, overlayfs.
+const OF_OUR_TIME: [i64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630];
 /// The locked file in a root. Only what has it is one.
 const LOCK: &str = ".lock";
 
@@ -34,6 +38,8 @@ const LOCK: &str = ".lock";
 pub(crate) struct ScratchRoot {
     path: PathBuf,
     directories: Stock,
+    /// Whether changes of the directories can be known by their time.
+    tells_time: bool,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
     _lock: File,
 }
@@ -53,7 +59,8 @@ impl ScratchRoot {
                 continue;
             }
             let path = path.canonicalize()?;
-            return Ok(Self { directories: Stock::new(&path), path, _lock: lock? });
+            let tells_time = statfs(&path).is_ok_and(|found| OF_OUR_TIME.contains(&found.f_type));
+            return Ok(Self { directories: Stock::new(&path), path, tells_time, _lock: lock? });
         }
     }
 
@@ -67,13 +74,14 @@ impl ScratchRoot {
 
     /// A new, empty directory for one tree.
     pub(super) fn allot(self: &Arc<Self>) -> io::Result<Scratch> {
-        let root = Arc::clone(self);
-        let ready = self.directories.take();
         // A cleaner of old files may have taken it while the gateway idled.
-        match ready.filter(|path| path.is_dir()) {
-            Some(path) => Ok(Scratch { path, root }),
-            None => Ok(Scratch { path: self.directories.make(make)?, root }),
-        }
+        let ready = self.directories.take().and_then(|path| Some((Mark::of(&path)?, path)));
+        let (mark, path) = match ready {
+            Some((mark, path)) => (Some(mark), path),
+            None => (None, self.directories.make(make)?),
+        };
+        let mark = mark.filter(|mark| self.tells_time && mark.tells());
+        Ok(Scratch { path, root: Arc::clone(self), mark })
     }
 
     /// A directory to try something in, gone when dropped.
@@ -112,11 +120,42 @@ impl Drop for ScratchRoot {
     }
 }
 
+/// What shows that nobody has touched a directory: it is itself, and the moment of its last change is what it was. That
+/// moves with every entry that is made or removed, and with every change of mode, owner or attribute (`inode(7)`), and
+/// nobody can set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    inode: u64,
+    /// Seconds and nanoseconds since 1970.
+    changed: (i64, i64),
+}
+
+impl Mark {
+    /// Of the directory at `path`, if there is one.
+    fn of(path: &Path) -> Option<Self> {
+        let meta = fs::symlink_metadata(path).ok().filter(Metadata::is_dir)?;
+        Some(Self { device: meta.dev(), inode: meta.ino(), changed: (meta.ctime(), meta.ctime_nsec()) })
+    }
+
+    /// Whether a change from now on would show. The file system's clock stands still for some milliseconds at a time; this
+    /// one must have moved on since.
+    fn tells(&self) -> bool {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let (seconds, nanoseconds) = self.changed;
+        // Where it counts in whole seconds, as ext4 with small inodes does.
+        let coarse = if nanoseconds % 1_000_000 == 0 { 2 } else { 0 };
+        (seconds + coarse, nanoseconds) < (now.tv_sec, now.tv_nsec)
+    }
+}
+
 /// The directory of one tree: its working directory and its `TMPDIR`.
 #[derive(Debug)]
 pub(super) struct Scratch {
     path: PathBuf,
     root: Arc<ScratchRoot>,
+    /// As it was when it was allotted, if that would show a change.
+    mark: Option<Mark>,
 }
 
 impl Scratch {
@@ -125,27 +164,34 @@ impl Scratch {
         &self.path
     }
 
-    /// Removes it and all that is in it. Most trees leave it empty, which costs one system call; the rest is done
-    /// away from the runtime's threads.
-    pub(super) async fn sweep(self, _proof: &Gone) {
-        if fs::remove_dir(&self.path).is_err() {
-            remove_away(self.path).await;
+    /// Removes it and all that is in it, unless nobody has touched it and nobody can be left in it. What is not gone by one
+    /// system call is removed away from the runtime's threads; so is everything that has to go each time, for a disk may
+    /// have to be waited for.
+    pub(super) async fn sweep(self, proof: &Gone) {
+        let Self { path, root, mark } = self;
+        let all_gone = proof.is_of_everybody();
+        let untouched = all_gone && mark.is_some() && Mark::of(&path) == mark;
+        if untouched && root.directories.take_back(&path) {
+            return;
         }
-        self.root.directories.replenish(make);
-    }
-}
-
-/// Removes what is not empty on a thread that may block.
-async fn remove_away(path: PathBuf) {
-    let shown = path.clone();
-    let swept = tokio::task::spawn_blocking(move || remove_whatever_it_takes(&path)).await;
-    match swept {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory");
+        if all_gone && fs::remove_dir(&path).is_ok() {
+            root.directories.replenish(make);
+            return;
         }
-        Err(error) => {
-            tracing::error!(path = %shown.display(), %error, "sweeping a scratch directory failed");
+        let shown = path.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            let swept = fs::remove_dir(&path).or_else(|_| remove_whatever_it_takes(&path));
+            root.directories.replenish(make);
+            swept
+        });
+        match swept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory");
+            }
+            Err(error) => {
+                tracing::error!(path = %shown.display(), %error, "sweeping a scratch directory failed");
+            }
         }
     }
 }
@@ -292,6 +338,55 @@ mod tests {
         second.sweep(&Gone::never_born()).await;
         drop(root);
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    /// Allots until a directory came that was made long enough ago for a change to show.
+    async fn allot_marked(root: &Arc<ScratchRoot>) -> Scratch {
+        loop {
+            let scratch = root.allot().unwrap();
+            if scratch.mark.is_some() {
+                return scratch;
+            }
+            scratch.sweep(&Gone::never_born()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_nobody_has_touched_is_given_to_the_next_tree() {
+        let base = tempfile::tempdir().unwrap();
+        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        let first = allot_marked(&root).await;
+        let path = first.path().to_owned();
+        first.sweep(&Gone::never_born()).await;
+        assert_eq!(root.allot().unwrap().path(), path);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_somebody_has_touched_is_not_though_it_looks_like_new() {
+        let base = tempfile::tempdir().unwrap();
+        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        let touches: [fn(&Path); 3] = [
+            |path| {
+                fs::write(path.join("file"), "").unwrap();
+                fs::remove_file(path.join("file")).unwrap();
+            },
+            |path| {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+            },
+            |path| {
+                // Beside the old one, so that it cannot get its number.
+                fs::create_dir(path.with_extension("new")).unwrap();
+                fs::rename(path.with_extension("new"), path).unwrap();
+            },
+        ];
+        for touch in touches {
+            let scratch = allot_marked(&root).await;
+            let path = scratch.path().to_owned();
+            touch(&path);
+            scratch.sweep(&Gone::never_born()).await;
+            assert!(!path.exists());
+        }
     }
 
     #[test]

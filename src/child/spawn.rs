@@ -13,13 +13,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use signal_hook::consts::SIGPIPE;
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio_process_stream::ProcessChunkStream;
 
 use super::program::{self, ProgramError};
 use super::sandbox;
 use super::shim::words::{Keeping, Orders};
 use super::spec::Spec;
+use super::stdin::Stdin;
 
 /// Why no process was started.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,7 @@ pub(super) const US: &str = "/proc/self/exe";
 /// A process that was just started.
 pub(super) struct Started {
     pub(super) pid: u32,
-    pub(super) stdin: ChildStdin,
+    pub(super) stdin: Stdin,
     pub(super) stdout: ChildStdout,
     /// Its stderr and its exit.
     pub(super) rest: ProcessChunkStream,
@@ -69,7 +70,7 @@ pub(super) struct Started {
 
 /// The pipes to a process that somebody else starts.
 pub(super) struct Pipes {
-    pub(super) stdin: ChildStdin,
+    pub(super) stdin: Stdin,
     pub(super) stdout: ChildStdout,
     pub(super) stderr: ChildStderr,
     /// Its descriptors 0, 1 and 2.
@@ -121,9 +122,9 @@ fn directory<'a>(spec: &'a Spec, scratch: &'a Path) -> &'a Path {
 pub(super) fn start(spec: &Spec, scratch: &Path, doors: &[OsString]) -> Result<Started, SpawnError> {
     let path = program::find(&spec.program, &spec.env)?;
     let directory = directory(spec, scratch);
-    let (stderr, hold, mut child) =
+    let Launched { stdin, stderr, hold, mut child } =
         launch(spec, &path, scratch, doors).map_err(|source| refused(&path, directory, source))?;
-    let (Some(pid), Some(stdin), Some(stdout)) = (child.id(), child.stdin.take(), child.stdout.take()) else {
+    let (Some(pid), Some(stdout)) = (child.id(), child.stdout.take()) else {
         return Err(SpawnError::Watch(io::Error::other("the process has no pipes")));
     };
     child.stderr = Some(stderr);
@@ -141,15 +142,19 @@ pub(super) fn refused(path: &Path, directory: &Path, source: io::Error) -> Spawn
     }
 }
 
-fn launch(
-    spec: &Spec,
-    path: &Path,
-    scratch: &Path,
-    doors: &[OsString],
-) -> io::Result<(ChildStderr, OwnedFd, Child)> {
+/// A process, and the ends of its pipes that the runtime did not make.
+struct Launched {
+    stdin: Stdin,
+    stderr: ChildStderr,
+    hold: OwnedFd,
+    child: Child,
+}
+
+fn launch(spec: &Spec, path: &Path, scratch: &Path, doors: &[OsString]) -> io::Result<Launched> {
     let directory = directory(spec, scratch);
-    let (stderr, theirs) = io::pipe()?;
+    let ((zero, stdin), (stderr, theirs)) = (io::pipe()?, io::pipe()?);
     // Whatever can fail does so before there is anybody who would have to be ended.
+    let stdin = Stdin::new(stdin.into())?;
     let stderr = ChildStderr::from_std(OwnedFd::from(stderr).into())?;
     let hold = theirs.try_clone()?;
     let (program, args) = executed(spec, path, scratch, doors)?;
@@ -163,10 +168,10 @@ fn launch(
         .process_group(0)
         // For the moment between the start and the first owner only; from then on the tree is what is killed.
         .kill_on_drop(true)
-        .stdin(Stdio::piped())
+        .stdin(zero)
         .stdout(Stdio::piped())
         .stderr(theirs);
-    Ok((stderr, hold.into(), command.spawn()?))
+    Ok(Launched { stdin, stderr, hold: hold.into(), child: command.spawn()? })
 }
 
 /// What is executed: the program itself, or a process that confines itself first and then becomes it.
@@ -225,7 +230,7 @@ pub(super) fn orders(
 pub(super) fn pipes() -> io::Result<Pipes> {
     let ((zero, stdin), (stdout, one), (stderr, two)) = (io::pipe()?, io::pipe()?, io::pipe()?);
     Ok(Pipes {
-        stdin: ChildStdin::from_std(OwnedFd::from(stdin).into())?,
+        stdin: Stdin::new(stdin.into())?,
         stdout: ChildStdout::from_std(OwnedFd::from(stdout).into())?,
         stderr: ChildStderr::from_std(OwnedFd::from(stderr).into())?,
         theirs: [zero.into(), one.into(), two.into()],

@@ -43,6 +43,16 @@ impl Stock {
         }
     }
 
+    /// Takes back one that is as good as new; `false`: enough are ready.
+    pub(super) fn take_back(&self, path: &Path) -> bool {
+        let mut ready = self.ready();
+        let room = ready.len() < MOST_READY;
+        if room {
+            ready.push(path.to_owned());
+        }
+        room
+    }
+
     /// Removes those that are ready.
     pub(super) fn clear(&self) {
         for path in self.ready().drain(..) {

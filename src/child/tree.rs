@@ -42,14 +42,27 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long an end that must come at any moment is asked for without a pause.
 const SOON: Duration = Duration::from_millis(2);
 
-/// The proof that nothing of a tree is alive.
+/// The proof that nothing of a tree is alive, as far as its containment could hold it.
 #[derive(Debug)]
-pub(crate) struct Gone(());
+pub(crate) struct Gone(Of);
+
+/// Of whom something is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Everybody,
+    /// Who has left the group of its own will may be alive.
+    TheGroup,
+}
 
 impl Gone {
     /// Nothing of a tree that was never started is alive.
     pub(super) const fn never_born() -> Self {
-        Self(())
+        Self(Of::Everybody)
+    }
+
+    /// Whether nobody can have escaped, short of those who were helped from outside.
+    pub(super) fn is_of_everybody(&self) -> bool {
+        self.0 == Of::Everybody
     }
 }
 
@@ -62,7 +75,7 @@ pub(super) async fn end_unwatched(pid: u32, mut rest: ProcessChunkStream) -> Gon
     if let Some(process) = rest.child_mut() {
         let _ = process.wait().await;
     }
-    Gone(())
+    Gone(Of::TheGroup)
 }
 
 /// What makes a tree killable as a whole.
@@ -235,6 +248,15 @@ impl Tree {
         }
     }
 
+    /// Whether its keeper has said that nobody is left, as it has by the end of most calls: a kill would only wake it, and
+    /// kill nobody.
+    pub(super) fn is_known_to_be_gone(&mut self) -> bool {
+        match &mut self.held {
+            Held::ByUs { .. } => false,
+            Held::ByKeeper(kept) => kept.is_over(),
+        }
+    }
+
     /// Processor time of a leader of ours and of those it waited for; readable while it is a zombie.
     pub(super) fn cpu_time(&self) -> Option<Duration> {
         match &self.held {
@@ -270,7 +292,7 @@ impl Tree {
                 toll.killed = seen;
                 (gone, toll)
             }
-            (None, None) => (Gone(()), toll),
+            (None, None) => (Gone(Of::Everybody), toll),
         }
     }
 }
@@ -330,7 +352,7 @@ pub(super) async fn never_born(leaf: Option<Leaf>) -> Gone {
 pub(super) async fn empty(mut leaf: Leaf) -> Gone {
     let (began, mut silent) = (Instant::now(), true);
     loop {
-        match leaf.remove(|| Gone(())) {
+        match leaf.remove(|| Gone(Of::Everybody)) {
             Ok(gone) => return gone,
             Err(occupied) => leaf = occupied,
         }
@@ -367,12 +389,12 @@ async fn group_gone(leader: Pid) -> (Gone, u32) {
         // nobody else; if the id is free and reused at once, the answer merely comes a little later. EPERM would mean
         // that there is somebody.
         if test_kill_process_group(leader) == Err(Errno::SRCH) {
-            return (Gone(()), seen);
+            return (Gone(Of::TheGroup), seen);
         }
         let alive = proc::living_members(leader);
         if matches!(alive, Ok(0)) {
             // Dead, but not yet waited for by whoever adopted them: no process any more.
-            return (Gone(()), seen);
+            return (Gone(Of::TheGroup), seen);
         }
         seen = seen.max(alive.as_ref().map_or(0, |alive| *alive));
         if silent && began.elapsed() > DYING {

@@ -29,6 +29,8 @@ pub(super) struct Requests(watch::Sender<Count>);
 struct Count {
     open: usize,
     begun: u64,
+    /// When the last of them ended.
+    idle_since: Option<Instant>,
 }
 
 impl Requests {
@@ -60,22 +62,29 @@ impl Requests {
         tokio::time::timeout(time, first).await.unwrap_or(false)
     }
 
-    /// Returns when none has been open for this long.
+    /// Returns when none has been open for this long. Requests that come and go meanwhile wake nobody here: they are
+    /// looked for when the time is up.
     ///
     /// # Cancel safety
     ///
-    /// Dropping this forgets the time waited so far.
+    /// Nothing is lost when this is dropped, the time waited so far included, unless none was ever open.
     pub(super) async fn none_for(&self, time: Duration) {
-        let mut count = self.0.subscribe();
+        let began = Instant::now();
+        let mut look_again = pin!(tokio::time::sleep(time));
         loop {
-            // We hold the sender: neither wait can fail.
-            let Ok(begun) = count.wait_for(|count| count.open == 0).await.map(|count| count.begun) else {
-                return;
+            look_again.as_mut().await;
+            let (open, idle_since) = {
+                let count = self.0.borrow();
+                (count.open, count.idle_since.unwrap_or(began))
             };
-            let next = async { count.wait_for(|count| count.begun != begun).await.is_ok() };
-            if tokio::time::timeout(time, next).await.is_err() {
+            let now = Instant::now();
+            let end = if open == 0 { idle_since.checked_add(time) } else { now.checked_add(time) };
+            // Too far away to be told is far enough.
+            let Some(end) = end else { return std::future::pending().await };
+            if end <= now {
                 return;
             }
+            look_again.as_mut().reset(end);
         }
     }
 }
@@ -85,7 +94,10 @@ pub(super) struct Open(watch::Sender<Count>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.send_modify(|count| count.open -= 1);
+        self.0.send_modify(|count| {
+            count.open -= 1;
+            count.idle_since = Some(Instant::now());
+        });
     }
 }
 
