@@ -79,10 +79,7 @@ async fn polled<F: Future>(most: usize, when: When, work: F) -> Option<F::Output
 async fn used(strategy: &dyn Strategy, seat: Option<Seat>, leased: &Cell<bool>) -> Origin {
     let end = no_end();
     let mut lease = match (strategy.shelf(), seat) {
-        (_, Some(seat)) => match strategy.lease(seat, &end).await {
-            Ok(lease) => lease,
-            Err(_) => panic!("it can be started"),
-        },
+        (_, Some(seat)) => strategy.lease(seat, &end).await.ok().expect("it can be started"),
         (Some(shelf), None) => match shelf.take().await {
             Some(lease) => lease,
             None => shelf.next().await,
