@@ -113,7 +113,7 @@ fn every_key_of_a_file_has_its_effect() {
     let mask = crate::auth::Mask::default();
     mask.learn(&config.secrets);
     assert_eq!(mask.text("args = [\"mcp-server-time\"] time"), "*** time");
-    let short = "full.toml:16:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
+    let short = "full.toml:18:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
     assert_eq!(config.notices.first().map(String::as_str), Some(short));
     assert_eq!(time.spec.teardown, Teardown::Ladder { eof: Duration::from_millis(500), term: secs(1) });
     assert_eq!((time.deadline, time.open_deadline, time.list_ttl), (secs(20), secs(5), secs(60)));
@@ -192,17 +192,17 @@ fn the_whole_configuration_is_shown_with_where_it_came_from_and_without_secrets(
         "containment = \"auto\"                     # default",
         "drain = \"3s\"                             # --drain",
         "[servers.time]",
-        "deadline = \"20s\"                         # full.toml:18:12",
-        "limits.memory = \"1GiB\"                   # full.toml:26:105",
-        "limits.cpu = \"150%\"                      # full.toml:26:135",
-        "sandbox.seccomp = true                   # full.toml:27:121",
+        "deadline = \"20s\"                         # full.toml:20:12",
+        "limits.memory = \"1GiB\"                   # full.toml:28:105",
+        "limits.cpu = \"150%\"                      # full.toml:28:135",
+        "sandbox.seccomp = true                   # full.toml:29:121",
         "env.PATH = \"/bin\"                        # the gateway's environment",
-        "env.TZ = \"UTC\"                           # full.toml:15:14",
-        "env.HOME_PAGE = \"a:none\"                 # full.toml:15:33",
-        "env.API_KEY = \"...\"                      # full.toml:15:81",
+        "env.TZ = \"UTC\"                           # full.toml:17:14",
+        "env.HOME_PAGE = \"a:none\"                 # full.toml:17:33",
+        "env.API_KEY = \"...\"                      # full.toml:17:81",
         "env.GIT_TOKEN = \"...\"                    # the gateway's environment",
         "env.PROJECT_A = \"...\"                    # the gateway's environment",
-        "tool = \"browse\"                          # full.toml:37:8",
+        "tool = \"browse\"                          # full.toml:41:8",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }
