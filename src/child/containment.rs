@@ -72,22 +72,37 @@ pub(super) struct Means {
     pub(super) keepers: Arc<Keepers>,
     /// By what a tree is kept that is not only a group.
     pub(super) keeping: Keeping,
-    /// Only ever dropped: that lets the wardens go.
+    /// Only ever dropped: that ends the watch, and lets the wardens go.
+    #[expect(dead_code, reason = "held, not looked at")]
     stand_by: Option<mpsc::Sender<()>>,
 }
 
 /// What a keeper needs for one tree: its orders, our ends of the pipes, the doors of its cgroup, and the keeper.
 pub(super) type Prepared = (Orders, Pipes, Vec<File>, Kept);
 
-/// The wardens, to be waited for beside everything else.
+/// Those who hold trees together and may die of something else: looked after beside everything else.
 #[derive(Debug)]
-pub(crate) struct Watch(Option<(Wardens, mpsc::Receiver<()>)>);
+pub(crate) struct Watch {
+    wardens: Option<Wardens>,
+    keepers: Arc<Keepers>,
+    closed: mpsc::Receiver<()>,
+}
 
 impl Watch {
     /// Returns when everything that holds trees together was given up, in order.
     pub(crate) async fn run(self) {
-        if let Some((wardens, closed)) = self.0 {
-            wardens.stand_by(closed).await;
+        let Self { wardens, keepers, mut closed } = self;
+        let given_up = async {
+            match wardens {
+                Some(wardens) => wardens.stand_by(closed).await,
+                None => {
+                    let _ = closed.recv().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = given_up => {}
+            () = keepers.bury_the_dead() => {}
         }
     }
 }
@@ -103,6 +118,14 @@ impl Means {
             keeping: Keeping::Subreaper,
             stand_by: None,
         }
+    }
+
+    /// The same, and what is to be looked after as long as it is there.
+    fn watched(containment: Containment) -> (Self, Watch) {
+        let (stand_by, closed) = mpsc::channel(1);
+        let means = Self { stand_by: Some(stand_by), ..Self::of(containment) };
+        let watch = Watch { wardens: None, keepers: Arc::clone(&means.keepers), closed };
+        (means, watch)
     }
 
     /// Finds the one that was chosen, or the best. Its cgroups, if it has any, get `controllers`, if they can.
@@ -130,7 +153,8 @@ impl Means {
                 Err(why) => refused.push(format!("{}: {}", containment.name(), chain(&why))),
             }
         }
-        (Self { refused, ..Self::of(Containment::Group) }, Watch(None))
+        let (means, watch) = Self::watched(Containment::Group);
+        (Self { refused, ..means }, watch)
     }
 
     /// Prepares what `spec` says for a keeper, in `leaf`, and in the further cgroups behind `doors`.
@@ -154,22 +178,19 @@ impl Means {
         containment: Containment,
         controllers: &[&'static str],
     ) -> Result<(Self, Watch), Refusal> {
-        let mut means = Self::of(containment);
+        let (mut means, mut watch) = Self::watched(containment);
         if containment == Containment::Group {
-            return Ok((means, Watch(None)));
+            return Ok((means, watch));
         }
         if containment == Containment::Strict {
             // Nobody of our own user may look into us either (`PR_SET_DUMPABLE(2const)`, `ptrace(2)`).
             set_dumpable_behavior(DumpableBehavior::NotDumpable)
                 .map_err(|error| Refusal::Opaque(error.into()))?;
         }
-        let mut watch = Watch(None);
         if matches!(containment, Containment::Cgroup | Containment::Strict) {
             let root = Arc::new(Root::create(controllers)?);
-            let wardens = Wardens::start(Path::new(spawn::US), &root).map_err(Refusal::Warden)?;
-            let (stand_by, closed) = mpsc::channel(1);
-            (means.cgroups, means.stand_by) = (Some(root), Some(stand_by));
-            watch = Watch(Some((wardens, closed)));
+            watch.wardens = Some(Wardens::start(Path::new(spawn::US), &root).map_err(Refusal::Warden)?);
+            means.cgroups = Some(root);
         }
         if containment.has_namespace() {
             // Whoever may has no need of a user namespace, in which programs of other users cannot become those.

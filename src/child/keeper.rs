@@ -25,6 +25,7 @@ use rustix::process::{
 use tokio::io::{AsyncBufReadExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
+use tokio::time::MissedTickBehavior;
 
 use super::shim::words::{Count, KILL, MOST_DESCRIPTORS, Orders, Report, Step, TERM};
 use super::tree::{Containment, dead};
@@ -37,6 +38,9 @@ const MOST_IDLE: usize = 16;
 const LEAVING: Duration = Duration::from_secs(2);
 /// How long a keeper may say nothing of a tree that it ends before it is taken for stopped.
 const STOPPED: Duration = Duration::from_secs(2);
+
+/// How often those who keep nothing are looked at.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// Why a tree was not started.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +125,20 @@ impl Keepers {
         let idle = std::mem::take(&mut *self.idle());
         for keeper in idle {
             keeper.dismiss().await;
+        }
+    }
+
+    /// Reaps whoever dies while it keeps nothing, within [`ROUND`]: the next tree may be long in coming, or take another.
+    /// Comes to no end.
+    pub(super) async fn bury_the_dead(&self) {
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            let unfit: Vec<Keeper> = self.idle().extract_if(.., |keeper| !keeper.is_fit()).collect();
+            for mut keeper in unfit {
+                let _ = keeper.process.kill().await;
+            }
         }
     }
 

@@ -1,9 +1,9 @@
-//! What does not answer as it should: deaths that cannot be watched, keepers that do not listen, wardens that do
-//! not stay.
+//! What does not answer as it should: deaths that cannot be watched, keepers that do not listen or die at rest, wardens
+//! that do not stay.
 
 use std::os::fd::AsFd as _;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::cradle::{self, Cradle, Outcome};
 use super::*;
@@ -71,4 +71,28 @@ async fn wardens_that_die_at_every_start_are_replaced_with_pauses() {
     tokio::join!(wardens.stand_by(closed), watch);
     // One of the two was started four times: at first, at once, and after two pauses of which the second is twice as long.
     assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_keeper_that_dies_while_it_keeps_nothing_is_reaped_without_being_hired() {
+    let Some(cradle) = Cradle::new(Containment::Subreaper) else { return };
+    let spec = cradle.spec(Path::new("/bin/sh"), &["-c", "echo $PPID; exec sleep 600"], hasty());
+    let mut born = Child::spawn(&spec, &cradle.nursery, cradle.seat()).await.unwrap();
+    let mut said = [0; 16];
+    let length = born.stdout.read(&mut said).await.unwrap();
+    let keeper = String::from_utf8_lossy(&said[..length]).trim().parse().unwrap();
+    let keeper = Pid::from_raw(keeper).unwrap();
+    stop(born, &Ladder::new(hasty())).await;
+    kill_process(keeper, Signal::KILL).unwrap();
+    let reaped = async {
+        while std::fs::exists(format!("/proc/{}", keeper.as_raw_nonzero())).unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let keepers = Arc::clone(&cradle.nursery.means.keepers);
+    tokio::select! {
+        () = keepers.bury_the_dead() => unreachable!("it comes to no end"),
+        () = reaped => {}
+    }
+    assert_eq!(cradle.leave().await, Outcome { returned: 1, rescued: 0 });
 }

@@ -73,7 +73,7 @@ fn a_keeper_that_somebody_has_stopped_ends_its_tree() {
     let gateway = Gateway::start_by(&(demo(&[]) + HASTE), KEPT);
     let call = begin_work(&gateway, 600.0);
     let [server] = *gateway.servers() else { panic!("one server") };
-    let keeper = processes::parent(server).and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).unwrap();
+    let keeper = processes::parent_of(server).and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).unwrap();
     kill_process(keeper, Signal::STOP).unwrap();
     drop(call);
     gateway.stop();

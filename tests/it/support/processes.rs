@@ -49,11 +49,6 @@ pub(crate) fn alive(pid: u32) -> bool {
     state(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X' | 'x'))
 }
 
-/// The parent of a process.
-pub(crate) fn parent(pid: u32) -> Option<u32> {
-    state(pid).map(|(_, parent)| parent)
-}
-
 /// Whether each thread of a process sleeps, and keeps sleeping.
 pub(crate) fn is_at_rest(pid: u32) -> bool {
     let threads = || {
