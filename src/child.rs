@@ -21,6 +21,7 @@ use tokio::process::ChildStdout;
 mod bounds;
 mod cgroup;
 mod containment;
+mod husks;
 mod keeper;
 mod ladder;
 mod limits;

@@ -138,6 +138,7 @@
 //! child/stdin.rs         the pipe to it, written to at once where there is room
 //! child/scratch.rs       its private directory; swept only in exchange for a Gone
 //! child/stock.rs         empty directories made ahead: scratch directories, cgroups
+//! child/husks.rs         empty directories removed at once, and given back to the disk later
 //! child/reaper.rs        where a tree goes when its owner was dropped; counted, for it should be none
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
 //! exchange/enforcement.rs what was asked of the kernel, and what became of it                      (pure)

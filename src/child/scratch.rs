@@ -8,7 +8,8 @@
 //!
 //! Making a directory on a disk's file system costs a good part of what starting a small server costs, and so does removing
 //! one. So whoever sweeps one leaves a new, empty one ready for a call to come, at a time when nobody waits for it. And one
-//! that nobody has touched is given to the next tree as it is, where the proof is that nobody can be left in it.
+//! that nobody has touched is given to the next tree as it is, where the proof is that nobody can be left in it. Any other
+//! that is empty is removed at once, and the disk told of it by another thread (`husks.rs`).
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::husks::Husks;
 use super::stock::Stock;
 use super::tree::Gone;
 
@@ -38,8 +40,9 @@ const LOCK: &str = ".lock";
 pub(crate) struct ScratchRoot {
     path: PathBuf,
     directories: Stock,
-    /// Whether changes of the directories can be known by their time.
-    tells_time: bool,
+    husks: Husks,
+    /// Whether it is on a file system that we know: a local one, on which changes can be known by their time.
+    known: bool,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
     _lock: File,
 }
@@ -59,8 +62,9 @@ impl ScratchRoot {
                 continue;
             }
             let path = path.canonicalize()?;
-            let tells_time = statfs(&path).is_ok_and(|found| OF_OUR_TIME.contains(&found.f_type));
-            return Ok(Self { directories: Stock::new(&path), path, tells_time, _lock: lock? });
+            let known = statfs(&path).is_ok_and(|found| OF_OUR_TIME.contains(&found.f_type));
+            let (directories, husks) = (Stock::new(&path), Husks::default());
+            return Ok(Self { path, directories, husks, known, _lock: lock? });
         }
     }
 
@@ -80,7 +84,7 @@ impl ScratchRoot {
             Some((mark, path)) => (Some(mark), path),
             None => (None, self.directories.make(make)?),
         };
-        let mark = mark.filter(|mark| self.tells_time && mark.tells());
+        let mark = mark.filter(|mark| self.known && mark.tells());
         Ok(Scratch { path, root: Arc::clone(self), mark })
     }
 
@@ -164,9 +168,9 @@ impl Scratch {
         &self.path
     }
 
-    /// Removes it and all that is in it, unless nobody has touched it and nobody can be left in it. What is not gone by one
-    /// system call is removed away from the runtime's threads; so is everything that has to go each time, for a disk may
-    /// have to be waited for.
+    /// Removes it and all that is in it, unless nobody has touched it and nobody can be left in it. Whatever may take
+    /// time is done away from the runtime's threads: to remove what is not empty, what lies on a file system that may
+    /// be far away, and what is one too many for the disk.
     pub(super) async fn sweep(self, proof: &Gone) {
         let Self { path, root, mark } = self;
         let all_gone = proof.is_of_everybody();
@@ -174,7 +178,7 @@ impl Scratch {
         if untouched && root.directories.take_back(&path) {
             return;
         }
-        if all_gone && fs::remove_dir(&path).is_ok() {
+        if root.known && root.husks.remove(&path).is_ok() {
             root.directories.replenish(make);
             return;
         }

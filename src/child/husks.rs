@@ -1,0 +1,123 @@
+//! Empty directories that are removed at once, their blocks given back to the disk later.
+//!
+//! What takes long when a directory goes is not its name but its blocks: on ext4 without a journal, mounted with `discard`,
+//! the disk is told of them and waited for. The kernel does that when nobody has the directory open any more, as with
+//! files (`unlink(2)`). So it is opened, removed, and closed later by another thread, many at a time. Once removed it is
+//! gone for everybody: it has no path, and in it nothing can be made (`ENOENT`, `mkdir(2)`), whoever has it open or stands
+//! in it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, unlinkat};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many are closed at a time, and how many there are at most, those included that are being closed.
+const MANY: usize = 16;
+const MOST: usize = 64;
+
+/// Directories that are removed and not yet closed.
+#[derive(Debug)]
+pub(super) struct Husks {
+    many: usize,
+    room: Arc<Semaphore>,
+    waiting: Mutex<Vec<Husk>>,
+}
+
+/// One of them. Closed before its place is free.
+#[derive(Debug)]
+struct Husk {
+    _directory: OwnedFd,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Default for Husks {
+    fn default() -> Self {
+        Self::new(MANY, MOST)
+    }
+}
+
+impl Husks {
+    fn new(many: usize, most: usize) -> Self {
+        Self { many, room: Arc::new(Semaphore::new(most)), waiting: Mutex::default() }
+    }
+
+    /// Removes the empty directory at `path`, without waiting for the disk. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// It stays: it is not empty, or cannot be removed for another reason; or so many are being closed that the disk has
+    /// to be waited for (`EAGAIN`).
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| io::ErrorKind::WouldBlock)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = open(path, flags, Mode::empty())?;
+        unlinkat(CWD, path, AtFlags::REMOVEDIR)?;
+        // Nothing panics while holding it; even then the list would be whole.
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(Husk { _directory: directory, _place: place });
+        if waiting.len() >= self.many {
+            let all = std::mem::take(&mut *waiting);
+            // Nobody waits for it: what there was to be seen of them is gone.
+            drop(tokio::task::spawn_blocking(|| drop(all)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::mkdirat;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_removed_is_gone_even_for_those_who_stand_in_it() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("it");
+        fs::create_dir(&path).unwrap();
+        let inside = fs::File::open(&path).unwrap();
+        Husks::default().remove(&path).unwrap();
+        assert!(!path.exists());
+        assert_eq!(mkdirat(&inside, "more", Mode::RWXU), Err(Errno::NOENT));
+    }
+
+    #[tokio::test]
+    async fn what_is_full_or_a_link_stays_and_takes_no_place() {
+        let base = tempfile::tempdir().unwrap();
+        let (full, link) = (base.path().join("full"), base.path().join("link"));
+        fs::create_dir_all(full.join("more")).unwrap();
+        std::os::unix::fs::symlink(&full, &link).unwrap();
+        let husks = Husks::new(2, 1);
+        for path in [&full, &link] {
+            husks.remove(path).unwrap_err();
+        }
+        assert!(full.join("more").exists() && link.exists());
+        assert_eq!(husks.room.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_place_left_nothing_is_removed_until_one_was_closed() {
+        let base = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| base.path().join(name));
+        for path in &paths {
+            fs::create_dir(path).unwrap();
+        }
+        let husks = Husks::new(2, 1);
+        husks.remove(&paths[0]).unwrap();
+        assert_eq!(husks.remove(&paths[1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(paths[1].exists());
+        let husks = Husks::new(2, 2);
+        for path in &paths[1..] {
+            husks.remove(path).unwrap();
+        }
+        // Two are many here: both are closed by now, or will be.
+        drop(husks.room.acquire_many(2).await.unwrap());
+        assert!(husks.waiting.lock().unwrap().is_empty());
+    }
+}
