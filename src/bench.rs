@@ -42,7 +42,7 @@ use load::{Subject, Watched};
 use plan::Load;
 use report::{About, Line, Report};
 use setup::Question;
-use stats::{Round, milliseconds};
+use stats::{Round, Summary, milliseconds};
 use target::{Other, Setting, Stage, Target};
 
 /// What there may be to measure; a gateway says itself which of them it knows.
@@ -112,21 +112,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "JSON")]
     arguments: Option<String>,
 
-    /// Start another gateway and put it into the same run: {port}, {server} or {quoted-server} stand in its command
-    #[arg(long, value_name = "COMMAND")]
-    against: Option<String>,
+    /// Start another gateway and put it into the same run: {port}, {server} or {quoted-server} stand in its command.
+    /// May be given several times; the first --path, --body and --expect belong to the first one, and so on
+    #[arg(long, value_name = "COMMAND", conflicts_with = "url")]
+    against: Vec<String>,
 
-    /// Where the other gateway takes calls
-    #[arg(long, value_name = "PATH", default_value = "/mcp", requires = "against")]
-    path: String,
+    /// Where the other gateway takes calls [default: /mcp]
+    #[arg(long, value_name = "PATH", requires = "against")]
+    path: Vec<String>,
 
     /// What is posted to the other gateway [default: the arguments]
     #[arg(long, value_name = "JSON", requires = "against")]
-    body: Option<String>,
+    body: Vec<String>,
 
     /// What every answer of the other gateway must hold; without it, each success counts
     #[arg(long, value_name = "TEXT", requires = "against")]
-    expect: Option<String>,
+    expect: Vec<String>,
 
     /// Print JSON instead of a table
     #[arg(long)]
@@ -225,6 +226,26 @@ fn question(args: &Args) -> Result<Question> {
     })
 }
 
+/// The other gateways; what is said of the n-th of them is the n-th of its kind.
+fn others(args: &Args) -> impl Iterator<Item = Other<'_>> {
+    args.against.iter().enumerate().map(|(at, start)| Other {
+        start,
+        path: args.path.get(at).map_or("/mcp", String::as_str),
+        body: args.body.get(at).map(String::as_str),
+        expected: args.expect.get(at).map(String::as_str),
+    })
+}
+
+/// A name that none of the others has.
+fn unlike<'a>(others: impl Iterator<Item = &'a str> + Clone, name: String) -> String {
+    let is_free = |name: &str| others.clone().all(|other| other != name);
+    if is_free(&name) {
+        return name;
+    }
+    let mut numbered = (2..).map(|number| format!("{name} {number}"));
+    numbered.find(|name| is_free(name)).unwrap_or(name)
+}
+
 /// How a run goes.
 struct Run<'a> {
     args: &'a Args,
@@ -280,6 +301,8 @@ impl<'a> Run<'a> {
         for (strategy, reason) in &refused {
             eprintln!("spawnling: not measured: {strategy}: {reason}");
         }
+        // Before any call; a standby that is still on its way here is not idle yet.
+        let idle: Vec<_> = targets.iter().map(|target| target.watched.memory().1).collect();
         for target in &targets {
             self.warm_up(target)?;
         }
@@ -296,11 +319,12 @@ impl<'a> Run<'a> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let places = self.loads.iter().flat_map(|load| targets.iter().map(move |target| (load, target)));
-        let line = |((load, target), rounds): ((&Load, &Target), &Vec<Round>)| Line {
+        let places =
+            self.loads.iter().flat_map(|load| targets.iter().zip(&idle).map(move |target| (load, target)));
+        let line = |((load, (target, idle)), rounds): ((&Load, (&Target, &u64)), &Vec<Round>)| Line {
             target: target.name.clone(),
             load: *load,
-            summary: stats::summary(rounds),
+            summary: Summary { idle_memory_bytes: (*idle > 0).then_some(*idle), ..stats::summary(rounds) },
         };
         let lines = places.zip(&found).map(line).collect();
         Ok(Report { about: self.about(question), lines, refused })
@@ -330,14 +354,10 @@ impl<'a> Run<'a> {
             }
         }
         ensure!(refused.len() < STRATEGIES.len(), "no gateway became ready: {}", refused[0].1);
-        if let Some(start) = &self.args.against {
-            let other = Other {
-                start,
-                path: &self.args.path,
-                body: self.args.body.as_deref(),
-                expected: self.args.expect.as_deref(),
-            };
-            targets.push(stage.other(question, &other).await.context("--against")?);
+        for other in others(self.args) {
+            let mut target = stage.other(question, &other).await.context("--against")?;
+            target.name = unlike(targets.iter().map(|target| target.name.as_str()), target.name);
+            targets.push(target);
         }
         Ok(targets)
     }

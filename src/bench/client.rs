@@ -101,15 +101,25 @@ impl Caller {
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(Response<()>, Bytes)> {
         // Taken out, so that whatever fails on the way leaves no broken one behind.
-        let mut connection = match self.connection.take() {
-            Some(connection) if !connection.sender.is_closed() => connection,
-            _ => connect(self.endpoint.address).await?,
+        let mut kept = self.connection.take();
+        if let Some(connection) = &mut kept
+            && connection.sender.ready().await.is_err()
+        {
+            kept = None;
+        }
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => connect(self.endpoint.address).await?,
         };
-        connection.sender.ready().await.context("the connection is gone")?;
         let answer = connection.sender.send_request(request).await.context("no answer")?;
         let (parts, body): (_, Incoming) = answer.into_parts();
         let body = body.collect().await.context("an answer cut short")?.to_bytes();
-        self.connection = Some(connection);
+        // One that the other side is about to close would fail the next call, if that is quick enough.
+        let is_last = parts
+            .headers
+            .get("connection")
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        self.connection = Some(connection).filter(|_| !is_last);
         Ok((Response::from_parts(parts, ()), body))
     }
 }

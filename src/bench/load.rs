@@ -62,7 +62,8 @@ impl Watched {
         }
     }
 
-    fn memory(self) -> (u64, u64) {
+    /// Bytes, of it alone and with everything below it.
+    pub(super) fn memory(self) -> (u64, u64) {
         if let Self::Tree(pid) = self { usage::memory_of_tree(pid) } else { (0, 0) }
     }
 }
@@ -103,6 +104,8 @@ struct Tally {
     first_error: Option<String>,
     /// Ids of calls whose receipts can be asked for.
     calls: Vec<String>,
+    /// How many calls each caller had answered, where there is a fixed number of callers.
+    by_caller: Vec<u64>,
 }
 
 impl Tally {
@@ -122,6 +125,7 @@ impl Tally {
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
         self.calls.extend(other.calls);
+        self.by_caller.extend(other.by_caller);
     }
 }
 
@@ -149,6 +153,7 @@ pub(super) async fn round(subject: &Subject, watched: Watched, load: Load, time:
     let is_known = !matches!(watched, Watched::Nobody);
     Round {
         samples: tally.samples,
+        by_caller: tally.by_caller,
         errors: tally.errors,
         first_error: tally.first_error,
         took,
@@ -166,8 +171,13 @@ async fn closed(subject: &Subject, callers: u32, until: Instant) -> Tally {
             let mut tally = Tally::default();
             loop {
                 tally.take(&mut caller, Instant::now()).await;
-                tally.calls.extend(caller.last_call().filter(|_| tally.calls.len() < RECEIPTS));
+                if let Some(call) = caller.last_call() {
+                    // The last ones: a gateway forgets the first of many thousands.
+                    tally.calls.drain(..tally.calls.len().saturating_sub(RECEIPTS - 1));
+                    tally.calls.push(call);
+                }
                 if Instant::now() >= until {
+                    tally.by_caller.push(tally.samples.len() as u64);
                     return tally;
                 }
             }

@@ -2,20 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::plot::{Chart, colour};
+use super::plot::Chart;
 use super::report::{Line, Report};
 use super::stats::{Spread, count};
 use super::table::{load_name, short};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em;color:#222}\
     h1{margin-bottom:.2em}h2{margin:2em 0 .3em;font-size:1.15em}svg{max-width:860px;width:100%;height:auto}\
-    .legend{display:flex;flex-wrap:wrap;gap:.2em 1.4em}.legend i{display:inline-block;width:.9em;height:.9em;\
-    margin-right:.45em;border-radius:2px;vertical-align:-.08em}.wide{overflow-x:auto}\
+    .wide{overflow-x:auto}\
     table{border-collapse:collapse;font-size:.78em;white-space:nowrap}td,th{padding:.25em .4em;text-align:right;\
     border-bottom:1px solid #ddd}td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}\
     tr.first td{border-top:2px solid #888}code{background:#f3f3f3;padding:.1em .3em;overflow-wrap:anywhere}";
 
-const HEADS: [&str; 13] = [
+const HEADS: [&str; 14] = [
     "target",
     "load",
     "calls",
@@ -29,6 +28,7 @@ const HEADS: [&str; 13] = [
     "own CPU ms",
     "all CPU ms",
     "memory MiB",
+    "least served",
 ];
 
 /// The whole page.
@@ -50,18 +50,13 @@ pub(super) fn page(report: &Report, charts: &[Chart]) -> String {
         about.seats,
         escaped(&about.command),
     );
-    let targets = report.targets();
-    page += &legend(targets.iter().enumerate().map(|(place, name)| (*name, colour(place))));
-    for Chart { title, legend: parts, svg, .. } in charts {
-        let _ = write!(page, "<h2>{}</h2>", escaped(title));
-        if !parts.is_empty() {
-            page += &legend(parts.iter().map(|(name, colour)| (*name, colour.clone())));
-        }
-        page += svg;
+    for Chart { title, svg, .. } in charts {
+        let _ = write!(page, "<h2>{}</h2>{svg}", escaped(title));
     }
     page += "<h2>All figures</h2><p>Medians over the rounds, with the lowest and the highest in parentheses. <em>seat</em>: \
              how long a call kept its process, the end of it included. Processor time is per call: of the gateway \
-             itself, and with everything below it.</p><div class=\"wide\"><table><tr>";
+             itself, and with everything below it. <em>least served</em>: what the caller with the fewest answers had, as \
+             a part of the mean.</p><div class=\"wide\"><table><tr>";
     page.extend(HEADS.map(|head| format!("<th>{head}</th>")));
     page += "</tr>";
     let mut load = None;
@@ -79,7 +74,7 @@ pub(super) fn page(report: &Report, charts: &[Chart]) -> String {
     page + "</html>\n"
 }
 
-fn row(line: &Line) -> [String; 13] {
+fn row(line: &Line) -> [String; 14] {
     let summary = &line.summary;
     let latency = summary.latency_ms.as_ref();
     let spread = |spread: Option<Spread>| {
@@ -103,13 +98,8 @@ fn row(line: &Line) -> [String; 13] {
         number(summary.gateway_cpu_ms_per_call),
         number(summary.cpu_ms_per_call),
         number(memory),
+        summary.least_served.map_or_else(dash, |share| short(share.median)),
     ]
-}
-
-fn legend<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> String {
-    let entries = entries
-        .map(|(name, colour)| format!("<span><i style=\"background:{colour}\"></i>{}</span>", escaped(name)));
-    format!("<div class=\"legend\">{}</div>", entries.collect::<String>())
 }
 
 fn dash() -> String {

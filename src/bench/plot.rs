@@ -1,9 +1,11 @@
 //! The charts of a report, as SVG: latency distribution, latency against callers, phases, processor time, memory.
 //!
-//! A target has one colour in all charts; the page explains them once, so that no legend covers a line. Latencies are
+//! A target has one colour in all charts; above each chart, where it covers no line, stands what its colours mean, so that
+//! a chart can be shown alone. Latencies are
 //! on a logarithmic scale, as the floor and a slow starter are orders of magnitude apart; bars begin at zero.
 
 use anyhow::Result;
+use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -12,8 +14,8 @@ use super::report::{Line, Report};
 use super::stats::{PHASES, count};
 use super::table::{load_name, short};
 
-/// Told apart by people who are colour-blind, too (Okabe and Ito); black last.
-const COLOURS: [RGBColor; 8] = [
+/// Told apart by people who are colour-blind, too (Okabe and Ito, but a yellow that is seen on white); greys last.
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
@@ -22,6 +24,8 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(230, 159, 0),
     RGBColor(120, 94, 40),
     RGBColor(40, 40, 40),
+    RGBColor(200, 190, 30),
+    RGBColor(150, 150, 150),
 ];
 
 const SIZE: (u32, u32) = (860, 380);
@@ -33,8 +37,6 @@ pub(super) struct Chart {
     /// Of its file, without the ending.
     pub(super) name: &'static str,
     pub(super) title: String,
-    /// What the colours mean, if they are not those of the targets.
-    pub(super) legend: Vec<(&'static str, String)>,
     pub(super) svg: String,
 }
 
@@ -44,20 +46,10 @@ pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
     let load = calm.first().map(|line| load_name(line.load)).unwrap_or_default();
     let mut all = Vec::new();
     if let Some(svg) = distribution(report, &calm)? {
-        all.push(Chart {
-            name: "distribution",
-            title: format!("Latency distribution, {load}"),
-            legend: vec![],
-            svg,
-        });
+        all.push(Chart { name: "distribution", title: format!("Latency distribution, {load}"), svg });
     }
     if let Some(svg) = by_callers(report)? {
-        all.push(Chart {
-            name: "callers",
-            title: "Median latency by number of callers".into(),
-            legend: vec![],
-            svg,
-        });
+        all.push(Chart { name: "callers", title: "Median latency by number of callers".into(), svg });
     }
     all.extend(bar_charts(&calm, &load)?);
     Ok(all)
@@ -65,8 +57,6 @@ pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
 
 /// Of one load: what is best seen as parts of a whole.
 fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
-    let parts =
-        |names: &[&'static str]| names.iter().enumerate().map(|(at, name)| (*name, colour(at))).collect();
     let mut all = Vec::new();
     let phases = rows(calm, |line| {
         let of =
@@ -85,7 +75,7 @@ fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
         let tree = line.summary.memory_bytes?.saturating_sub(own);
         Some(vec![count(own) / 1_048_576.0, count(tree) / 1_048_576.0])
     });
-    for (name, title, unit, legend, rows) in [
+    for (name, title, unit, parts, rows) in [
         (
             "phases",
             format!("Where the time of a call goes, {load}"),
@@ -108,17 +98,44 @@ fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
             memory,
         ),
     ] {
-        if let Some(svg) = bars(unit, &rows)? {
-            all.push(Chart { name, title, legend: parts(legend), svg });
+        if let Some(svg) = bars(unit, parts, &rows)? {
+            all.push(Chart { name, title, svg });
         }
     }
     Ok(all)
 }
 
-/// The colour of the target, or part, at a place, as CSS has it.
-pub(super) fn colour(place: usize) -> String {
-    let RGBColor(red, green, blue) = COLOURS[place % COLOURS.len()];
-    format!("#{red:02x}{green:02x}{blue:02x}")
+/// The colour of the target, or part, at a place.
+const fn colour(place: usize) -> RGBColor {
+    COLOURS[place % COLOURS.len()]
+}
+
+/// Where each name of a legend stands, and how high all of them are: in lines, each as full as it can be. How wide a
+/// name is depends on the fonts of whoever looks at it; this is more than common ones need.
+fn spread_out(names: &[&str], left: i32) -> (Vec<(i32, i32)>, u32) {
+    const LINE: i32 = 22;
+    let (mut across, mut down, mut places) = (left, 10, Vec::new());
+    for name in names {
+        let width = 34 + 8 * i32::try_from(name.chars().count()).unwrap_or(i32::MAX / 16);
+        if across > left && across + width > SIZE.0.cast_signed() {
+            (across, down) = (left, down + LINE);
+        }
+        places.push((across, down));
+        across += width;
+    }
+    (places, (down + LINE).unsigned_abs())
+}
+
+fn legend(area: &DrawingArea<SVGBackend<'_>, Shift>, entries: &[(usize, &str)], left: i32) -> Result<u32> {
+    let names: Vec<&str> = entries.iter().map(|entry| entry.1).collect();
+    let (places, height) = spread_out(&names, left);
+    let text = TEXT.into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Top));
+    for ((place, name), (across, down)) in entries.iter().zip(places) {
+        let field = [(across, down), (across + 12, down + 12)];
+        area.draw(&Rectangle::new(field, colour(*place).filled()))?;
+        area.draw(&Text::new((*name).to_owned(), (across + 18, down), text.clone()))?;
+    }
+    Ok(height)
 }
 
 type Row = (String, Vec<f64>);
@@ -127,8 +144,8 @@ fn rows(lines: &[&Line], figures: impl Fn(&Line) -> Option<Vec<f64>>) -> Vec<Row
     lines.iter().filter_map(|line| Some((line.target.clone(), figures(line)?))).collect()
 }
 
-/// A line per target: its colour's place, and its points.
-type Series = Vec<(usize, Vec<(f64, f64)>)>;
+/// A line per target: its colour's place, its name, and its points.
+type Series<'a> = Vec<(usize, &'a str, Vec<(f64, f64)>)>;
 
 fn distribution(report: &Report, calm: &[&Line]) -> Result<Option<String>> {
     // Each nine is as wide as the one before: 50 % at 0.3, 90 % at 1, 99 % at 2.
@@ -156,7 +173,7 @@ fn by_callers(report: &Report) -> Result<Option<String>> {
     });
     let mut ticks: Vec<(f64, String)> = series
         .iter()
-        .flat_map(|(_, points)| points)
+        .flat_map(|(_, _, points)| points)
         .map(|point| (point.0, format!("{:.0}", point.0.exp2())))
         .collect();
     ticks.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -164,14 +181,14 @@ fn by_callers(report: &Report) -> Result<Option<String>> {
     lines(&series, "callers at once", "median latency, milliseconds", &ticks)
 }
 
-fn series(report: &Report, points: impl Fn(&str) -> Option<Vec<(f64, f64)>>) -> Series {
+fn series<'a>(report: &'a Report, points: impl Fn(&str) -> Option<Vec<(f64, f64)>>) -> Series<'a> {
     let targets = report.targets().into_iter().enumerate();
-    targets.filter_map(|(place, name)| Some((place, points(name)?))).collect()
+    targets.filter_map(|(place, name)| Some((place, name, points(name)?))).collect()
 }
 
 /// Lines over a logarithmic height.
-fn lines(series: &Series, across: &str, up: &str, ticks: &[(f64, String)]) -> Result<Option<String>> {
-    let points = || series.iter().flat_map(|(_, points)| points);
+fn lines(series: &Series<'_>, across: &str, up: &str, ticks: &[(f64, String)]) -> Result<Option<String>> {
+    let points = || series.iter().flat_map(|(_, _, points)| points);
     let bound = |pick: fn(f64, f64) -> f64, of: fn(&(f64, f64)) -> f64| points().map(of).reduce(pick);
     let (Some(left), Some(right), Some(low), Some(high)) = (
         bound(f64::min, |point| point.0),
@@ -185,8 +202,11 @@ fn lines(series: &Series, across: &str, up: &str, ticks: &[(f64, String)]) -> Re
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
+        let names: Vec<_> = series.iter().map(|(place, name, _)| (*place, *name)).collect();
+        let top = legend(&area, &names, 94)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(18)
+            .margin_top(top)
             .x_label_area_size(48)
             .y_label_area_size(76)
             .build_cartesian_2d(
@@ -200,7 +220,7 @@ fn lines(series: &Series, across: &str, up: &str, ticks: &[(f64, String)]) -> Re
             .bold_line_style(BLACK.mix(0.12))
             .x_labels(0)
             .y_labels(6)
-            .y_label_formatter(&|ms| short(*ms))
+            .y_label_formatter(&|ms| plain(*ms))
             .x_desc(across)
             .y_desc(up)
             .label_style(TEXT)
@@ -213,8 +233,8 @@ fn lines(series: &Series, across: &str, up: &str, ticks: &[(f64, String)]) -> Re
             area.draw(&Text::new(text.clone(), (x, y + 7), style.clone()))?;
             area.draw(&PathElement::new(vec![(x, y), (x, y + 5)], BLACK.mix(0.6)))?;
         }
-        for (place, points) in series {
-            let colour = COLOURS[place % COLOURS.len()];
+        for (place, _, points) in series {
+            let colour = colour(*place);
             chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
         }
@@ -224,20 +244,23 @@ fn lines(series: &Series, across: &str, up: &str, ticks: &[(f64, String)]) -> Re
 }
 
 /// One bar for each row, of as many parts as it has figures.
-fn bars(unit: &str, rows: &[Row]) -> Result<Option<String>> {
+fn bars(unit: &str, parts: &[&str], rows: &[Row]) -> Result<Option<String>> {
     let total = |row: &Row| row.1.iter().sum::<f64>();
     let Some(longest) = rows.iter().map(total).reduce(f64::max).filter(|longest| *longest > 0.0) else {
         return Ok(None);
     };
-    let height = 90 + 44 * u32::try_from(rows.len())?;
+    let height = 96 + 34 * u32::try_from(rows.len())?;
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
         area.fill(&WHITE)?;
+        let parts: Vec<_> = parts.iter().copied().enumerate().collect();
+        let top = legend(&area, &parts, 164)?;
         let bottom = count(rows.len() as u64);
         // Upside down, so that the first row is on top; room at the right for the figures.
         let mut chart = ChartBuilder::on(&area)
             .margin(14)
+            .margin_top(top)
             .x_label_area_size(48)
             .y_label_area_size(150)
             .build_cartesian_2d(0.0..longest * 1.12, bottom..0.0)?;
@@ -248,7 +271,7 @@ fn bars(unit: &str, rows: &[Row]) -> Result<Option<String>> {
             .light_line_style(WHITE)
             .bold_line_style(BLACK.mix(0.12))
             .x_labels(6)
-            .x_label_formatter(&|figure| short(*figure).trim_end_matches(".000").to_owned())
+            .x_label_formatter(&|figure| plain(*figure))
             .x_desc(unit)
             .label_style(TEXT)
             .axis_desc_style(TEXT)
@@ -257,8 +280,8 @@ fn bars(unit: &str, rows: &[Row]) -> Result<Option<String>> {
             let (top, low) = (count(place as u64) + 0.18, count(place as u64) + 0.82);
             let mut from = 0.0;
             for (part, figure) in row.1.iter().enumerate() {
-                let colour = COLOURS[part % COLOURS.len()];
-                chart.draw_series([Rectangle::new([(from, top), (from + figure, low)], colour.filled())])?;
+                let field = [(from, top), (from + figure, low)];
+                chart.draw_series([Rectangle::new(field, colour(part).filled())])?;
                 from += figure;
             }
             let (zero, middle) = chart.backend_coord(&(0.0, count(place as u64) + 0.5));
@@ -270,6 +293,12 @@ fn bars(unit: &str, rows: &[Row]) -> Result<Option<String>> {
         area.present()?;
     }
     Ok(Some(svg))
+}
+
+/// A round number, as it is on an axis.
+fn plain(number: f64) -> String {
+    let text = short(number);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -313,6 +342,20 @@ mod tests {
             assert!(chart.svg.starts_with("<svg") && chart.svg.contains(unit), "{}", chart.svg);
         }
         assert!(charts[4].svg.contains("fresh") && charts[4].svg.contains("3.00"), "{}", charts[4].svg);
+    }
+
+    #[test]
+    fn a_legend_takes_as_many_lines_as_its_names_need() {
+        let (places, height) = spread_out(&["fresh", "shared"], 94);
+        assert_eq!((places[0], places[1].1), ((94, 10), 10));
+        assert!(places[1].0 > places[0].0);
+        let (many, higher) = spread_out(&["as long a name as they come"; 10], 94);
+        assert!(higher > height && many.iter().all(|place| place.0 < SIZE.0.cast_signed()), "{many:?}");
+    }
+
+    #[test]
+    fn numbers_on_an_axis_have_no_zeros_behind() {
+        assert_eq!([0.0, 0.1, 2.5, 10.0, 100.0].map(plain), ["0", "0.1", "2.5", "10", "100"]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Round {
     pub(super) samples: Vec<Sample>,
+    /// How many calls each caller had answered, under a closed load.
+    pub(super) by_caller: Vec<u64>,
     pub(super) errors: u64,
     pub(super) first_error: Option<String>,
     /// From the first call until everything was cleared away.
@@ -72,6 +74,8 @@ pub(super) struct Summary {
     /// Nothing where no call was answered.
     pub(super) latency_ms: Option<Latency>,
     pub(super) rate_per_s: Option<Spread>,
+    /// Calls of the caller that had fewest answered, over the mean of all callers: 1 is perfectly fair.
+    pub(super) least_served: Option<Spread>,
     /// Median milliseconds of each phase, in the order of [`PHASES`]; of those that were told.
     pub(super) phases_ms: Vec<(&'static str, f64)>,
     /// The share of calls for which a process stood ready.
@@ -81,6 +85,8 @@ pub(super) struct Summary {
     pub(super) cpu_ms_per_call: Option<f64>,
     pub(super) gateway_memory_bytes: Option<u64>,
     pub(super) memory_bytes: Option<u64>,
+    /// With everything below it, before any call. Not known from the rounds.
+    pub(super) idle_memory_bytes: Option<u64>,
 }
 
 /// Sums up the rounds of one target under one load.
@@ -103,6 +109,7 @@ pub(super) fn summary(rounds: &[Round]) -> Summary {
         first_error: rounds.iter().find_map(|round| round.first_error.clone()),
         latency_ms: latency(rounds),
         rate_per_s: spread(rates),
+        least_served: spread(rounds.iter().filter_map(|round| least_served(&round.by_caller))),
         phases_ms: phases.collect(),
         standby_hits: if calls == 0 { 0.0 } else { count(standbys) / count(calls) },
         seat_ms: median(rounds.iter().flat_map(|round| round.seats.iter().copied()).chain(seen)),
@@ -110,7 +117,15 @@ pub(super) fn summary(rounds: &[Round]) -> Summary {
         cpu_ms_per_call: per_call(|(_, tree)| tree),
         gateway_memory_bytes: rounds.iter().filter_map(|round| Some(round.memory?.0)).max(),
         memory_bytes: rounds.iter().filter_map(|round| Some(round.memory?.1)).max(),
+        idle_memory_bytes: None,
     }
+}
+
+/// Says nothing where there was nobody to be unfair to.
+fn least_served(by_caller: &[u64]) -> Option<f64> {
+    let all = by_caller.iter().sum::<u64>();
+    let least = *by_caller.iter().min().filter(|_| by_caller.len() > 1 && all > 0)?;
+    Some(count(least) * count(by_caller.len() as u64) / count(all))
 }
 
 fn latency(rounds: &[Round]) -> Option<Latency> {
@@ -224,6 +239,17 @@ mod tests {
         let summary = summary(&[with(&[1, 1], (2.0, 8.0)), with(&[1], (3.0, 9.0)), with(&[1], (2.0, 5.0))]);
         assert_eq!(summary.gateway_cpu_ms_per_call, Some(2.0));
         assert_eq!(summary.cpu_ms_per_call, Some(5.0));
+    }
+
+    #[test]
+    fn who_has_fewest_calls_is_compared_with_the_mean() {
+        let least = |by_caller: &[u64]| {
+            let round = Round { by_caller: by_caller.to_vec(), ..round(&[1], 1) };
+            summary(&[round]).least_served.map(|share| share.median)
+        };
+        assert_eq!(least(&[4, 4, 4]), Some(1.0));
+        assert_eq!(least(&[2, 6, 4]), Some(0.5));
+        assert_eq!([least(&[3]), least(&[]), least(&[0, 0])], [None; 3]);
     }
 
     #[test]

@@ -94,14 +94,15 @@ impl Stage {
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let words = against_words(other.start, port, &question.bare()?.command)?;
         let (program, args) = words.split_first().context("no command")?;
-        let pid = self.start(program.as_ref(), args.iter().map(Into::into).collect(), "other")?;
+        let log = format!("other-{}", self.gateways.len());
+        let pid = self.start(program.as_ref(), args.iter().map(Into::into).collect(), &log)?;
         let address = ([127, 0, 0, 1], port).into();
         let give_up = Instant::now() + START;
         while TcpStream::connect(address).await.is_err() {
             let running = self.gateways.last_mut().context("it was put there")?;
             let ended = running.try_wait()?.is_some();
             if ended || Instant::now() > give_up {
-                bail!("{program} does not listen on port {port}: {}", self.said("other"));
+                bail!("{program} does not listen on port {port}: {}", self.said(&log));
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -137,7 +138,7 @@ impl Stage {
         // A group of its own: a Ctrl-C is meant for us, who end it in order.
         command.args(args).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stderr(log);
-        command.stdout(if name == "other" { Stdio::null() } else { Stdio::piped() });
+        command.stdout(if name.starts_with("other") { Stdio::null() } else { Stdio::piped() });
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let pid = child.id().context("it was not waited for")?;
         self.gateways.push(child);

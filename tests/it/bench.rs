@@ -49,6 +49,9 @@ fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() 
         assert_eq!(line["errors"], 0, "{line}");
         assert!(line["calls"].as_u64() > Some(0), "{line}");
         assert!(line["latency_ms"]["p50"]["median"].as_f64() > Some(0.0), "{line}");
+        let fairness = line["least_served"]["median"].as_f64();
+        assert_eq!(fairness.is_some(), line["callers"] == 2, "{line}");
+        assert!(fairness.is_none_or(|least| (0.0..=1.0).contains(&least)), "{line}");
         assert!(line["rate_per_s"]["low"].as_f64() <= line["rate_per_s"]["high"].as_f64(), "{line}");
     }
     assert_eq!((&lines[2]["load"], &lines[2]["callers"]), (&"closed".into(), &1.into()));
@@ -100,11 +103,26 @@ fn another_gateway_is_started_measured_and_ended_with_all_that_it_leaves_behind(
         "--body",
         r#"{"a":1,"b":2}"#,
     ];
-    let output = bench(dir.path(), &[&words[..], &["--against", &against]].concat());
+    // And a second one, with a path and a body of its own.
+    let echo = [
+        "--path",
+        "/v1/servers/x/tools/echo",
+        "--body",
+        r#"{"message":"two"}"#,
+        "--expect",
+        "",
+        "--expect",
+        "two",
+    ];
+    let both = ["--against", &against, "--against", &against];
+    let output = bench(dir.path(), &[&words[..], &echo, &both].concat());
     assert!(output.status.success(), "{output:?}");
     let report = json(&output);
-    let other = &report["results"][3];
-    assert_eq!((&other["target"], &other["errors"]), (&"sh".into(), &0.into()), "{report}");
+    for (place, name) in [(3, "sh"), (4, "sh 2")] {
+        let other = &report["results"][place];
+        assert_eq!((&other["target"], &other["errors"]), (&name.into(), &0.into()), "{report}");
+        assert!(other["idle_memory_bytes"].as_u64() > Some(0), "{other}");
+    }
     nothing_is_left(dir.path());
 
     let words = [&words[1..], &["--against", &against, "--expect", "\"four\""]].concat();
