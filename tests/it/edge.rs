@@ -2,6 +2,8 @@
 
 use crate::support::{Connection, Gateway, JSON, demo};
 
+mod hostile;
+mod leaving;
 mod limits;
 mod sockets;
 mod tls;
