@@ -110,7 +110,7 @@ pub(crate) struct Serve {
     #[command(flatten)]
     setup: Setup,
 
-    /// Address to listen on, 127.0.0.1:5001 by default; may be given again; port 0 picks a free one
+    /// Address to listen on, or unix:PATH; 127.0.0.1:5001 by default; may be given again; port 0 picks a free one
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
 

@@ -22,10 +22,12 @@ use std::time::Duration;
 use crate::auth::{Secret, Token};
 use crate::child::spec::sandbox::Sandbox;
 use crate::child::spec::{self, Choice, Spec, Teardown};
+use crate::http::listen::address::Address;
 use crate::mcp::era::Protocol;
 
 mod browser;
 mod complaint;
+mod edge;
 mod env;
 mod expand;
 mod file;
@@ -43,6 +45,7 @@ mod value;
 
 pub(crate) use browser::Browser;
 pub(crate) use complaint::nearest;
+pub(crate) use edge::Edge;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;
 pub(crate) use routes::{Response as RouteResponse, Route};
@@ -52,7 +55,7 @@ pub(crate) use value::duration_text;
 use complaint::Origin;
 
 /// Where the gateway listens if nobody says anything else.
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001);
+const LISTEN: Address = Address::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001));
 /// By this variable the stand-in learns which origins are the gateway's own.
 const ORIGIN_VARIABLE: &str = "SPAWNLING_ORIGIN";
 
@@ -60,7 +63,11 @@ const ORIGIN_VARIABLE: &str = "SPAWNLING_ORIGIN";
 #[derive(Debug)]
 pub(crate) struct Config {
     /// Addresses to listen on, at least one.
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<Address>,
+    /// What becomes of those that other machines can reach: whoever hands us further ones is held to the same.
+    pub(crate) exposure: Exposure,
+    /// How much the HTTP edge bears, and for how long.
+    pub(crate) edge: Edge,
     /// How many server processes may live at once, over all servers.
     pub(crate) concurrent: usize,
     /// How many servers may be starting at once, over all of them; `None`: as the machine is.

@@ -30,6 +30,7 @@ mod accept;
 mod admin;
 mod authority;
 mod body;
+mod budget;
 mod edge;
 mod json;
 mod legacy;
@@ -46,12 +47,14 @@ mod terms;
 mod text;
 
 pub(crate) use body::Body;
+pub(crate) use budget::Budget;
 pub(crate) use legacy::BrowserApi;
 pub(crate) use live::Live;
 pub(crate) use own::{OwnRoute, Response as RouteResponse};
 
 use accept::Media;
-use edge::Edge;
+use budget::Charge;
+use edge::{Edge, Reached};
 use problem::{Kind, Problem, Refusal, Sees};
 use rest::{Asker, Shape};
 use route::{Admin, Browser, Post, Route};
@@ -70,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) write_timeout: Duration,
     /// How many connections are served at once; further ones wait to be accepted.
     pub(crate) max_connections: usize,
+    /// What the bodies of requests and answers that are on their way may hold together.
+    pub(crate) budget: Budget,
     /// Names, beside those of loopback, under which the gateway may be addressed.
     pub(crate) hosts: Vec<String>,
     /// The original API, if it is on.
@@ -92,6 +97,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_mins(1),
             max_connections: 1024,
+            budget: Budget::default(),
             hosts: Vec::new(),
             browser: None,
             routes: Vec::new(),
@@ -104,13 +110,36 @@ impl Default for Config {
 
 /// The two ends of a connection, and the listener that it came to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
-    /// The address that is listened on; it may stand for every one of the machine.
-    pub(crate) bound: SocketAddr,
-    /// The address that was connected to.
-    pub(crate) local: SocketAddr,
-    /// The caller's.
-    pub(crate) peer: SocketAddr,
+pub(crate) enum Ends {
+    /// Of a network.
+    Tcp {
+        /// The address that is listened on; it may stand for every one of the machine.
+        bound: SocketAddr,
+        /// The address that was connected to.
+        local: SocketAddr,
+        /// The caller's.
+        peer: SocketAddr,
+    },
+    /// Both on this machine, and none has an address.
+    Unix,
+}
+
+impl Ends {
+    /// Whether the caller sits on this machine.
+    fn is_near(&self) -> bool {
+        match self {
+            Self::Tcp { peer, .. } => peer.ip().to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
+
+    /// By what the caller may address us.
+    fn reached(&self) -> Reached {
+        match self {
+            Self::Tcp { bound, local, .. } => Reached::At([local.ip(), bound.ip()]),
+            Self::Unix => Reached::ByFile,
+        }
+    }
 }
 
 /// Everything that a request can reach.
@@ -142,11 +171,14 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let charge = self.config.budget.open();
+        head.extensions.insert(charge.clone());
         let mut response = match self.respond(ends, &head, body).await {
             Ok(response) => response,
             Err(problem) => problem.masked(&self.config.mask).into_response(),
         };
+        response.body_mut().charge(charge);
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -164,7 +196,7 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        self.edge.check(head, &[ends.local.ip(), ends.bound.ip()])?;
+        self.edge.check(head, ends.reached())?;
         let found = route::find(&head.method, head.uri.path(), self.config.browser.is_some());
         let in_envelope = |problem: Problem| legacy::failure(&problem.masked(&self.config.mask));
         if let Some(own) = self.config.routes.iter().find(|own| own.path == head.uri.path()) {
@@ -188,7 +220,7 @@ impl Service {
             }
             route => {
                 // Nothing in it counts, but the connection sees its caller leave only behind it.
-                body::read(body, self.limits()).await?;
+                body::read(body, self.limits(head)).await?;
                 self.get(head, route, visitor).await
             }
         }
@@ -203,7 +235,7 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        body::read(body, self.limits()).await?;
+        body::read(body, self.limits(head)).await?;
         match route {
             Route::Admin(admin) => self.admin(head, admin, None),
             Route::Browser(Browser::Health) => Ok(legacy::health(self.browser(head)?)),
@@ -259,7 +291,7 @@ impl Service {
         let catalog = self.server(server, &who)?;
         let media = accept::choose(&head.headers, rest::offered(&post))?;
         let terms = Terms::of(head)?;
-        let body = body::read_json(&head.headers, body, self.limits()).await?;
+        let body = body::read_json(&head.headers, body, self.limits(head)).await?;
         let steps = rest::read_steps(post.clone(), body)?;
         for step in &steps.steps {
             authority::check(&who, &step.ask)?;
@@ -294,7 +326,7 @@ impl Service {
             RouteResponse::Envelope => None,
         };
         let terms = Terms::of(head)?;
-        let body = body::read_json(&head.headers, body, self.limits()).await?;
+        let body = body::read_json(&head.headers, body, self.limits(head)).await?;
         let steps = rest::read_steps(post.clone(), own.arguments(body))?;
         let shape = Shape::of(&post, &steps, &who);
         let request = Asker { who, terms, sees }.request(steps, catalog)?;
@@ -315,7 +347,8 @@ impl Service {
     {
         let api = self.browser(head)?;
         let Visitor { who, sees } = visitor;
-        let (terms, body) = (Terms::of(head)?, body::read_json(&head.headers, body, self.limits()).await?);
+        let (terms, body) =
+            (Terms::of(head)?, body::read_json(&head.headers, body, self.limits(head)).await?);
         Self::may_use_agent(api, &who)?;
         let catalog = self.server(&api.server, &who)?;
         let asker = Asker { who, terms, sees };
@@ -377,8 +410,10 @@ impl Service {
         self.config.browser.as_ref().ok_or_else(|| unknown(head))
     }
 
-    fn limits(&self) -> body::Limits {
-        body::Limits { bytes: self.config.body_limit, time: self.config.body_timeout }
+    /// `head`: of the request whose body it is. What is read is charged to it.
+    fn limits(&self, head: &Parts) -> body::Limits {
+        let charge = head.extensions.get::<Charge>().cloned().unwrap_or_default();
+        body::Limits { bytes: self.config.body_limit, time: self.config.body_timeout, charge }
     }
 }
 
@@ -398,7 +433,7 @@ struct Visitor {
 /// asks. Whoever adds such a header by himself only sees less.
 fn sees(ends: Ends, headers: &HeaderMap, who: &Principal) -> Sees {
     let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
-    let near = ends.peer.ip().to_canonical().is_loopback() && !passed_on;
+    let near = ends.is_near() && !passed_on;
     if who.sees_the_machine(near) { Sees::Everything } else { Sees::Little }
 }
 

@@ -12,6 +12,7 @@
 //! config/layers.rs       flags, variables, file, defaults: whoever speaks first counts
 //! config/sandbox.rs      what a server is to be kept from
 //! config/file.rs         one file, of either format
+//! config/edge.rs         where the HTTP edge listens, and how much it bears
 //! config/tree.rs         what a file says, each value with its place: one tree for TOML and JSON
 //! config/tokens.rs       who may ask, and for what
 //! config/table.rs        one table, read key by key; what nobody asked for is unknown
@@ -26,6 +27,7 @@
 //! config/schema.rs       a JSON Schema of the file, for editors
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
+//! serve/edge.rs          sockets and certificates as configured; the service manager that waits for us
 //! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
 //! serve/reload.rs        another configuration in the place of the one that counts, while calls go on
 //! serve/watch.rs         tells when a file has become another
@@ -36,15 +38,19 @@
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
 //! http/listen.rs         sockets, connections, graceful stop
+//! http/listen/address.rs where can be listened                                                  (pure)
 //! http/listen/shared.rs  one socket, served and watched for a hang-up at once
+//! http/listen/sockets.rs sockets that listen: bound by us, or handed over by whoever started us
 //! http/listen/stall.rs   a stream whose reader may be slow, but not for ever
 //! http/listen/streams.rs  what is open on a connection, and whether its answers are taken
+//! http/listen/tls.rs     TLS, and certificates that may be exchanged
 //! http/authority.rs      what a principal may ask, and what of lists it sees                      (pure)
 //! http/edge.rs           Host, Origin, Sec-Fetch-Site: what protects every route alike             (pure)
 //! http/route.rs          method and path -> Route, a closed enum                                   (pure)
 //! http/accept.rs         what kind of answer a caller takes                                        (pure)
 //! http/terms.rs          how long a call may take, and when its answer leaves                      (pure)
 //! http/body.rs           bodies: bounded and timed on the way in, typed on the way out
+//! http/budget.rs         how many bytes of bodies and answers may be on their way at once
 //! http/json.rs           JSON written around relayed JSON, which is not copied                     (pure)
 //! http/text.rs           the text alone of a result                                                (pure)
 //! http/stamp.rs          call id, timing, receipt: what every answer to a call carries             (pure)

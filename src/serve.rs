@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
+mod edge;
 mod hint;
 pub(crate) mod once;
 mod receipt;
@@ -32,7 +33,8 @@ use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config, Sources};
 use crate::exchange::{Bounds, Starts};
-use crate::http::{self, BrowserApi, Live, OwnRoute, Service, listen};
+use crate::http::listen::address::Address;
+use crate::http::{self, BrowserApi, Budget, Live, OwnRoute, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
@@ -53,7 +55,19 @@ const BLOCKING: usize = 4;
 pub(crate) enum ServeError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, source: io::Error },
+    Listen { address: Address, source: io::Error },
+    /// What we were handed to listen on is nothing of the kind.
+    #[error("cannot listen on what was handed over (LISTEN_FDS)")]
+    Inherited(#[source] io::Error),
+    /// What we were handed to listen on can be reached from elsewhere, and nobody is asked for a token.
+    #[error(
+        "{address}, which was handed over (LISTEN_FDS), can be reached from other machines, and nobody is asked for a \
+         token: add `[[tokens]]`, or give --insecure if that is what you want"
+    )]
+    Exposed { address: Address },
+    /// There are no certificates to show.
+    #[error("cannot set up TLS")]
+    Tls(#[source] listen::TlsError),
     /// There is no place for scratch directories.
     #[error("cannot make a directory for scratch files below {}", base.display())]
     Scratch { base: std::path::PathBuf, source: io::Error },
@@ -323,7 +337,9 @@ fn tree_door(Limits { concurrent, queue_timeout, .. }: Limits, house: &House) ->
 /// Serves over HTTP until told to stop, and returns when nothing is left. `config` was read from `sources`, and is read
 /// again when that is asked for.
 pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(), ServeError> {
-    runtime()?.block_on(run(config, sources, mask))
+    // Before there are threads: it takes the variables that speak of them away.
+    let inherited = listen::Inherited::take().map_err(ServeError::Inherited)?;
+    runtime()?.block_on(run(config, sources, inherited, mask))
 }
 
 /// The runtime that everything runs in.
@@ -332,10 +348,17 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
     builder.enable_all().max_blocking_threads(BLOCKING).build().map_err(ServeError::Runtime)
 }
 
-async fn run(mut config: Config, sources: Sources, mask: &Mask) -> Result<(), ServeError> {
+async fn run(
+    mut config: Config,
+    sources: Sources,
+    inherited: listen::Inherited,
+    mask: &Mask,
+) -> Result<(), ServeError> {
     let mut signals = Signals::new(!config.files.is_empty()).map_err(ServeError::Runtime)?;
-    let listeners = bind(&config)?;
-    let addresses: Vec<SocketAddr> = listeners.iter().map(listen::Listener::local_addr).collect();
+    let listeners = edge::listeners(&config, inherited)?;
+    let announced: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(listen::Listener::plain).collect();
+    let certificates = listeners.iter().find_map(listen::Listener::certificates).map(Arc::clone);
     config.announce_origins(&origins(&addresses));
     for notice in &config.notices {
         tracing::warn!("{notice}");
@@ -348,7 +371,8 @@ async fn run(mut config: Config, sources: Sources, mask: &Mask) -> Result<(), Se
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
     serving.spawn(listen::run(listeners, Arc::clone(&live), stop.clone()));
-    announce(&addresses).map_err(ServeError::Stdout)?;
+    announce(&announced).map_err(ServeError::Stdout)?;
+    edge::tell_manager(edge::State::Ready);
     rooms.catalogs().iter().for_each(|catalog| catalog.calls().open());
 
     let mut reloading = Reloading::new(sources, config, addresses, draining.clone(), mask);
@@ -358,11 +382,19 @@ async fn run(mut config: Config, sources: Sources, mask: &Mask) -> Result<(), Se
             () = reloading.changed() => Told::Reload,
         };
         match told {
-            Told::Reload => reloading.reload(&mut rooms, &live),
+            Told::Reload => {
+                edge::tell_manager(edge::State::Reloading);
+                if let Some(certificates) = &certificates {
+                    certificates.read_again();
+                }
+                reloading.reload(&mut rooms, &live);
+                edge::tell_manager(edge::State::Ready);
+            }
             Told::Stop => break,
         }
     }
     tracing::info!("stopping: running calls may end");
+    edge::tell_manager(edge::State::Stopping);
     draining.cancel();
     stop.gently.cancel();
     let drained = rooms.drain(reloading.config().drain, signals.stop()).await;
@@ -376,14 +408,6 @@ async fn run(mut config: Config, sources: Sources, mask: &Mask) -> Result<(), Se
     drained.map_err(|_| ServeError::StillAlive)?;
     tracing::info!("stopped: no process is left");
     Ok(())
-}
-
-fn bind(config: &Config) -> Result<Vec<listen::Listener>, ServeError> {
-    let bind = |address: &SocketAddr| {
-        let address = *address;
-        listen::Listener::bind(address).map_err(|source| ServeError::Listen { address, source })
-    };
-    config.listen.iter().map(bind).collect()
 }
 
 fn http_config(config: &Config, mask: &Mask) -> http::Config {
@@ -405,15 +429,21 @@ fn http_config(config: &Config, mask: &Mask) -> http::Config {
             config::RouteResponse::Envelope => http::RouteResponse::Envelope,
         },
     };
+    let config::Edge { max_connections, header_timeout, body_timeout, write_timeout, in_flight, .. } =
+        config.edge;
     http::Config {
         routes: config.routes.iter().map(route).collect(),
         body_limit: config.body_limit,
+        body_timeout,
+        header_timeout,
+        write_timeout,
+        max_connections,
+        budget: Budget::new(in_flight),
         hosts: config.hosts.clone(),
         browser,
         gate: Gate::new(config.tokens.iter().cloned()),
         mask: mask.clone(),
         default_server: config.default_server.as_deref().map(Into::into),
-        ..http::Config::default()
     }
 }
 
@@ -433,11 +463,12 @@ fn origins(addresses: &[SocketAddr]) -> Vec<String> {
 }
 
 /// One line per listener, as soon as it answers: whoever started us waits for it.
-fn announce(addresses: &[SocketAddr]) -> io::Result<()> {
+fn announce(listeners: &[String]) -> io::Result<()> {
+    let line = |listener: &String| format!("spawnling listening on {listener}\n");
+    let lines: String = listeners.iter().map(line).collect();
     let mut stdout = io::stdout().lock();
-    for address in addresses {
-        writeln!(stdout, "spawnling listening on http://{address}")?;
-    }
+    // At once: whoever needs the first line only may close the pipe behind it.
+    stdout.write_all(lines.as_bytes())?;
     stdout.flush()
 }
 

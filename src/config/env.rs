@@ -29,6 +29,11 @@ const ALLOWED: [&str; 18] = [
     "PLAYWRIGHT_BROWSERS_PATH",
 ];
 
+/// What a service manager tells us alone: a server with `pass_env = ["*"]` is no part of our conversation with it, and
+/// does not have the descriptors that are counted there. Each can be passed on by its name.
+const OURS: [&str; 6] =
+    ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// A set of variables, names unique. Its `Debug` shows names only.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environment(BTreeMap<OsString, OsString>);
@@ -70,7 +75,10 @@ impl Environment {
     ) -> Vec<(OsString, OsString)> {
         let patterns = || ALLOWED.into_iter().chain(pass.iter().map(String::as_str));
         let mut variables = self.0.clone();
-        variables.retain(|name, _| patterns().any(|pattern| matches(pattern, name)));
+        let is_ours = |name: &OsStr| OURS.iter().any(|ours| name == *ours);
+        variables.retain(|name, _| {
+            patterns().any(|pattern| matches(pattern, name) && (name == pattern || !is_ours(name)))
+        });
         for (name, value) in set {
             match value {
                 Some(value) => variables.insert(name.into(), value.into()),
@@ -116,6 +124,15 @@ mod tests {
     fn shown(variables: Vec<(OsString, OsString)>) -> Vec<String> {
         let text = |part: OsString| part.into_string().expect("the tests are in ASCII");
         variables.into_iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect()
+    }
+
+    #[test]
+    fn what_a_service_manager_tells_us_is_passed_on_by_its_name_only() {
+        let ours = environment(&["NOTIFY_SOCKET", "LISTEN_FDS", "OTHER"]);
+        let seen = |pass: &str| shown(ours.for_server(&[pass.to_owned()], Vec::new()));
+        assert_eq!(seen("*"), ["OTHER=ours"]);
+        assert_eq!(seen("NOTIFY_*"), [""; 0]);
+        assert_eq!(seen("NOTIFY_SOCKET"), ["NOTIFY_SOCKET=ours"]);
     }
 
     #[test]

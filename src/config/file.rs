@@ -11,24 +11,26 @@
 //! TOML is ours alone, so a key that we do not know is a mistake. JSON is shared with other clients: theirs are
 //! passed over with a notice, and only under `spawnling` do ours stand, by the same rules.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::browser;
 use super::complaint::{Ledger, Place};
+use super::edge::{self, Edge};
 use super::routes;
 use super::server::{self, Around};
 use super::table::Table;
 use super::tokens::{self, WrittenToken};
 use super::tree::{self, Value};
-use super::value::{self, Parsed};
+use super::value;
 use super::{Choice, Server};
+use crate::http::listen::address::Address;
 
 /// What a file says; `None` where it says nothing.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    pub(super) listen: Option<Vec<(Place, SocketAddr)>>,
+    pub(super) listen: Option<Vec<(Place, Address)>>,
+    pub(super) edge: Edge,
     pub(super) concurrent: Option<usize>,
     pub(super) starts: Option<usize>,
     pub(super) memory_pressure: Option<u32>,
@@ -115,7 +117,8 @@ fn check_name(name: &str, server: &Table<'_>) {
 fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
     table.refuse(&["insecure"], "is never read from a file: give the flag --insecure");
     Written {
-        listen: listen(table),
+        listen: listen(table, around),
+        edge: edge::edge(table, around),
         concurrent: table.get("concurrent", value::positive_count),
         starts: table.get("starts", value::positive_count),
         memory_pressure: table.get("memory_pressure", value::percentage),
@@ -136,17 +139,13 @@ fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
     }
 }
 
-fn listen(table: &mut Table<'_>) -> Option<Vec<(Place, SocketAddr)>> {
+fn listen(table: &mut Table<'_>, around: Around<'_>) -> Option<Vec<(Place, Address)>> {
     // A list of which no entry is good has brought complaints of its own.
     let none = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
     if table.peek("listen").is_some_and(none) {
         table.refuse(&["listen"], "must name at least one address");
     }
-    table.each("listen", address)
-}
-
-fn address(value: &Value) -> Parsed<SocketAddr> {
-    value::address(&value::text(value)?)
+    table.each("listen", |value| edge::address(&value::text(value)?, around.base))
 }
 
 fn browser_agent(mut table: Table<'_>) -> WrittenBrowser {

@@ -1,17 +1,18 @@
 //! The layers, put upon one another: whoever speaks first counts, and everybody is heard for mistakes.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::browser::{self, Availability, Browser};
 use super::complaint::{Complaints, Ledger, Place, nearest};
+use super::edge;
 use super::file::{self, Written, WrittenBrowser};
 use super::routes;
 use super::server::Around;
 use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
 use crate::auth::{Secret, Token};
+use crate::http::listen::address::Address;
 
 /// The file that is read without being named.
 const USUAL_FILE: &str = "spawnling.toml";
@@ -82,6 +83,8 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     let routes = routes::checked(written.routes, &written.servers, browser.is_some(), &ledger);
     let config = Config {
         listen: listen(written.listen, sources, (!tokens.is_empty(), &ledger)),
+        exposure: sources.exposure,
+        edge: written.edge,
         concurrent: written.concurrent.unwrap_or(64),
         starts: written.starts,
         memory_pressure: written.memory_pressure,
@@ -225,12 +228,13 @@ fn secrets(tokens: &[Token], servers: &[Server], ledger: &Ledger) -> Vec<Secret>
 
 /// `asked`: whether a token is asked for.
 fn listen(
-    written: Option<Vec<(Place, SocketAddr)>>,
+    written: Option<Vec<(Place, Address)>>,
     sources: &Sources,
     (asked, ledger): (bool, &Ledger),
-) -> Vec<SocketAddr> {
+) -> Vec<Address> {
     let parse = |name: &'static str, text: &str| {
-        let address = value::address(text).map_err(|what| ledger.complain(Place::Named(name), "", what));
+        let address = edge::address(text, &sources.surroundings.dir)
+            .map_err(|what| ledger.complain(Place::Named(name), "", what));
         Some((Place::Named(name), address.ok()?))
     };
     let variable = sources.surroundings.environment.get("SPAWNLING_LISTEN").map(|text| {
@@ -243,7 +247,7 @@ fn listen(
     if let Some((place @ Place::Named(_), _)) = chosen.first() {
         ledger.count(*place, "listen", false);
     }
-    for (place, address) in chosen.iter().filter(|(_, address)| !asked && !address.ip().is_loopback()) {
+    for (place, address) in chosen.iter().filter(|(_, address)| !asked && !address.is_local()) {
         let what = format!("{address} can be reached from other machines, and nobody is asked for a token");
         let key = if matches!(place, Place::At(_)) { "listen" } else { "" };
         match sources.exposure {

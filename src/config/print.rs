@@ -2,6 +2,7 @@
 //! so is whatever the gateway's environment holds that need not be shown.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use super::env;
@@ -88,6 +89,22 @@ impl Page<'_> {
         self.set("body_limit", size(config.body_limit as u64));
         self.set("hosts", list(config.hosts.iter().cloned()));
         self.set("receipts", config.receipts.to_string());
+        let edge = &config.edge;
+        self.set("max_connections", edge.max_connections.to_string());
+        self.set("header_timeout", duration(edge.header_timeout));
+        self.set("body_timeout", duration(edge.body_timeout));
+        self.set("write_timeout", duration(edge.write_timeout));
+        self.set("in_flight", size(edge.in_flight as u64));
+        self.set("socket_mode", quoted(&format!("{:04o}", edge.socket_mode)));
+        if let Some(tls) = &edge.tls {
+            let set = |page: &mut Self, key, path: &Path| page.set(key, quoted(&path.to_string_lossy()));
+            self.table("tls", &["tls", "spawnling.tls"]);
+            set(self, "cert", &tls.cert);
+            set(self, "key", &tls.key);
+            if let Some(authorities) = &tls.client_ca {
+                set(self, "client_ca", authorities);
+            }
+        }
     }
 
     fn server(&mut self, server: &Server) {

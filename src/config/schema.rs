@@ -63,6 +63,13 @@ const GATEWAY: Section = Section {
     required: &[],
     keys: &[
         ("listen", Kind::Texts),
+        ("max_connections", Kind::Count),
+        ("header_timeout", Kind::Duration),
+        ("body_timeout", Kind::Duration),
+        ("write_timeout", Kind::Duration),
+        ("in_flight", Kind::Size),
+        ("socket_mode", Kind::Text),
+        ("tls", Kind::Table(&TLS)),
         ("concurrent", Kind::Count),
         ("starts", Kind::Count),
         ("memory_pressure", Kind::Percentage),
@@ -150,6 +157,12 @@ const SANDBOX: Section = Section {
         ("user", Kind::User),
         ("best_effort", Kind::Flag),
     ],
+};
+
+const TLS: Section = Section {
+    heading: "TLS",
+    required: &["cert", "key"],
+    keys: &[("cert", Kind::Text), ("key", Kind::Text), ("client_ca", Kind::Text)],
 };
 
 const BROWSER_AGENT: Section = Section {
@@ -316,7 +329,7 @@ mod tests {
         known.lines().next().unwrap_or_default().split(", ").map(ToOwned::to_owned).collect()
     }
 
-    const SECTIONS: [(&Section, &str); 9] = [
+    const SECTIONS: [(&Section, &str); 10] = [
         (&GATEWAY, ""),
         (&SERVER, "[servers.a]\ncommand = \"x\"\n"),
         (&STANDBY, "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
@@ -325,6 +338,7 @@ mod tests {
         (&SANDBOX, "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),
         (&TOKEN, "[servers.a]\ncommand = \"x\"\n[[tokens]]\n"),
         (&ROUTE, "[servers.a]\ncommand = \"x\"\n[[routes]]\n"),
+        (&TLS, "[tls]\n"),
         (&BROWSER_AGENT, "[servers.a]\ncommand = \"x\"\n[browser_agent]\n"),
     ];
 

@@ -71,7 +71,8 @@ fn every_sample_is_read_as_its_name_says() {
 #[test]
 fn the_smallest_file_leaves_everything_else_at_its_default() {
     let config = load(&sample("smallest.toml")).expect("a good file");
-    assert_eq!(config.listen, ["127.0.0.1:5001".parse().expect("an address")]);
+    assert_eq!(config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:5001"]);
+    assert_eq!(config.edge, Edge::default());
     assert_eq!((config.concurrent, config.drain, config.body_limit), (64, secs(30), 4 << 20));
     assert_eq!(config.receipts, 1000);
     assert_eq!(config.default_server.as_deref(), Some("time"));
@@ -91,9 +92,36 @@ fn the_smallest_file_leaves_everything_else_at_its_default() {
 }
 
 #[test]
+fn every_key_of_the_edge_has_its_effect() {
+    let samples = Path::new(SAMPLES);
+    let tls = edge::Tls {
+        cert: samples.join("tls/cert.pem"),
+        key: "/tls/key.pem".into(),
+        client_ca: Some(samples.join("tls/ca.pem")),
+    };
+    let edge = Edge {
+        max_connections: 512,
+        header_timeout: secs(10),
+        body_timeout: secs(20),
+        write_timeout: secs(40),
+        in_flight: 64 << 20,
+        socket_mode: 0o660,
+        tls: Some(tls),
+    };
+    assert_eq!(load(&sample("full.toml")).expect("a good file").edge, edge);
+    let said = |text: &str| file("a.toml", text).expect_err("a mistake").to_string();
+    assert!(said("in_flight = \"1MiB\"").contains("in_flight: must be at least `body_limit`"));
+    assert!(said("tls = { cert = \"a\" }").contains("tls: has no `key`"));
+    assert!(said("socket_mode = 600").contains("socket_mode: must be a string such as \"0660\""));
+}
+
+#[test]
 fn every_key_of_a_file_has_its_effect() {
     let config = load(&sample("full.toml")).expect("a good file");
-    assert_eq!(config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:0", "[::1]:0"]);
+    assert_eq!(
+        config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["127.0.0.1:0", "[::1]:0", "unix:/run/gateway.sock"]
+    );
     assert_eq!((config.concurrent, config.drain, config.body_limit), (16, secs(10), 1 << 20));
     assert_eq!(config.receipts, 0);
     assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
@@ -113,7 +141,7 @@ fn every_key_of_a_file_has_its_effect() {
     let mask = crate::auth::Mask::default();
     mask.learn(&config.secrets);
     assert_eq!(mask.text("args = [\"mcp-server-time\"] time"), "*** time");
-    let short = "full.toml:18:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
+    let short = "full.toml:25:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
     assert_eq!(config.notices.first().map(String::as_str), Some(short));
     assert_eq!(time.spec.teardown, Teardown::Ladder { eof: Duration::from_millis(500), term: secs(1) });
     assert_eq!((time.deadline, time.open_deadline, time.list_ttl), (secs(20), secs(5), secs(60)));
@@ -192,17 +220,17 @@ fn the_whole_configuration_is_shown_with_where_it_came_from_and_without_secrets(
         "containment = \"auto\"                     # default",
         "drain = \"3s\"                             # --drain",
         "[servers.time]",
-        "deadline = \"20s\"                         # full.toml:20:12",
-        "limits.memory = \"1GiB\"                   # full.toml:28:105",
-        "limits.cpu = \"150%\"                      # full.toml:28:135",
-        "sandbox.seccomp = true                   # full.toml:29:121",
+        "deadline = \"20s\"                         # full.toml:27:12",
+        "limits.memory = \"1GiB\"                   # full.toml:35:105",
+        "limits.cpu = \"150%\"                      # full.toml:35:135",
+        "sandbox.seccomp = true                   # full.toml:36:121",
         "env.PATH = \"/bin\"                        # the gateway's environment",
-        "env.TZ = \"UTC\"                           # full.toml:17:14",
-        "env.HOME_PAGE = \"a:none\"                 # full.toml:17:33",
-        "env.API_KEY = \"...\"                      # full.toml:17:81",
+        "env.TZ = \"UTC\"                           # full.toml:24:14",
+        "env.HOME_PAGE = \"a:none\"                 # full.toml:24:33",
+        "env.API_KEY = \"...\"                      # full.toml:24:81",
         "env.GIT_TOKEN = \"...\"                    # the gateway's environment",
         "env.PROJECT_A = \"...\"                    # the gateway's environment",
-        "tool = \"browse\"                          # full.toml:41:8",
+        "tool = \"browse\"                          # full.toml:48:8",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }
@@ -395,8 +423,11 @@ fn flags_come_before_variables_and_variables_before_the_file() {
         config.listen.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let variable = [("SPAWNLING_LISTEN", "127.0.0.1:1, [::1]:2")];
-    assert_eq!(listen(&[], &[]), ["127.0.0.1:0", "[::1]:0"]);
-    assert_eq!(listen(&[("SPAWNLING_LISTEN", "")], &[]), ["127.0.0.1:0", "[::1]:0"]);
+    assert_eq!(listen(&[], &[]), ["127.0.0.1:0", "[::1]:0", "unix:/run/gateway.sock"]);
+    assert_eq!(
+        listen(&[("SPAWNLING_LISTEN", "")], &[]),
+        ["127.0.0.1:0", "[::1]:0", "unix:/run/gateway.sock"]
+    );
     assert_eq!(listen(&variable, &[]), ["127.0.0.1:1", "[::1]:2"]);
     assert_eq!(listen(&variable, &["localhost:3"]), ["127.0.0.1:3"]);
 

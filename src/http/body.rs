@@ -10,20 +10,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
+use super::budget::{Charge, Exhausted};
 use super::json::Pieces;
 use super::problem::Refusal;
 use crate::exchange::RawJson;
 
 /// How large a request's body may be, and how long it may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Limits {
     pub(super) bytes: usize,
     pub(super) time: Duration,
+    /// What is read is charged to.
+    pub(super) charge: Charge,
 }
 
 /// Reads a whole body, of whatever kind.
@@ -31,13 +34,13 @@ pub(super) async fn read<B>(body: B, limits: Limits) -> Result<Bytes, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
 {
-    match tokio::time::timeout(limits.time, read_bounded(body, limits.bytes)).await {
+    match tokio::time::timeout(limits.time, read_bounded(body, limits.bytes, &limits.charge)).await {
         Ok(read) => read,
         Err(_elapsed) => Err(Refusal::BodyTimeout { after: limits.time }),
     }
 }
 
-async fn read_bounded<B>(body: B, limit: usize) -> Result<Bytes, Refusal>
+async fn read_bounded<B>(body: B, limit: usize, charge: &Charge) -> Result<Bytes, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
 {
@@ -54,6 +57,8 @@ where
         if first.len() + whole.len() + bytes.len() > limit {
             return Err(too_large());
         }
+        // As they come, not as they are announced: whoever only says that there will be many holds nothing.
+        charge.take(bytes.len()).map_err(|Exhausted| Refusal::Exhausted)?;
         if first.is_empty() && whole.is_empty() {
             first = bytes;
         } else {
@@ -71,6 +76,8 @@ where
     B: http_body::Body<Data = Bytes>,
 {
     check_content_type(headers)?;
+    // However small it is, the answer may be large.
+    limits.charge.take(0).map_err(|Exhausted| Refusal::Exhausted)?;
     let text = read(body, limits).await?;
     if text.is_empty() {
         return Ok(RawJson::empty_object());
@@ -118,6 +125,22 @@ impl Body {
     /// Nothing at all.
     pub(super) const fn empty() -> Self {
         Self::Whole(VecDeque::new())
+    }
+
+    /// Counts it in, and everything else that was charged for the same request, until it was handed over.
+    pub(super) fn charge(&mut self, charge: Charge) {
+        match self {
+            Self::Whole(chunks) => {
+                for chunk in chunks {
+                    let bytes = std::mem::take(chunk);
+                    *chunk = charge.counted(bytes);
+                }
+            }
+            Self::Stream(stream) => {
+                let inner = std::mem::replace(stream, Box::pin(futures_util::stream::pending()));
+                *stream = Box::pin(inner.map(move |bytes| charge.counted(bytes)));
+            }
+        }
     }
 
     /// How long it is, if that is known.
@@ -171,14 +194,17 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { bytes: 16, time: Duration::from_secs(30) };
+    fn limits() -> Limits {
+        Limits { bytes: 16, time: Duration::from_secs(30), charge: Charge::default() }
+    }
 
     fn headers(content_type: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())])
     }
 
     async fn json(body: &'static str) -> Result<RawJson, Refusal> {
-        read_json(&headers("application/json"), Full::new(Bytes::from_static(body.as_bytes())), LIMITS).await
+        read_json(&headers("application/json"), Full::new(Bytes::from_static(body.as_bytes())), limits())
+            .await
     }
 
     #[test]
@@ -234,19 +260,19 @@ mod tests {
         let frames =
             ["0123456789", "0123456789"].map(|part| Ok::<_, Infallible>(Frame::data(Bytes::from(part))));
         let unannounced = StreamBody::new(futures_util::stream::iter(frames));
-        assert!(matches!(read(unannounced, LIMITS).await, Err(Refusal::BodyTooLarge { .. })));
+        assert!(matches!(read(unannounced, limits()).await, Err(Refusal::BodyTooLarge { .. })));
     }
 
     #[tokio::test]
     async fn a_body_in_parts_is_joined() {
         let frames = ["01", "23", "45"].map(|part| Ok::<_, Infallible>(Frame::data(Bytes::from(part))));
         let parts = StreamBody::new(futures_util::stream::iter(frames));
-        assert_eq!(read(parts, LIMITS).await.unwrap(), "012345");
+        assert_eq!(read(parts, limits()).await.unwrap(), "012345");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_given_up() {
         let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        assert!(matches!(read(never, LIMITS).await, Err(Refusal::BodyTimeout { .. })));
+        assert!(matches!(read(never, limits()).await, Err(Refusal::BodyTimeout { .. })));
     }
 }

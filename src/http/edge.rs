@@ -3,6 +3,9 @@
 //! A web page that the user merely visits can send requests to this machine. Three headers that a page cannot forge
 //! tell it apart: `Host` (a page that rebinds its name to 127.0.0.1 still sends that name), `Origin` and
 //! `Sec-Fetch-Site`. Every route is checked, GETs that start a process included.
+//!
+//! No page reaches a Unix socket but through a proxy that somebody put in front of it. So there, names without a dot are
+//! ours as well, `curl --unix-socket S http://x/` for example: nobody can have a page under such a name.
 
 use std::net::IpAddr;
 
@@ -11,6 +14,22 @@ use http::uri::{Authority, Uri};
 use http::{HeaderMap, HeaderName, header};
 
 use super::problem::Refusal;
+
+/// By what the caller may address us, beside names.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reached {
+    /// The address that was connected to, and the one that is listened on, by which we announce ourselves even where it
+    /// stands for every address.
+    At([IpAddr; 2]),
+    /// A file.
+    ByFile,
+}
+
+impl Reached {
+    fn is(self, ip: IpAddr) -> bool {
+        matches!(self, Self::At(ours) if ours.iter().any(|ours| ours.to_canonical() == ip))
+    }
+}
 
 /// The names under which the gateway may be addressed.
 #[derive(Debug, Default)]
@@ -33,9 +52,8 @@ impl Edge {
         edge
     }
 
-    /// Refuses what a foreign web page may have sent. `ours`: the address that was connected to, and
-    /// the one that is listened on, by which we announce ourselves even where it stands for every address.
-    pub(super) fn check(&self, head: &Parts, ours: &[IpAddr]) -> Result<(), Refusal> {
+    /// Refuses what a foreign web page may have sent.
+    pub(super) fn check(&self, head: &Parts, ours: Reached) -> Result<(), Refusal> {
         let host = only(&head.headers, &header::HOST)?;
         if host.is_none() && head.uri.authority().is_none() {
             return Err(Refusal::malformed("the `Host` header is missing"));
@@ -56,26 +74,24 @@ impl Edge {
         Ok(())
     }
 
-    fn knows_origin(&self, origin: &str, ours: &[IpAddr]) -> bool {
+    fn knows_origin(&self, origin: &str, ours: Reached) -> bool {
         let Ok(uri) = origin.parse::<Uri>() else { return false };
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.authority().is_some_and(|authority| self.knows(authority.as_str(), ours))
     }
 
     /// Whether `host` or `host:port` is one of ours.
-    fn knows(&self, named: &str, ours: &[IpAddr]) -> bool {
+    fn knows(&self, named: &str, ours: Reached) -> bool {
         let Ok(authority) = named.parse::<Authority>() else { return false };
         if authority.as_str().contains('@') {
             return false;
         }
         let host = authority.host().to_ascii_lowercase();
-        match address(&host) {
-            Some(ip) => {
-                let mut known = self.addresses.iter().copied().chain(ours.iter().map(IpAddr::to_canonical));
-                ip.is_loopback() || known.any(|known| known == ip)
-            }
-            None => host == "localhost" || self.names.contains(&host),
+        if let Some(ip) = address(&host) {
+            return ip.is_loopback() || self.addresses.contains(&ip) || ours.is(ip);
         }
+        let unowned = matches!(ours, Reached::ByFile) && !host.contains('.');
+        host == "localhost" || unowned || self.names.contains(&host)
     }
 }
 
@@ -124,7 +140,8 @@ mod tests {
         }
         let head = request.body(()).unwrap().into_parts().0;
         let hosts = ["Tools.Example", "[2001:db8::5]", "192.0.2.7"].map(ToOwned::to_owned);
-        Edge::new(&hosts).check(&head, &["192.168.1.5".parse().unwrap()])
+        let ours = "192.168.1.5".parse().unwrap();
+        Edge::new(&hosts).check(&head, Reached::At([ours, ours]))
     }
 
     #[test]
@@ -152,10 +169,26 @@ mod tests {
     fn the_address_of_a_listener_on_every_address_is_known_where_there_is_one() {
         let request = http::Request::builder().uri("/").header("host", "0.0.0.0:5001").body(()).unwrap();
         let head = request.into_parts().0;
-        let check = |ours: [&str; 2]| Edge::default().check(&head, &ours.map(|ip| ip.parse().unwrap()));
+        let check =
+            |ours: [&str; 2]| Edge::default().check(&head, Reached::At(ours.map(|ip| ip.parse().unwrap())));
         assert!(check(["127.0.0.1", "0.0.0.0"]).is_ok());
         assert!(check(["127.0.0.1", "127.0.0.1"]).is_err());
         assert!(check(["127.0.0.1", "::"]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_nobody_can_own_is_ours_behind_a_file_only() {
+        let check = |host: &str, ours| {
+            let request = http::Request::builder().uri("/").header("host", host).body(()).unwrap();
+            Edge::default().check(&request.into_parts().0, ours).is_ok()
+        };
+        let loopback = Reached::At(["127.0.0.1".parse().unwrap(); 2]);
+        for (host, behind_a_file) in
+            [("x", true), ("localhost", true), ("x.example", false), ("192.0.2.1", false), ("x@y", false)]
+        {
+            assert_eq!(check(host, Reached::ByFile), behind_a_file, "{host}");
+            assert_eq!(check(host, loopback), host == "localhost", "{host}");
+        }
     }
 
     #[test]

@@ -12,32 +12,37 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Body, Ends, Live};
 
+pub(crate) mod address;
 mod shared;
+mod sockets;
 mod stall;
 mod streams;
+mod tls;
 
-use shared::{left, linger};
+pub(crate) use sockets::{Inherited, Listener, Manner};
+pub(crate) use tls::{Certificates, Files as TlsFiles, TlsError};
+
+use shared::{Socket, left, linger};
+use sockets::is_of_the_connection;
 use stall::Stalling;
 use streams::{Answer, Requests, unless_stuck};
+use tls::{Wire, shake_hands};
 
-/// How many connections the kernel keeps for us until we accept them.
-const BACKLOG: u32 = 1024;
 /// The waits after failed accepts, such as for want of descriptors: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How long a connection that has asked nothing yet may take for its first request once we stop: it may be on its way.
@@ -46,33 +51,8 @@ const NEWCOMER: Duration = Duration::from_millis(250);
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
 /// How many requests one HTTP/2 connection may have open.
 const STREAMS: u32 = 32;
-
-/// A socket that listens, its connections not yet accepted.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    tcp: TcpListener,
-    local: SocketAddr,
-}
-
-impl Listener {
-    /// Listens at `address`; port 0 picks a free one.
-    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        // Accepted connections inherit these, so that they cost no call each.
-        socket.set_keepalive(true)?;
-        socket.set_nodelay(true)?;
-        socket.bind(address)?;
-        let tcp = socket.listen(BACKLOG)?;
-        let local = tcp.local_addr()?;
-        Ok(Self { tcp, local })
-    }
-
-    /// Where it listens, the real port included.
-    pub(crate) const fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
-}
+/// How large the head of a request may be, and how much of a body is read at once.
+const HEAD: usize = 64 << 10;
 
 /// How serving ends.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +109,12 @@ where
     let tasks = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
     let shared = Arc::new(Shared { answer, limits, stop, room, tasks: tasks.clone() });
+    let mut shown: Vec<&Arc<Certificates>> = listeners.iter().filter_map(Listener::certificates).collect();
+    shown.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    for certificates in shown {
+        let (certificates, gently) = (Arc::clone(certificates), shared.stop.gently.clone());
+        tasks.spawn(async move { gently.run_until_cancelled(certificates.watch()).await });
+    }
     for listener in listeners {
         tasks.spawn(accept(listener, Arc::clone(&shared)));
     }
@@ -143,13 +129,14 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let mut pause = PAUSE.0;
+    let tls = listener.certificates().map(Arc::clone);
     let accepting = async {
         loop {
             let room = Arc::clone(&shared.room).acquire_owned().await.expect("nobody closes it");
-            match listener.tcp.accept().await {
-                Ok((stream, peer)) => {
+            match listener.accept().await {
+                Ok(socket) => {
                     pause = PAUSE.0;
-                    welcome(stream, (listener.local, peer), room, &shared);
+                    welcome(socket, tls.as_ref(), Some(room), &shared);
                 }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
@@ -162,118 +149,133 @@ where
         }
     };
     shared.stop.gently.run_until_cancelled(accepting).await;
-    let Listener { tcp, local } = listener;
-    if let Err(error) = accept_the_rest(tcp, local, &shared) {
+    // Whoever has connected by now was promised an answer, also where there is no room: it is a short one, since no call is
+    // let in any more, and nobody comes after them.
+    let closed = listener.close(|socket| {
+        let room = Arc::clone(&shared.room).try_acquire_owned().ok();
+        welcome(socket, tls.as_ref(), room, &shared);
+    });
+    if let Err(error) = closed {
         tracing::warn!(%error, "cannot accept the connections that wait");
     }
 }
 
-/// Accepts who has connected already, as the kernel says, and then closes the socket: it would reset those who wait, and
-/// they were promised an answer. Asked through the runtime, the socket might seem to have none until the next event.
-fn accept_the_rest<A, F>(tcp: TcpListener, local: SocketAddr, shared: &Arc<Shared<A>>) -> io::Result<()>
-where
-    A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    let tcp = tcp.into_std()?;
-    // No more than can have waited when we stopped.
-    for _ in 0..BACKLOG {
-        let Ok(room) = Arc::clone(&shared.room).try_acquire_owned() else { break };
-        match tcp.accept() {
-            Ok((stream, peer)) => {
-                stream.set_nonblocking(true)?;
-                welcome(TcpStream::from_std(stream)?, (local, peer), room, shared);
-            }
-            Err(error) if is_of_the_connection(&error) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// Serves a connection in a task of its own, which has the room.
 fn welcome<A, F>(
-    stream: TcpStream,
-    ends: (SocketAddr, SocketAddr),
-    room: OwnedSemaphorePermit,
+    socket: Socket,
+    tls: Option<&Arc<Certificates>>,
+    room: Option<OwnedSemaphorePermit>,
     shared: &Arc<Shared<A>>,
 ) where
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let connection = connection(stream, ends, Arc::clone(shared));
+    let connection = connection(socket, tls.map(Arc::clone), Arc::clone(shared));
     shared.tasks.spawn(async move {
         connection.await;
         drop(room);
     });
 }
 
-/// The peer gave up before it was accepted: `accept(2)` reports that too.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
-}
-
 /// Serves one connection to its end.
-async fn connection<A, F>(stream: TcpStream, (bound, peer): (SocketAddr, SocketAddr), shared: Arc<Shared<A>>)
+async fn connection<A, F>(socket: Socket, tls: Option<Arc<Certificates>>, shared: Arc<Shared<A>>)
 where
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let (Ok(local), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
-    let ends = Ends { bound, local, peer };
-    let requests = Requests::default();
-    let service = {
-        let (answer, requests) = (shared.answer.clone(), requests.clone());
-        service_fn(move |request| {
-            let open = requests.enter();
-            let answered = answer(ends, request);
-            async move { Ok::<_, Infallible>(answered.await.map(|body| Answer::new(body, open))) }
-        })
-    };
-    let builder = builder(&shared);
-    let stream = Arc::new(stream);
-    let io = TokioIo::new(Stalling::new(shared::Shared(Arc::clone(&stream)), shared.limits.write));
+    let Ok(ends) = socket.settle() else { return };
+    let socket = Arc::new(socket);
+    let raw = Stalling::new(shared::Shared(Arc::clone(&socket)), shared.limits.write);
     let served = async {
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        let newly_asked = tokio::select! {
-            ended = connection.as_mut() => return (ended, Close::Lingering),
-            // hyper-util waits without end for the first bytes, and hyper for further requests over HTTP/2.
-            () = requests.none_for(shared.limits.header) => false,
-            first = async {
-                shared.stop.gently.cancelled().await;
-                requests.first_within(shared.limits.newcomer).await
-            } => first,
+        let wire = match &tls {
+            None => Wire::Plain(raw),
+            Some(certificates) => {
+                match in_time(shake_hands(certificates, &socket, raw), &shared).await {
+                    Ok(wire) => wire,
+                    // A last word, that of TLS or a plain one, may be about to be read.
+                    Err(error) => {
+                        tracing::debug!(?ends, %error, "no handshake");
+                        return Close::Lingering;
+                    }
+                }
+            }
         };
-        let close = if requests.none() && !newly_asked { Close::AtOnce } else { Close::Lingering };
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            ended = connection.as_mut() => (ended, close),
-            () = requests.none_for(shared.limits.header) => (Ok(()), close),
-        }
+        converse(wire, ends, &shared).await
     };
     let close = tokio::select! {
         biased;
-        (ended, close) = served => {
-            if let Err(error) = ended {
-                tracing::debug!(%peer, error, "connection ended");
-            }
-            close
-        }
-        () = left(&stream) => Close::AtOnce,
+        close = served => close,
+        () = left(&socket) => Close::AtOnce,
         () = shared.stop.hard.cancelled() => Close::AtOnce,
     };
-    if close == Close::Lingering
-        && let Some(stream) = Arc::into_inner(stream)
-    {
-        shared.stop.hard.run_until_cancelled(linger(stream)).await;
+    if close == Close::Lingering {
+        shared.stop.hard.run_until_cancelled(linger(socket)).await;
     }
+}
+
+/// What comes before the first request must be done within its time.
+async fn in_time<A, T>(work: impl Future<Output = io::Result<T>>, shared: &Shared<A>) -> io::Result<T> {
+    let hurried = async {
+        shared.stop.gently.cancelled().await;
+        tokio::time::sleep(shared.limits.newcomer).await;
+    };
+    tokio::select! {
+        done = work => done,
+        () = tokio::time::sleep(shared.limits.header) => Err(io::ErrorKind::TimedOut.into()),
+        () = hurried => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Answers requests until there are no more.
+async fn converse<A, F>(wire: Wire, ends: Ends, shared: &Arc<Shared<A>>) -> Close
+where
+    A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let requests = Requests::default();
+    let service = {
+        let (answer, requests) = (shared.answer.clone(), requests.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let open = requests.enter();
+            // It may have had a length as well, which hyper takes away: who of us and a proxy in front goes by which? What
+            // follows such a request is not for us to tell (RFC 9112, section 6.1).
+            let last = request.headers().contains_key(TRANSFER_ENCODING);
+            let answered = answer(ends, request);
+            async move {
+                let mut response = answered.await.map(|body| Answer::new(body, open));
+                if last {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let builder = builder(shared);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(wire), service));
+    let say = |ended: Result<(), Box<dyn std::error::Error + Send + Sync>>| {
+        if let Err(error) = ended {
+            tracing::debug!(?ends, error, "connection ended");
+        }
+    };
+    let newly_asked = tokio::select! {
+        ended = connection.as_mut() => {
+            say(ended);
+            return Close::Lingering;
+        }
+        // hyper-util waits without end for the first bytes, and hyper for further requests over HTTP/2.
+        () = requests.none_for(shared.limits.header) => false,
+        first = async {
+            shared.stop.gently.cancelled().await;
+            requests.first_within(shared.limits.newcomer).await
+        } => first,
+    };
+    let close = if requests.none() && !newly_asked { Close::AtOnce } else { Close::Lingering };
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        ended = connection.as_mut() => say(ended),
+        () = requests.none_for(shared.limits.header) => {}
+    }
+    close
 }
 
 /// How a connection ends.
@@ -293,6 +295,7 @@ fn builder<A>(shared: &Shared<A>) -> auto::Builder<Tracked> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header)
+        .max_buf_size(HEAD)
         // Who comes in at the last moment is told that there will be no other.
         .keep_alive(!shared.stop.gently.is_cancelled());
     builder

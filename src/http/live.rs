@@ -31,8 +31,10 @@ impl Live {
 
     /// Every request that comes from now on is answered by `service`. The token is cancelled when the last one that came
     /// before has its answer, or the beginning of a stream.
-    pub(crate) fn replace(&self, service: Service) -> CancellationToken {
+    pub(crate) fn replace(&self, mut service: Service) -> CancellationToken {
         let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // What is on its way is counted by the one that has begun it.
+        service.config.budget = now.service.config.budget.clone();
         let before = std::mem::replace(&mut *now, Held::new(service));
         before.unused.token().clone()
     }

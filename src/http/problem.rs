@@ -225,6 +225,8 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::MethodNotAllowed { allow, .. } => problem.allow = Some(allow),
             Refusal::Unauthenticated(why) => problem.challenge = Some(why),
+            // Nobody knows when the readers of large answers have taken them.
+            Refusal::Exhausted => problem.retry_after = Some(1),
             _ => {}
         }
         problem

@@ -18,7 +18,7 @@ fn request(line: &str) -> http::request::Builder {
 
 fn ends(peer: &str) -> Ends {
     let local = "127.0.0.1:5001".parse().unwrap();
-    Ends { bound: local, local, peer: format!("{peer}:4000").parse().unwrap() }
+    Ends::Tcp { bound: local, local, peer: format!("{peer}:4000").parse().unwrap() }
 }
 
 async fn answer(service: &Service, builder: http::request::Builder, body: &'static str) -> (Head, String) {

@@ -114,6 +114,12 @@ impl Reloading {
 fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
     let changes = [
         ("listen", before.listen != after.listen),
+        ("max_connections", before.edge.max_connections != after.edge.max_connections),
+        ("header_timeout", before.edge.header_timeout != after.edge.header_timeout),
+        ("write_timeout", before.edge.write_timeout != after.edge.write_timeout),
+        ("in_flight", before.edge.in_flight != after.edge.in_flight),
+        ("socket_mode", before.edge.socket_mode != after.edge.socket_mode),
+        ("tls", before.edge.tls != after.edge.tls),
         ("concurrent", before.concurrent != after.concurrent),
         ("starts", before.starts != after.starts),
         ("memory_pressure", before.memory_pressure != after.memory_pressure),

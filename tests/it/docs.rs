@@ -271,6 +271,7 @@ fn the_documented_keys_are_the_keys() {
         ("The gateway", ""),
         ("A server", "[servers.a]\ncommand = \"x\"\n"),
         ("Tokens", "[[tokens]]\n"),
+        ("TLS", "[tls]\n"),
         ("Standbys of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.standby]\n"),
         ("Limits of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.limits]\n"),
         ("Sandbox of a server", "[servers.a]\ncommand = \"x\"\n[servers.a.sandbox]\n"),

@@ -7,6 +7,7 @@ mod browser;
 mod cli;
 mod config;
 mod docs;
+mod edge;
 mod eras;
 mod isolation;
 mod legacy;

@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,6 +87,14 @@ pub(crate) fn script_says(
     [output.stdout, output.stderr].iter().map(|said| String::from_utf8_lossy(said)).collect()
 }
 
+/// What such a script says on stderr, with this as its standard input, in this directory.
+#[expect(clippy::disallowed_methods, reason = "the test's own child, waited for right here")]
+pub(crate) fn script_complaint(script: &str, stdin: BorrowedFd<'_>, dir: &Path) -> String {
+    let stdin = stdin.try_clone_to_owned().expect("a copy");
+    let output = Command::new("sh").args(["-c", script, PROGRAM]).stdin(stdin).current_dir(dir).output();
+    String::from_utf8_lossy(&output.expect("there is a shell").stderr).into_owned()
+}
+
 /// A path as a configuration or a command line writes it.
 #[track_caller]
 pub(crate) fn shown(path: &Path) -> &str {
@@ -133,6 +142,8 @@ pub(crate) struct Start<'a> {
     pub(crate) script: Option<&'a str>,
     /// What its servers' processes are marked with, in place of a mark that no other gateway has.
     pub(crate) mark: Option<&'a str>,
+    /// What it is given as its standard input, for the script to do something with.
+    pub(crate) stdin: Option<BorrowedFd<'a>>,
 }
 
 /// A running gateway.
@@ -173,7 +184,9 @@ impl Gateway {
         let mut ready = String::new();
         let stdout = process.stdout.take().expect("its stdout is piped");
         BufReader::new(stdout).read_line(&mut ready).expect("a line on stdout");
-        let Some(address) = ready.trim().strip_prefix("spawnling listening on http://") else {
+        let announced = ready.trim().strip_prefix("spawnling listening on ");
+        let address = announced.and_then(|announced| announced.split_once("://"));
+        let Some((_, address)) = address.filter(|(scheme, _)| ["http", "https"].contains(scheme)) else {
             let _ = process.wait();
             panic!("not ready: {ready:?}\n{}", text(&log));
         };
@@ -397,7 +410,7 @@ fn command(dir: &Path, start: Start<'_>) -> Command {
         .env("TMPDIR", dir.join("tmp"))
         .env("SPAWNLING_CACHE_DIR", dir.join("cache"))
         .envs(start.env.iter().copied())
-        .stdin(Stdio::null())
+        .stdin(start.stdin.map_or_else(Stdio::null, |fd| fd.try_clone_to_owned().expect("a copy").into()))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command

@@ -112,7 +112,7 @@ impl Host {
         let env: Vec<_> = own.chain(variables.iter().copied()).collect();
         let script = self.becomes_nobody().then_some(NOBODY);
         let args = ["--containment", self.containment];
-        Gateway::start_by(config, Start { args: &args, env: &env, script, mark: None })
+        Gateway::start_by(config, Start { args: &args, env: &env, script, ..Start::default() })
     }
 }
 

@@ -35,7 +35,7 @@ const IMPURE: &str = "std::fs std::process std::env std::thread tokio:: tokio_ut
     SystemTime TcpStream TcpListener UdpSocket ToSocketAddrs";
 
 /// Crates that only some rooms name: what a room is for, said by what it depends on.
-const HOMES: [(&str, &[&str]); 27] = [
+const HOMES: [(&str, &[&str]); 30] = [
     ("clap", &["cli", "demo", "bench", "child"]),
     ("toml", &["config", "bench"]),
     ("jsonc_parser", &["config"]),
@@ -45,6 +45,7 @@ const HOMES: [(&str, &[&str]); 27] = [
     ("hyper", &["http", "bench"]),
     ("hyper_util", &["http", "bench"]),
     ("http_body", &["http"]),
+    ("listenfd", &["http"]),
     ("matchit", &["http"]),
     ("percent_encoding", &["http", "catalog"]),
     ("jsonschema", &["catalog"]),
@@ -62,6 +63,8 @@ const HOMES: [(&str, &[&str]); 27] = [
     ("indicatif", &["bench"]),
     ("plotters", &["bench"]),
     ("shlex", &["bench"]),
+    ("tokio_rustls", &["http"]),
+    ("sd_notify", &["serve"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
 

@@ -4,13 +4,18 @@
 //! somebody else watches too, and needs the socket for it.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::address::Address;
+use crate::http::Ends;
 
 /// How often a socket with bytes behind the request being answered is looked at. Where there are none, hyper itself
 /// takes the end of the caller's half for his leaving, and at once: who closes it right behind the request gets no
@@ -20,15 +25,111 @@ const GLANCE: Duration = Duration::from_millis(40);
 /// How long, and for how many bytes, a caller who is still sending is listened to after the last answer.
 const LINGER: (Duration, u64) = (Duration::from_secs(1), 16 << 20);
 
+/// The socket of one connection.
+pub(super) struct Socket {
+    stream: Stream,
+    /// The address that was listened on.
+    bound: Option<SocketAddr>,
+}
+
+/// What connections there are.
+pub(super) enum Stream {
+    Tcp { stream: TcpStream, peer: SocketAddr },
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// One that came to whoever listens at `bound`.
+    pub(super) const fn new(stream: Stream, bound: &Address) -> Self {
+        let bound = match bound {
+            Address::Tcp(bound) => Some(*bound),
+            Address::Unix(_) => None,
+        };
+        Self { stream, bound }
+    }
+
+    /// Makes it ready to be served, and says whom it joins.
+    pub(super) fn settle(&self) -> io::Result<Ends> {
+        let (Stream::Tcp { stream, peer }, Some(bound)) = (&self.stream, self.bound) else {
+            return Ok(Ends::Unix);
+        };
+        // One that was handed over may not have it.
+        stream.set_nodelay(true)?;
+        Ok(Ends::Tcp { bound, local: stream.local_addr()?, peer: *peer })
+    }
+
+    /// The first byte that the peer sends, which stays to be read; `None`: it sends none.
+    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let length = match &self.stream {
+            Stream::Tcp { stream, .. } => stream.peek(&mut first).await?,
+            // Nobody asks: there is no TLS there.
+            Stream::Unix(_) => 0,
+        };
+        Ok((length > 0).then_some(first[0]))
+    }
+
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match &self.stream {
+            Stream::Tcp { stream, .. } => stream.ready(interest).await,
+            Stream::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.stream {
+            Stream::Tcp { stream, .. } => stream.poll_read_ready(cx),
+            Stream::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.stream {
+            Stream::Tcp { stream, .. } => stream.poll_write_ready(cx),
+            Stream::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Tcp { stream, .. } => stream.try_read(buf),
+            Stream::Unix(stream) => stream.try_read(buf),
+        }
+    }
+
+    fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Tcp { stream, .. } => stream.try_write(buf),
+            Stream::Unix(stream) => stream.try_write(buf),
+        }
+    }
+
+    fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Tcp { stream, .. } => stream.try_write_vectored(bufs),
+            Stream::Unix(stream) => stream.try_write_vectored(bufs),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Tcp { stream, .. } => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
 /// A handle of a socket; the socket is closed with the last of them.
-pub(super) struct Shared(pub(super) Arc<TcpStream>);
+pub(super) struct Shared(pub(super) Arc<Socket>);
 
 /// Returns when the peer has closed its half, or all, of the connection.
 ///
 /// # Cancel safety
 ///
 /// Nothing is lost when this is dropped, and nothing is read.
-pub(super) async fn left(stream: &TcpStream) {
+pub(super) async fn left(stream: &Socket) {
     // Where nothing is to be read this costs nothing; unread bytes behind a request cost a glance now and then.
     while let Ok(ready) = stream.ready(Interest::READABLE).await {
         tokio::time::sleep(GLANCE).await;
@@ -47,11 +148,11 @@ pub(super) async fn left(stream: &TcpStream) {
 /// # Cancel safety
 ///
 /// Dropping this closes the socket.
-pub(super) async fn linger(mut stream: TcpStream) {
-    if stream.shutdown().await.is_err() {
+pub(super) async fn linger(stream: Arc<Socket>) {
+    if rustix::net::shutdown(&*stream, rustix::net::Shutdown::Write).is_err() {
         return;
     }
-    let mut rest = stream.take(LINGER.1);
+    let mut rest = Shared(stream).take(LINGER.1);
     let mut sink = tokio::io::sink();
     // Neither an error nor the end of patience matters any more.
     let _ = tokio::time::timeout(LINGER.0, tokio::io::copy(&mut rest, &mut sink)).await;
@@ -78,7 +179,7 @@ impl Shared {
     fn poll_try(
         &self,
         cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
+        write: impl Fn(&Socket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(cx))?;

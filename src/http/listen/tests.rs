@@ -1,8 +1,10 @@
 //! Over real sockets of the loopback, with a stand-in for the service.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::*;
 
@@ -12,6 +14,11 @@ const LIMITS: Limits = Limits {
     write: Duration::from_secs(5),
     newcomer: Duration::from_millis(10),
 };
+
+fn listener() -> Listener {
+    let manner = Manner { mode: 0o600, unacknowledged: Duration::from_mins(1) };
+    Listener::bind(&address::Address::Tcp("127.0.0.1:0".parse().unwrap()), manner).unwrap()
+}
 
 /// More than any socket takes at once.
 const LARGE: usize = 16 << 20;
@@ -54,11 +61,11 @@ struct Served {
 impl Served {
     /// Answers `/` at once and every other path when told to go on.
     fn with(limits: Limits) -> Self {
-        Self::at(Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap(), limits, Stop::default())
+        Self::at(listener(), limits, Stop::default())
     }
 
     fn at(listener: Listener, limits: Limits, stop: Stop) -> Self {
-        let address = listener.local_addr();
+        let address = listener.plain().unwrap();
         let (busy, go_on) = (Busy::default(), CancellationToken::new());
         let answer = {
             let (busy, go_on) = (busy.clone(), go_on.clone());
@@ -346,10 +353,10 @@ async fn an_answer_without_a_window_is_given_up_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn who_has_connected_before_a_stop_is_answered_though_nobody_had_accepted_it() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listener();
     let mut callers = Vec::new();
     for _ in 0..8 {
-        let mut caller = TcpStream::connect(listener.local_addr()).await.unwrap();
+        let mut caller = TcpStream::connect(listener.plain().unwrap()).await.unwrap();
         caller.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         callers.push(caller);
     }
@@ -366,9 +373,27 @@ async fn who_has_connected_before_a_stop_is_answered_though_nobody_had_accepted_
 }
 
 #[tokio::test]
+async fn who_has_connected_before_a_stop_is_answered_beyond_the_bound_too() {
+    let served = Served::with(Limits { connections: 1, ..LIMITS });
+    let busy = served.ask("/wait").await;
+    served.busy.becomes(1).await;
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        waiting.push(served.ask("/").await);
+    }
+    served.stop.gently.cancel();
+    for caller in waiting {
+        assert!(everything_from(caller).await.ends_with("done"));
+    }
+    served.go_on.cancel();
+    assert!(everything_from(busy).await.ends_with("done"));
+    served.end().await;
+}
+
+#[tokio::test]
 async fn who_has_connected_before_a_stop_and_asks_nothing_does_not_hold_it_up() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let mut idle = TcpStream::connect(listener.local_addr()).await.unwrap();
+    let listener = listener();
+    let mut idle = TcpStream::connect(listener.plain().unwrap()).await.unwrap();
     let stop = Stop::default();
     stop.gently.cancel();
     let mut served = Served::at(listener, Limits { header: Duration::from_hours(1), ..LIMITS }, stop);

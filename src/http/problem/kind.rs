@@ -137,7 +137,7 @@ kinds! {
         "One message of the server, or one of its lists, was larger than its configured limit."
         "Ask for less, or raise `limits.output` of the server"
     Overloaded: 503 "overloaded" "Too much at once"
-        "As many processes as allowed are running, and the queue is full or the wait in it was too long. Nothing was started."
+        "As many processes as allowed are running, and the queue is full or the wait in it was too long; or bodies and answers that are on their way take up all the memory that they may (`in_flight`). Nothing was started."
         "Try again after the time in `Retry-After`, or raise `limits.concurrent` or `limits.queue` of the server"
     ShuttingDown: 503 "shutting-down" "The gateway is stopping"
         "The gateway is being stopped. Calls that were still running after its grace time were ended."

@@ -37,6 +37,9 @@ pub(in crate::http) enum Refusal {
     /// The body is too large.
     #[error("the body is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
+    /// There is no room for it beside all others.
+    #[error("the bodies and answers that are on their way take up all the memory that they may")]
+    Exhausted,
     /// The body is not declared as JSON.
     #[error("the body is {}", got.as_ref().map_or("not declared as JSON".to_owned(), |got| format!("declared as {got:?}")))]
     UnsupportedMediaType { got: Option<String> },
@@ -77,6 +80,7 @@ impl Refusal {
             Self::NotAcceptable { .. } => Kind::NotAcceptable,
             Self::BodyTimeout { .. } => Kind::BodyTimeout,
             Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
+            Self::Exhausted => Kind::Overloaded,
             Self::UnsupportedMediaType { .. } | Self::ContentEncoded => Kind::UnsupportedMediaType,
             Self::ForeignHost { .. }
             | Self::ForeignOrigin { .. }
@@ -93,6 +97,9 @@ impl Refusal {
         match self {
             Self::NotAllowed { .. } => {
                 Some("Use a token that may, or let this one: `servers` and `tools` of its `[[tokens]]`")
+            }
+            Self::Exhausted => {
+                Some("Try again after the time in `Retry-After`, or raise `in_flight` of the gateway")
             }
             _ => None,
         }

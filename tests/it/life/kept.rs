@@ -8,7 +8,7 @@ use crate::support::{Gateway, PROGRAM, Start, alive, demo, processes, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 const KEPT: Start<'static> =
-    Start { env: &[], args: &["--containment", "subreaper"], script: None, mark: None };
+    Start { env: &[], args: &["--containment", "subreaper"], script: None, mark: None, stdin: None };
 
 /// The demo server, once a shell has done something else.
 fn after(script: &str) -> String {

@@ -9,8 +9,13 @@ use crate::support::{Connection, Gateway, JSON, Response, Start, demo, until};
 const LONG: &str = r#"{"seconds":600}"#;
 
 /// What every call is worth a line for.
-const ALL: Start<'static> =
-    Start { env: &[("SPAWNLING_LOG", "info,spawnling::call=debug")], args: &[], script: None, mark: None };
+const ALL: Start<'static> = Start {
+    env: &[("SPAWNLING_LOG", "info,spawnling::call=debug")],
+    args: &[],
+    script: None,
+    mark: None,
+    stdin: None,
+};
 
 fn path(answer: &Response) -> String {
     format!("/v1/calls/{}", answer.header("spawnling-call-id").expect("a call has an id"))

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 client that hides nothing: what is sent is what the test says, what came is what it sees.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use serde_json::Value;
 
@@ -229,6 +229,24 @@ impl Connection {
         };
         response.body = String::from_utf8(bytes).map_err(|_| broken("not UTF-8"))?;
         Ok(response)
+    }
+
+    /// Everything until the gateway closes the connection, or resets it.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    /// Sends these bytes as they are, if the gateway still takes them.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Says that nothing more will be sent.
+    #[track_caller]
+    pub(crate) fn close_half(&self) {
+        self.stream.get_ref().shutdown(Shutdown::Write).expect("it is open");
     }
 
     /// Whether the gateway has closed it, all it sent being read.

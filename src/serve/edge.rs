@@ -1,0 +1,74 @@
+//! The edge, set up as configured: sockets, certificates, and the service manager that waits for us.
+
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+
+use super::ServeError;
+use crate::config::{self, Config, Exposure};
+use crate::http::listen::{Certificates, Inherited, Listener, Manner, TlsFiles};
+
+/// Everything that is listened on: what was handed over, else what is configured.
+pub(super) fn listeners(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, ServeError> {
+    let config::Edge { socket_mode, write_timeout, .. } = config.edge;
+    let manner = Manner { mode: socket_mode, unacknowledged: write_timeout };
+    // Before any socket is bound: without them none is of use.
+    let certificates = certificates(config)?;
+    let mut listeners = inherited.listeners().map_err(ServeError::Inherited)?;
+    if listeners.is_empty() {
+        for address in &config.listen {
+            let bound = Listener::bind(address, manner);
+            let bound = bound.map_err(|source| ServeError::Listen { address: address.clone(), source });
+            listeners.push(bound?);
+        }
+    } else {
+        judge(&listeners, config)?;
+        tracing::info!("listening on what was handed over (LISTEN_FDS), in place of `listen`");
+    }
+    if let Some(certificates) = certificates {
+        listeners = listeners.into_iter().map(|listener| listener.with_tls(&certificates)).collect();
+    }
+    Ok(listeners)
+}
+
+/// What was handed over is held to the same as what is configured.
+fn judge(listeners: &[Listener], config: &Config) -> Result<(), ServeError> {
+    let open = |listener: &&Listener| config.tokens.is_empty() && !listener.address().is_local();
+    for address in listeners.iter().filter(open).map(Listener::address) {
+        if config.exposure == Exposure::Refused {
+            return Err(ServeError::Exposed { address: address.clone() });
+        }
+        tracing::warn!(%address, "can be reached from other machines, and nobody is asked for a token");
+    }
+    Ok(())
+}
+
+fn certificates(config: &Config) -> Result<Option<Arc<Certificates>>, ServeError> {
+    let Some(tls) = config.edge.tls.clone() else { return Ok(None) };
+    let files = TlsFiles { cert: tls.cert, key: tls.key, client_ca: tls.client_ca };
+    Certificates::load(files).map(Arc::new).map(Some).map_err(ServeError::Tls)
+}
+
+/// What a service manager is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum State {
+    /// Requests are answered.
+    Ready,
+    /// They are, while the configuration is read again. `Ready` ends it.
+    Reloading,
+    /// No more are.
+    Stopping,
+}
+
+/// Tells the service manager, where there is one that asked to be told (`sd_notify(3)`).
+pub(super) fn tell_manager(state: State) {
+    let told = match state {
+        State::Ready => Ok(vec![NotifyState::Ready]),
+        // A manager that waits for the end of it compares the times of both.
+        State::Reloading => NotifyState::monotonic_usec_now().map(|now| vec![NotifyState::Reloading, now]),
+        State::Stopping => Ok(vec![NotifyState::Stopping]),
+    };
+    if let Err(error) = told.and_then(|told| sd_notify::notify(&told)) {
+        tracing::warn!(%error, "cannot tell the service manager (NOTIFY_SOCKET)");
+    }
+}
