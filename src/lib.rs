@@ -124,6 +124,7 @@
 //! child/shim.rs          the re-executed first step: the keeper itself, seen from inside
 //! child/shim/words.rs    what the gateway and a keeper say to each other                          (pure)
 //! child/shim/control.rs  the keeper's end of the channel between them
+//! child/shim/guard.rs    the process above a keeper: ends what a killed one has left
 //! child/shim/init.rs     process 1 of a tree's own PID namespace
 //! child/shim/keep.rs     the life of a kept tree: started, watched, ended, counted
 //! child/shim/start.rs    how a keeper starts the program
