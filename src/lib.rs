@@ -150,6 +150,7 @@
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
 //! exchange/starts.rs     the right to start a server, and who comes first
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
+//! exchange/turns.rs      who waits: principals in turn                                             (pure)
 //! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
 //! auth/mask.rs           secrets replaced by stars in whatever we write
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
