@@ -218,11 +218,12 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
     let mut times = Times::default();
     let entered = admit(&parts, &request.principal, &end, &mut times).await;
     let queue = times.queue;
-    // Held to the end: a tree that is being ended counts, too.
-    let (leased, _life) = match entered {
-        Ok((Entered::Seated(lease), life)) => (Ok(lease), life),
+    // Both are held to the end: a tree that is being ended counts, too.
+    let (leased, _life, holding) = match entered {
+        Ok((Entered::Seated(lease), life)) => (Ok(lease), life, parts.admission.holding()),
         Ok((Entered::Seat(seat, start), life)) => {
-            (start.during(parts.strategy.lease(seat, &end)).await, life)
+            let holding = parts.admission.holding();
+            (start.during(parts.strategy.lease(seat, &end)).await, life, holding)
         }
         Err(full) => return teller.finish(Answer::refused(id, full, times), async { None }).await,
     };
@@ -231,9 +232,12 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
         Err(failed) => {
             let (error, times, failed) = failed.into_parts();
             let times = Times { queue, ..times };
-            return teller
-                .finish(Answer::refused(id, error, times), async { Some(failed.end().await?.into()) })
-                .await;
+            let ended = async {
+                let ended = failed.end().await;
+                drop(holding);
+                Some(ended?.into())
+            };
+            return teller.finish(Answer::refused(id, error, times), ended).await;
         }
     };
     if let Some(events) = &request.events {
@@ -244,10 +248,12 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
     // Before the answer: whoever has it may ask again at once, and finds what is kept.
     let given_back = lease.give_back();
     let ended = async {
-        match given_back {
-            Ok(kept) => Some(Process::Kept(kept)),
-            Err(lease) => Some(lease.end().await),
-        }
+        let process = match given_back {
+            Ok(kept) => Process::Kept(kept),
+            Err(lease) => lease.end().await,
+        };
+        drop(holding);
+        Some(process)
     };
     teller.finish(answer, ended).await;
 }
@@ -273,7 +279,7 @@ async fn admit(
         };
         let entered = match (ready, shelf) {
             (Some(lease), _) => Ok(Entered::Seated(lease)),
-            (None, Some(shelf)) => parts.admission.enter(principal, shelf.next(), end).await,
+            (None, Some(shelf)) => parts.admission.enter(principal, shelf.next(principal), end).await,
             (None, None) => parts.admission.enter(principal, std::future::pending(), end).await,
         };
         Ok((entered?, life))

@@ -25,6 +25,7 @@ mod receipt;
 mod record;
 mod seat;
 mod starts;
+mod turns;
 
 pub(crate) use enforcement::{Bounds, Enforcement, Limited};
 pub(crate) use events::{Event, Events};
@@ -34,6 +35,7 @@ pub(crate) use receipt::{Cause, Exit, Kept, Measured, Process, Receipt, Rung};
 pub(crate) use record::{Failed, Moment, Record, Stage, Told};
 pub(crate) use seat::{Demand, Seat, SpareSeats};
 pub(crate) use starts::{Start, StartAhead, Starts};
+pub(crate) use turns::Turns;
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

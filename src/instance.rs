@@ -9,6 +9,7 @@
 //! watches for the exit, for the caller's leaving and for the deadline.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ use crate::mcp::era::{Era, Protocol};
 use crate::mcp::{self, AskError, OpenError, Session, Telling, VerdictKey, Verdicts};
 use crate::rpc::{self, Closed, FrameError, Peer, Wire};
 use ears::Ears;
+use life_sign::Watch;
 
 /// How long what a dead server had still written is read, and how long the exit of one that went silent is waited
 /// for. A grandchild may hold the pipes open for ever.
@@ -359,7 +361,7 @@ impl Body {
     }
 
     async fn attend_to<T>(&mut self, work: impl Future<Output = T>, end: &EarlyEnd) -> Result<T, BrokenOff> {
-        let mut work = std::pin::pin!(work);
+        let mut work = pin!(work);
         tokio::select! {
             biased;
             done = work.as_mut() => Ok(done),
@@ -376,14 +378,21 @@ impl Body {
     /// its stdout, or the error says what became of it.
     async fn hear(&mut self) -> Result<(), BrokenOff> {
         let Self { child, wire, ears, .. } = self;
-        // Neither of the two comes first always: a flood on one pipe must not hide the other, nor the exit.
-        let over = tokio::select! {
-            closed = wire.run(ears) => match closed {
-                Closed::Eof => return Ok(()),
-                Closed::Broken(error) => return Err(BrokenOff::Unreadable(error)),
-                Closed::Deaf => BrokenOff::Deaf,
-            },
-            () = child.attend() => BrokenOff::Exited,
+        let mut watch = Watch::new();
+        let over = loop {
+            // None of them comes first always: a flood on one pipe must not hide the other, nor the exit.
+            tokio::select! {
+                closed = wire.run(ears) => match closed {
+                    Closed::Eof => return Ok(()),
+                    Closed::Broken(error) => return Err(BrokenOff::Unreadable(error)),
+                    Closed::Deaf => break BrokenOff::Deaf,
+                },
+                () = child.attend() => break BrokenOff::Exited,
+                () = watch.due() => {}
+            }
+            if watch.finds_it_deaf(wire) {
+                break BrokenOff::Deaf;
+            }
         };
         // A server may answer and exit at once, or stop listening: what it wrote is still in the pipe.
         match tokio::time::timeout(LAST_WORDS, wire.hear_out(ears)).await {

@@ -130,6 +130,7 @@
 //! child/shim.rs          the re-executed first step: the keeper itself, seen from inside
 //! child/shim/words.rs    what the gateway and a keeper say to each other                          (pure)
 //! child/shim/control.rs  the keeper's end of the channel between them
+//! child/shim/guard.rs    the process above a keeper: ends what a killed one has left
 //! child/shim/init.rs     process 1 of a tree's own PID namespace
 //! child/shim/keep.rs     the life of a kept tree: started, watched, ended, counted
 //! child/shim/start.rs    how a keeper starts the program
@@ -156,6 +157,7 @@
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
 //! exchange/starts.rs     the right to start a server, and who comes first
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
+//! exchange/turns.rs      who waits: principals in turn                                             (pure)
 //! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
 //! auth/mask.rs           secrets replaced by stars in whatever we write
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early

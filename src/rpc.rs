@@ -295,6 +295,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
         self.shared.said.load(Ordering::SeqCst)
     }
 
+    /// Whether a question was not read to its end, of which the peer has left so many bytes of all that was said.
+    pub(crate) fn is_unheard(&self, unread: u64) -> bool {
+        self.shared.outbox().asked > self.said().saturating_sub(unread)
+    }
+
     /// Says nothing more of what waits to be said or will be; whoever waits for an answer is told.
     pub(crate) fn give_up(&mut self) {
         {

@@ -7,6 +7,8 @@ Three ends are those of a helper, and the gateway lives on as well: a warden, a 
 They happen in the midst of calls of all trees at once, and whoever is alive when these have ended is a survivor.
 Four ends are those of a gateway, in the midst of such calls. After a stop whoever is alive when the gateway has left is
 a survivor; after a SIGKILL he has 2 s.
+
+Where servers are kept for other calls, fewer ends say anything: those by which a server is ended, and those of a gateway.
 """
 
 import os
@@ -37,6 +39,14 @@ WAIT = ("Spawnling-Wait", "end")
 AT_ONCE = 8
 PULSE = "somebody who keeps re-forking and is never seen twice"
 AFTER_HANG_UP, AFTER_KILL = 5, 2
+# The ends of calls after which nobody of a tree may be there, to which one call at a time is made. After the others somebody is
+# kept, and somebody stands by for the next call.
+ENDING = {"fresh": CALL_ENDS, "pooled": ("crash", "deadline"), "shared": ("crash",), "prewarmed": ()}
+# Who hangs up does so unheard for a moment, or before anybody was asked: of what is kept it cannot be said then whose it is. And
+# a tree does one thing at a time: shared, one that hangs keeps others waiting.
+ASKED = {"fresh": ENDS, "prewarmed": (*CALL_ENDS, "sigterm", "sigkill"),
+         "pooled": ("answer", "error", "crash", "deadline", "sigterm", "sigkill"),
+         "shared": ("answer", "error", "crash", "sigterm", "sigkill")}
 # Of calls whose keeper has been stopped: longer than a busy machine takes for one that has not.
 PATIENCE_MS = 1500
 
@@ -52,14 +62,15 @@ def promised(containment, end, tree):
     """Whether nobody may survive: docs/containment.md."""
     if containment == "group":
         return tree not in ESCAPING and end not in ("sigkill", "both", "frozen")
-    return not (containment == "subreaper" and end == "keeper")
+    return True
 
 
 class Findings:
     """What one job found. Plain data, so that it can go from one process to another."""
 
-    def __init__(self, containment, user):
-        self.containment, self.user = containment, user
+    def __init__(self, containment, user, strategy="fresh"):
+        self.containment, self.user, self.strategy = containment, user, strategy
+        self.name = f"{containment}/{user}" + ("" if strategy == "fresh" else f" {strategy}")
         self.rounds, self.survivors = {}, {}
         self.told, self.litter, self.odd = [], [], []
         self.slowest, self.calls = {}, 0
@@ -70,7 +81,7 @@ class Findings:
     def survived(self, end, tree, pids, strict):
         self.survivors[end, tree] = self.survivors.get((end, tree), 0) + len(pids)
         if strict or promised(self.containment, end, tree):
-            where = f"{WORDS[end]} x {tree}, {self.containment}/{self.user}"
+            where = f"{WORDS[end]} x {tree}, {self.name}"
             self.told += [f"{where}: {pid if pid == PULSE else proc.describe(pid)}" for pid in pids]
 
     def took(self, end, seconds):
@@ -80,16 +91,19 @@ class Findings:
 class Job:
     """One containment and user, on one host."""
 
-    def __init__(self, containment, user, options, base, programs):
-        self.containment, self.user, self.options = containment, user, options
-        self.home = Home(base, programs, user, options.storm)
-        self.found = Findings(containment or "group", user.name)
+    def __init__(self, containment, user, options, base, programs, strategy="fresh"):
+        self.containment, self.user, self.options, self.strategy = containment, user, options, strategy
+        self.fresh = strategy == "fresh"
+        # Who is kept grows with every call.
+        storm = options.storm if self.fresh else min(options.storm, 20)
+        self.home = Home(base, programs, user, storm, strategy=strategy)
+        self.found = Findings(containment or "group", user.name, strategy)
         self.lock, self.gateway, self.stale = threading.Lock(), None, (set(), set())
         self.forgiven = set()  # what killed gateways left, in `group` or against the rules
         self.trees = [tree for tree in TREES if tree in options.trees]
 
     def run(self):
-        wanted = self.options.ends
+        wanted = [end for end in self.options.ends if end in ASKED[self.strategy]]
         try:
             calls = [end for end in CALL_ENDS if end in wanted]
             helpers = [end for end in HELPER_ENDS if end in wanted and asked(end, self.found.containment)]
@@ -116,15 +130,15 @@ class Job:
         return self.found
 
     def random(self, *words):
-        return random.Random("/".join(map(str, (self.options.seed, self.found.containment, self.user.name, *words))))
+        return random.Random("/".join(map(str, (self.options.seed, self.found.name, *words))))
 
     def odd(self, what):
         with self.lock:
-            self.found.odd.append(f"{self.found.containment}/{self.user.name}: {what}")
+            self.found.odd.append(f"{self.found.name}: {what}")
 
     def litter(self, what):
         with self.lock:
-            self.found.litter.append(f"{self.found.containment}/{self.user.name}: {what}")
+            self.found.litter.append(f"{self.found.name}: {what}")
 
     # A gateway's life
 
@@ -202,7 +216,8 @@ class Job:
                     free.notify_all()
 
         each_at_once([threading.Thread(target=work) for _ in range(AT_ONCE)])
-        self.idle(before)
+        if self.fresh:
+            self.idle(before)
 
     def end_call(self, end, tree, number):
         chance = self.random(end, tree, number)
@@ -210,11 +225,14 @@ class Job:
             connection = self.gateway.begin(tree, "hang", 0)
             time.sleep(chance.uniform(0, 0.06))
             connection.close()
-            alive = self.after_hang_up(tree, AFTER_HANG_UP if promised(self.found.containment, end, tree) else 0.3)
+            patience = AFTER_HANG_UP if promised(self.found.containment, end, tree) else 0.3
+            alive = self.after_hang_up(tree, patience) if end in ENDING[self.strategy] else []
         else:
             headers = [WAIT, ("Spawnling-Timeout", f"{chance.randint(1, 60)}ms")] if end == "deadline" else [WAIT]
             status, body = self.gateway.call(tree, HOW[end], chance.randint(0, 30), headers)
-            alive = self.alive(tree)
+            # Who ran out of time in the queue has asked nobody.
+            ended = end in ENDING[self.strategy] and (self.fresh or status != 504 or '"phase":"call"' in body)
+            alive = self.alive(tree) if ended else []
             if status != STATUS[end]:
                 self.odd(f"{end} x {tree} was answered with {status}: {body[:300]}")
         with self.lock:
@@ -383,7 +401,7 @@ class Job:
         self.amid_good_calls(chance, deed)
 
     def kill_keeper(self, chance):
-        """One, busy or idle, or the init of a namespace below one: at most one call may fail, with its server."""
+        """One, busy or idle, its guard, or the init of a namespace below it: at most one call may fail, with its server."""
         def deed():
             keepers = self.gateway.keepers()
             if not keepers:

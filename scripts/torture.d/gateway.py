@@ -32,7 +32,16 @@ eof_grace = "{eof}ms"
 term_grace = "20ms"
 deadline = "20s"
 limits = {{ concurrent = 16, queue = 64 }}
+{strategy}
 """
+
+# Few calls for each server: a tree grows in every call.
+STRATEGIES = {
+    "fresh": "",
+    "prewarmed": 'strategy = "prewarmed"\nstandby = { min = 1, max = 2 }',
+    "pooled": 'strategy = "pooled"\npool = { uses = 4 }',
+    "shared": 'strategy = "shared"',
+}
 
 
 def until(condition, seconds):
@@ -54,7 +63,7 @@ class Refused(Exception):
 class Home:
     """What several gateways use one after the other: a directory, a pen, a mark. `more` are further servers."""
 
-    def __init__(self, base, programs, user, storm, more=""):
+    def __init__(self, base, programs, user, storm, more="", strategy="fresh"):
         self.mark = uuid.uuid4().hex[:12]
         self.user, self.dir, self.seen = user, Path(base, self.mark), set()
         self.dir.mkdir()
@@ -65,7 +74,8 @@ class Home:
         for kind in TREES:
             self.hold(kind)
         servers = (
-            SERVER.format(name=kind, kind=kind, mark=f"{self.mark}-{kind}", dir=self.dir, storm=storm, eof=20)
+            SERVER.format(name=kind, kind=kind, mark=f"{self.mark}-{kind}", dir=self.dir, storm=storm, eof=20,
+                          strategy=STRATEGIES[strategy])
             for kind in TREES
         )
         more = more.replace("{dir}", str(self.dir)).replace("{mark}", self.mark)
@@ -188,11 +198,12 @@ class Gateway:
         return [pid for pid in proc.children(self.pid) if "warden" in proc.command_line(pid) and proc.alive(pid)]
 
     def keepers(self):
-        """Its keepers, idle and busy, and the inits of namespaces below them."""
-        keepers = proc.keepers(self.pid)
+        """The guards of its keepers, the keepers, idle and busy, and the inits of namespaces below them."""
+        guards = proc.keepers(self.pid)
+        keepers = [keeper for guard in guards for keeper in proc.keepers(guard)]
         below = (init for keeper in keepers for init in proc.keepers(keeper))
         # Who is in no namespace is about to become the leader of a tree.
-        return [*keepers, *(init for init in below if proc.depth(init) > proc.depth(self.pid))]
+        return [*guards, *keepers, *(init for init in below if proc.depth(init) > proc.depth(self.pid))]
 
     def signal(self, number):
         os.kill(self.pid, number)

@@ -13,7 +13,7 @@ def cell(found, end, tree):
 
 
 def table(findings):
-    heads = [f"{found.containment}/{found.user}" for found in findings]
+    heads = [found.name for found in findings]
     rows = [["end", "tree", *heads]]
     for end in ENDS:
         for tree in TREES:
@@ -30,8 +30,6 @@ def notes(findings):
     lines = ["Each cell is rounds:survivors."]
     if any(found.containment == "group" for found in findings):
         lines.append("* group promises nothing here: who left the group, or lost the gateway, is not held.")
-    if any(found.containment == "subreaper" for found in findings):
-        lines.append("* subreaper promises nothing where a keeper is killed: who left the group, or was just being born, lives on.")
     if any(not asked(end, found.containment) for found in findings for end in HELPER_ENDS):
         lines.append("- was not asked, or there is no such helper in that containment.")
     slowest = {}

@@ -13,10 +13,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::Either;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 mod line;
 mod pressure;
@@ -94,7 +95,7 @@ pub(crate) struct Admission {
     /// Those who wait, for this door or behind it for the house.
     demand: Demand,
     line: Line,
-    /// A moving average of how long seats are held, in microseconds.
+    /// A moving average of how long calls hold what they came in with, in microseconds.
     held: Arc<AtomicU64>,
 }
 
@@ -109,13 +110,18 @@ pub(crate) enum Entered<T> {
 
 /// A taken seat; dropped, it is free.
 struct Taken {
-    since: Instant,
-    held: Arc<AtomicU64>,
     _own: OwnedSemaphorePermit,
     _house: OwnedSemaphorePermit,
 }
 
-impl Drop for Taken {
+/// A call that is in; dropped, what it had is there for the next one: a seat, or a server that is kept.
+#[derive(Debug)]
+pub(super) struct Holding {
+    since: Instant,
+    held: Arc<AtomicU64>,
+}
+
+impl Drop for Holding {
     fn drop(&mut self) {
         let now = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         // One part in eight is new. A lost update under contention is as good as none.
@@ -130,6 +136,11 @@ impl Admission {
     pub(crate) fn new(limits: Limits, house: House) -> Self {
         let seats = Arc::new(Semaphore::new(limits.concurrent));
         Self { limits, house, seats, demand: Demand::default(), line: Line::default(), held: Arc::default() }
+    }
+
+    /// A call has come in, with whatever: for as long as this is held, it keeps that from others.
+    pub(super) fn holding(&self) -> Holding {
+        Holding { since: Instant::now(), held: Arc::clone(&self.held) }
     }
 
     /// The seats that nobody waits for, here or in the house.
@@ -253,9 +264,8 @@ impl Admission {
     }
 
     fn seat(&self, own: OwnedSemaphorePermit, house: OwnedSemaphorePermit) -> Seat {
-        let held = Arc::clone(&self.held);
         let wanted = vec![self.demand.clone(), self.house.demand.clone()];
-        Seat::new(Taken { since: Instant::now(), held, _own: own, _house: house }, wanted)
+        Seat::new(Taken { _own: own, _house: house }, wanted)
     }
 
     fn full(&self, waited: Option<Duration>) -> CallError {
@@ -271,7 +281,7 @@ fn jitter() -> u128 {
     75 + u128::from(getrandom::u32().unwrap_or(25) % 51)
 }
 
-/// When there should be a seat: those who wait, and the one who asks, each for the average time of a seat, as many at
+/// When there should be a seat: those who wait, and the one who asks, each for the average time of a call, as many at
 /// once as there are seats, times `jitter` percent; between 1 and 60 s, in whole seconds.
 fn retry_after(waiting: usize, average: Duration, seats: usize, jitter: u128) -> Duration {
     let seats = u128::try_from(seats.max(1)).unwrap_or(1);
@@ -515,6 +525,21 @@ mod tests {
         assert!(futures_util::poll!(other.as_mut()).is_pending());
         let [_, _, sent_away] = waiting;
         assert!(matches!(sent_away.await, Err(CallError::Overloaded { waited: None, .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_advice_when_to_retry_is_about_calls_and_not_about_what_outlives_them() {
+        let door = door(1, 1, 1);
+        let seat = enter(&door, &end()).await.unwrap();
+        // A server that serves one call after the other, for hours.
+        for _ in 0..20 {
+            let holding = door.holding();
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            drop(holding);
+        }
+        tokio::time::sleep(Duration::from_secs(10_000)).await;
+        drop(seat);
+        assert!((6..=10).contains(&door.when_one_of(1).as_secs()), "{:?}", door.when_one_of(1));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   Keepers --hire--> Keeper --orders--> Kept --Exited--> --Counted--> --Gone--> back to the Keepers
-//!                                          \--- the keeper died ---> what it kept is looked for, and the keeper dropped
+//!                                          |--- Forsaken: the keeper was killed ---> --Gone--> dropped
+//!                                          '--- its guard died with it ---> what is known of it is killed
 //! ```
 //!
-//! What keepers do is in `shim.rs`. A keeper whose last report was `Gone` keeps nothing and is hired again.
+//! What keepers and their guards do is in `shim.rs`. A keeper whose last report was `Gone` keeps nothing and is hired again,
+//! unless it was `Forsaken`: then it was its guard that said so, its last word.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, send, sendmsg, shutdown};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
     pidfd_send_signal, waitid,
@@ -87,6 +89,8 @@ impl Default for Keepers {
 struct Keeper {
     process: Child,
     control: BufReader<UnixStream>,
+    /// Whether it has a part of its orders, or all.
+    ordered: bool,
     /// What the socket had no room for yet of its orders.
     unsent: Vec<u8>,
     /// What was read of a report so far.
@@ -154,7 +158,7 @@ impl Keeper {
         ours.set_nonblocking(true)?;
         let process = spawn::another_of_us(program, &[shim::WORD.into()], theirs.into())?;
         let control = BufReader::new(UnixStream::from_std(ours)?);
-        Ok(Self { process, control, unsent: Vec::new(), line: Vec::new() })
+        Ok(Self { process, control, ordered: false, unsent: Vec::new(), line: Vec::new() })
     }
 
     /// Whether it can take orders: it lives, and nobody has stopped it (`waitid(2)`; nothing is reaped, and what is told once
@@ -195,8 +199,13 @@ impl Keeper {
             })
             .await?;
         bytes.drain(..sent);
-        self.unsent = bytes;
+        (self.ordered, self.unsent) = (true, bytes);
         Ok(())
+    }
+
+    /// Whether it can have started anybody: only who has heard all of its orders does.
+    fn may_have_started(&self) -> bool {
+        self.ordered && self.unsent.is_empty()
     }
 
     /// Sends the rest of its orders.
@@ -261,6 +270,8 @@ pub(super) struct Kept {
     refused: Option<(Step, i32)>,
     exit: Option<Exit>,
     count: Option<Count>,
+    /// The keeper was killed. Its guard ends what it kept.
+    forsaken: bool,
     over: Over,
 }
 
@@ -278,7 +289,8 @@ enum Over {
 impl Kept {
     /// A keeper that has no orders yet.
     pub(super) fn new(home: &Arc<Keepers>, containment: Containment) -> Result<Self, KeeperError> {
-        let keeper = home.hire().map_err(KeeperError::Hire)?;
+        let mut keeper = home.hire().map_err(KeeperError::Hire)?;
+        keeper.ordered = false;
         Ok(Self {
             keeper,
             home: Arc::clone(home),
@@ -289,6 +301,7 @@ impl Kept {
             refused: None,
             exit: None,
             count: None,
+            forsaken: false,
             over: Over::NotYet,
         })
     }
@@ -323,6 +336,9 @@ impl Kept {
                 return Ok(started);
             }
             match (&self.over, self.started) {
+                (Over::NotYet, _) if self.forsaken => {
+                    return Err(KeeperError::Lost(io::ErrorKind::UnexpectedEof.into()));
+                }
                 (Over::NotYet, _) => self.listen().await,
                 // It was over before its init could be held, and there is nothing to be held any more.
                 (Over::Gone, Some(started)) => return Ok(started),
@@ -360,6 +376,7 @@ impl Kept {
             // Of a namespace's init that is killed this is said once more, and means no more than that.
             Ok(Report::Exited(ended)) => self.exit = self.exit.or(Some(ended.into())),
             Ok(Report::Counted(count)) => self.count = Some(count),
+            Ok(Report::Forsaken) => self.forsaken = true,
             Ok(Report::Gone) => self.over = Over::Gone,
             Err(error) => self.over = Over::Lost(error),
         }
@@ -368,6 +385,12 @@ impl Kept {
     /// The leader's process id, or that of its namespace's init; 0 before there is one.
     pub(super) fn pid(&self) -> u32 {
         self.pid.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// The process that was started for it, above the keeper.
+    #[cfg(test)]
+    pub(super) fn guard(&self) -> u32 {
+        self.keeper.process.id().expect("it was not waited for")
     }
 
     /// What holds the tree together.
@@ -381,7 +404,7 @@ impl Kept {
     ///
     /// Nothing is lost when this is dropped.
     pub(super) async fn leader_exits(&mut self) {
-        while self.exit.is_none() && matches!(self.over, Over::NotYet) {
+        while self.exit.is_none() && !self.forsaken && matches!(self.over, Over::NotYet) {
             self.listen().await;
         }
     }
@@ -412,7 +435,8 @@ impl Kept {
             self.keeper.say(KILL);
             self.keeper.wake();
         } else {
-            // Whoever has not heard all of its orders has started nobody.
+            // Whoever has not heard all of its orders has started nobody, and shall not hear them.
+            let _ = shutdown(self.keeper.control.get_ref(), Shutdown::Write);
             let _ = self.keeper.process.start_kill();
         }
     }
@@ -426,12 +450,12 @@ impl Kept {
         }
     }
 
-    /// Waits until nobody is left, after the kill, and lets the keeper go. A tree whose keeper was killed is killed from
-    /// here, as far as it can be reached.
+    /// Waits until nobody is left, after the kill, and lets the keeper go. A tree whose keeper was killed is ended by the
+    /// keeper's guard; one whose guard was killed too, from here, as far as it can be reached.
     ///
     /// # Errors
     ///
-    /// The keeper is gone, and of what it kept only the process group could be killed.
+    /// Both are gone, and of what was kept no more than the process group could be killed.
     pub(super) async fn gone(mut self) -> Result<Option<Count>, Unproved> {
         while matches!(self.over, Over::NotYet) {
             // It may have been stopped after it was told to kill; a second time, too.
@@ -439,12 +463,19 @@ impl Kept {
                 self.force();
             }
         }
-        let Self { keeper, home, pid, init, count, over, containment, .. } = self;
+        let Self { keeper, home, pid, init, count, over, containment, forsaken, .. } = self;
+        let shown = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
         let Over::Lost(error) = over else {
-            home.take_back(keeper);
+            if forsaken {
+                tracing::error!(pid = shown, "lost a keeper; what it kept was ended");
+                keeper.dismiss().await;
+            } else {
+                home.take_back(keeper);
+            }
             return Ok(count);
         };
-        tracing::error!(pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get()), %error, "lost a keeper; ending what it kept");
+        tracing::error!(pid = shown, %error, "lost a keeper and its guard; ending what it kept");
+        let nobody = !keeper.may_have_started();
         // The end of the control channel also ends an init whose keeper was killed.
         keeper.dismiss().await;
         match (init, pid) {
@@ -453,10 +484,9 @@ impl Kept {
                 dead(&init).await;
                 Ok(count)
             }
-            // Nothing was started.
-            (None, None) => Ok(count),
-            (None, Some(pid)) => {
-                if !containment.has_namespace() {
+            (None, None) if nobody => Ok(count),
+            (None, pid) => {
+                if let Some(pid) = pid.filter(|_| !containment.has_namespace()) {
                     let _ = kill_process_group(pid, Signal::KILL);
                 }
                 Err(Unproved(pid))
@@ -465,9 +495,9 @@ impl Kept {
     }
 }
 
-/// The group of this leader was killed, but whoever has left it may live on.
+/// The group of this leader was killed, if it was told who that is, but whoever has left it may live on.
 #[derive(Debug)]
-pub(super) struct Unproved(pub(super) Pid);
+pub(super) struct Unproved(pub(super) Option<Pid>);
 
 fn number(pid: i32) -> Option<Pid> {
     Pid::from_raw(pid.max(0))

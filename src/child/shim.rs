@@ -1,16 +1,17 @@
 //! The re-executed first step: a keeper, a small copy of this program that starts a tree, holds it together, and ends it.
 //!
 //! ```text
-//!   gateway ==control== keeper ---> tree            subreaper: the keeper adopts what loses its parent
-//!   gateway ==control== keeper ---> init ---> tree  namespace: the init is process 1 of the tree's own PID namespace
+//!   gateway ==control== guard ---> keeper ---> tree            subreaper: the keeper adopts what loses its parent
+//!   gateway ==control== guard ---> keeper ---> init ---> tree  namespace: the init is process 1 of the tree's own PID
+//!                                                              namespace
 //! ```
 //!
 //! A keeper has one thread, no runtime, and nothing to do with what its tree says: it passes on the descriptors that it
 //! was given. It is started with the control channel, a socket, as its standard input, and lives until that ends: then
 //! the gateway has gone, in whatever way, and what the keeper keeps goes too. It serves one tree at a time, many times
-//! over, since starting it costs more than what it does; no tree leaves anything in it behind.
+//! over, since starting it costs more than what it does; no tree leaves anything in it behind. Above it is a guard
+//! (`guard.rs`), the process that the gateway has started: it is there for the case that the keeper is killed.
 
-use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ use rustix::process::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 mod control;
+mod guard;
 mod init;
 mod keep;
 mod start;
@@ -46,15 +48,23 @@ pub(crate) fn run() -> ExitCode {
         return ExitCode::from(2);
     }
     match serve() {
+        Ok(()) => ExitCode::SUCCESS,
         // The end of the control channel is how a keeper ends.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn serve() -> io::Result<Infallible> {
+fn serve() -> io::Result<()> {
     let control = Control::from_stdin()?;
     outlive_a_stop()?;
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    if let Born::Parent(keeper) = os::fork(0)? {
+        guard::guard(&control, keeper);
+        return Ok(());
+    }
+    // Neither is inherited (`fork(2)`).
+    set_parent_process_death_signal(Some(Signal::CONT))?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
     loop {
         let (orders, descriptors) = control.orders()?;

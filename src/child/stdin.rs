@@ -12,7 +12,8 @@ use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use tokio::io::AsyncWrite;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::unix::pipe::Sender;
 
 /// The write end of a child's stdin; dropped, it is closed.
@@ -34,6 +35,22 @@ impl Stdin {
     /// either of its ends: `FIONREAD`, `pipe(7)`.)
     pub(crate) fn unread(&self) -> Option<u64> {
         rustix::io::ioctl_fionread(&self.pipe).ok()
+    }
+
+    /// Waits until nobody has the other end any more; until then it costs nothing (`epoll_ctl(2)`: `EPOLLERR` is told
+    /// unasked, and once). It does not keep the pipe from being closed for longer than it is itself kept.
+    ///
+    /// # Errors
+    ///
+    /// The event loop cannot watch the pipe.
+    pub(crate) fn no_reader(&self) -> io::Result<impl Future<Output = ()> + use<>> {
+        let pipe = self.pipe.try_clone()?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe for types that lie about their descriptor; this is one"
+        )]
+        let watched = AsyncFd::with_interest(pipe, Interest::ERROR)?;
+        Ok(async move { drop(watched.ready(Interest::ERROR).await) })
     }
 
     /// Whether nobody has the other end any more, as after an exit (`POLLERR`, `poll(2)`): known at once, before any

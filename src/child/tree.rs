@@ -271,7 +271,7 @@ impl Tree {
         let Self { held, leaf } = self;
         let mut toll = Toll::default();
         let unproved = match held {
-            Held::ByUs { leader, .. } => Some(leader),
+            Held::ByUs { leader, .. } => Some(Some(leader)),
             Held::ByKeeper(kept) => match kept.gone().await {
                 Ok(count) => {
                     if let Some(count) = count {
@@ -287,7 +287,9 @@ impl Tree {
                 toll.cpu = leaf.cpu().map(|value| Measured { value, source: "cpu.stat" }).or(toll.cpu);
                 (empty(leaf).await, toll)
             }
-            (None, Some(leader)) => {
+            // Nobody knows whom to look for.
+            (None, Some(None)) => (Gone(Of::TheGroup), toll),
+            (None, Some(Some(leader))) => {
                 let (gone, seen) = group_gone(leader).await;
                 toll.killed = seen;
                 (gone, toll)

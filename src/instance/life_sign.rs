@@ -1,13 +1,19 @@
-//! What tells a server that hangs over its start from one whose tool takes long.
+//! What tells a server that hangs over its start, or has stopped listening, from one whose tool takes long.
 //!
 //! A handshake that is not answered in time shows the first. A server that is asked without one, as modern servers are,
 //! gives no such sign: its first answer is the tool's, and a tool may take as long as the call has. But a server that is
 //! up has read its stdin, and what it has not read can be counted in the pipe. Why it is not asked instead:
-//! docs/decisions/a-hung-start-has-read-nothing.md.
+//! docs/decisions/a-hung-start-has-read-nothing.md. Likewise one that has closed its stdin may work on what it has read
+//! to the end, and will never answer what it has not.
 
 use std::pin::pin;
+use std::time::Duration;
 
-use super::{Body, BrokenOff};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::process::ChildStdout;
+
+use super::{Body, BrokenOff, Wire};
 use crate::child::Stdin;
 use crate::deadline::{EarlyEnd, Reason};
 
@@ -41,5 +47,48 @@ impl Body {
     fn is_up(&self) -> bool {
         let unread = || self.wire.writer().and_then(Stdin::unread);
         self.wire.heard() || unread().is_none_or(|unread| unread < self.wire.said())
+    }
+}
+
+/// How long an answer is waited for before the server's end of its stdin is watched: most calls are over by then, and need
+/// not pay for it.
+const IN_A_WHILE: Duration = Duration::from_millis(100);
+
+/// Tells of a server that has closed its stdin while a question is still in the pipe.
+pub(super) struct Watch {
+    /// What is waited for: that some time passes, that nobody reads any more, or nothing.
+    next: BoxFuture<'static, ()>,
+    watched: bool,
+}
+
+impl Watch {
+    /// One that has seen nothing yet.
+    pub(super) fn new() -> Self {
+        Self { next: tokio::time::sleep(IN_A_WHILE).boxed(), watched: false }
+    }
+
+    /// Returns when [`Self::finds_it_deaf`] is to be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when this is dropped.
+    pub(super) async fn due(&mut self) {
+        self.next.as_mut().await;
+    }
+
+    /// Looks whether a question will never be read; if not, [`Self::due`] says when to look again. One that has read all
+    /// that it was asked may close its stdin and work on; what it is asked after that cannot be said, which is noticed by
+    /// whoever says it.
+    pub(super) fn finds_it_deaf(&mut self, wire: &Wire<ChildStdout, Stdin>) -> bool {
+        self.next = std::future::pending().boxed();
+        let Some(stdin) = wire.writer() else { return false };
+        if self.watched {
+            return stdin.has_no_reader() && stdin.unread().is_some_and(|unread| wire.is_unheard(unread));
+        }
+        self.watched = true;
+        if let Ok(no_reader) = stdin.no_reader() {
+            self.next = no_reader.boxed();
+        }
+        false
     }
 }

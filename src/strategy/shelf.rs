@@ -1,4 +1,4 @@
-//! Servers that are alive and wait for a call: attended to, handed to whoever has waited longest, given up when others
+//! Servers that are alive and wait for a call: attended to, handed to whoever is next, given up when others
 //! want their seats. Nobody else has them meanwhile.
 //!
 //! ```text
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Exclusive, Lease};
-use crate::exchange::Demand;
+use crate::exchange::{Demand, Principal, Turns};
 
 /// Which of those that wait is handed out next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub(crate) struct Shelf {
 struct Rows {
     /// Those that can be had, the next one first.
     ready: VecDeque<Ready>,
-    /// Those who wait for the next one, the first first.
-    callers: VecDeque<oneshot::Sender<Kept>>,
+    /// Those who wait for the next one.
+    callers: Turns<oneshot::Sender<Kept>>,
     numbers: u64,
     news: News,
 }
@@ -131,12 +131,12 @@ impl Shelf {
         self.take_ready().await
     }
 
-    /// The next server that can be had; those who wait get them in turn.
+    /// The next server that can be had; principals who wait get them in turn.
     ///
     /// # Cancel safety
     ///
     /// It gives up the place in the queue; a server that was on its way goes back.
-    pub(crate) async fn next(self: &Arc<Self>) -> Lease {
+    pub(crate) async fn next(self: &Arc<Self>, who: &Principal) -> Lease {
         loop {
             if let Some(lease) = self.take_ready().await {
                 return lease;
@@ -148,7 +148,7 @@ impl Shelf {
                     continue;
                 }
                 rows.callers.retain(|caller| !caller.is_closed());
-                rows.callers.push_back(way);
+                rows.callers.push(who, way);
             }
             if let Some(lease) = self.claimed(answer).await {
                 return lease;
@@ -182,7 +182,7 @@ impl Shelf {
     /// Takes in a server that nobody uses.
     pub(super) fn keep(self: &Arc<Self>, mut kept: Kept) {
         let mut rows = self.rows();
-        while let Some(caller) = rows.callers.pop_front() {
+        while let Some(caller) = rows.callers.pop() {
             match caller.send(kept) {
                 Ok(()) => return,
                 Err(back) => kept = back,

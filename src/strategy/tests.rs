@@ -5,7 +5,7 @@
 //! These are real servers, in every containment that can be had here. What is dropped here nobody drops in the program: a call
 //! lives in a task of its own (`call.rs`), which is what keeps the counter at zero.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Fresh, Prewarmed, Shelf, Standby, Strategy};
+use super::{Fresh, Lease, Pooled, Prewarmed, Reuse, Shelf, Standby, Strategy};
+use crate::auth::{Gate, Token};
 use crate::child::Containment;
 use crate::child::spec::Teardown;
 use crate::child::tests::cradle::{Cradle, Outcome, program};
 use crate::deadline::{Deadline, EarlyEnd};
-use crate::exchange::{Ask, Origin, Seat, SpareSeats, Starts};
+use crate::exchange::{Ask, Origin, Principal, Seat, SpareSeats, Starts};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
@@ -82,7 +83,7 @@ async fn used(strategy: &dyn Strategy, seat: Option<Seat>, leased: &Cell<bool>) 
         (_, Some(seat)) => strategy.lease(seat, &end).await.ok().expect("it can be started"),
         (Some(shelf), None) => match shelf.take().await {
             Some(lease) => lease,
-            None => shelf.next().await,
+            None => shelf.next(&Principal::anonymous()).await,
         },
         (None, None) => panic!("there is nothing to be had"),
     };
@@ -190,4 +191,29 @@ async fn a_call_that_waits_for_a_standby_and_is_dropped_at_any_point_leaves_it_t
         prewarmed_dropped_at_every_poll(containment, When::AtOnce, Begun::Before).await;
         prewarmed_dropped_at_every_poll(containment, When::Woken, Begun::Before).await;
     }
+}
+
+#[tokio::test]
+async fn principals_who_wait_for_a_server_that_is_used_again_take_turns() {
+    let (Some(program), Some(cradle)) = (program(), Cradle::new(Containment::Group)) else { return };
+    let gate = Gate::new(["a", "b"].map(|name| Token::plain(name, &format!("token-of-{name}"))));
+    let all = ["a", "b"].map(|name| gate.identify(Some(&format!("token-of-{name}"))).unwrap());
+    let terms = Reuse { uses: 100, max_age: LONG, idle: LONG };
+    let strategy = Pooled::new(server(&cradle, &program, Containment::Group), terms);
+    let Ok(first) = strategy.lease(cradle.seat(), &no_end()).await else { panic!("it can be started") };
+    let (shelf, served) = (strategy.shelf().unwrap(), RefCell::new(Vec::new()));
+    let give_back = |lease: Lease| assert!(lease.give_back().is_ok());
+    let calls = [0, 0, 0, 1].map(|who| {
+        let (served, all) = (&served, &all);
+        async move {
+            let lease = shelf.next(&all[who]).await;
+            served.borrow_mut().push(who);
+            give_back(lease);
+        }
+    });
+    futures_util::future::join(futures_util::future::join_all(calls), async { give_back(first) }).await;
+    assert_eq!(served.into_inner(), [0, 1, 0, 0]);
+    strategy.drain().await;
+    drop(strategy);
+    assert_eq!(cradle.leave().await, Outcome { returned: 1, rescued: 0 });
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::support::peers::{Part, installed, offline, peer};
 use crate::support::{Gateway, JSON, Response, Start, events, example, shown, until};
 
@@ -23,9 +25,14 @@ struct Real<'a> {
 
 impl Real<'_> {
     fn gateway(&self) -> Gateway {
+        self.gateway_with("")
+    }
+
+    fn gateway_with(&self, keys: &str) -> Gateway {
         let (program, args) = (shown(&self.program), self.args);
         // On a busy machine an interpreter may need long to leave, too.
-        let config = format!("[servers.real]\ncommand = {program:?}\nargs = {args:?}\neof_grace = \"20s\"\n");
+        let config =
+            format!("[servers.real]\ncommand = {program:?}\nargs = {args:?}\neof_grace = \"20s\"\n{keys}");
         let offline = offline();
         let env: Vec<(&str, &str)> =
             offline.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -54,6 +61,23 @@ impl Real<'_> {
         assert!(self.tools.iter().all(|tool| listed.contains(tool)), "{listed:?}");
         self.call(&gateway);
         gateway.stop();
+    }
+
+    /// Asks it again and again while it lives, and finds nothing of it when its gateway has ended.
+    fn is_served_by_one_process(&self, strategy: &str) {
+        let gateway = self.gateway_with(&format!("strategy = {strategy:?}\n"));
+        let path = format!("/v1/servers/real/tools/{}", self.tools[0]);
+        let answers = [(); 4].map(|()| {
+            let answer = gateway.request("POST", &path, &[JSON, ("Spawnling-Wait", "end")], self.arguments);
+            assert!(answer.said().contains(self.text), "{strategy}: {answer:?}");
+            let receipt = answer.header("spawnling-receipt").expect("its process is told");
+            assert!(receipt.contains(", kept, "), "{strategy}: {receipt}");
+            answer
+        });
+        let pids = answers.map(|answer| answer.receipt("pid").to_owned());
+        assert!(pids.iter().all(|pid| *pid == pids[0]), "{strategy}: {pids:?}");
+        gateway.signal(Signal::TERM);
+        gateway.ended();
     }
 
     /// One call to its end, which it reaches by itself when its stdin is closed.
@@ -162,6 +186,24 @@ fn commit(git: &Path, repository: &Path, message: &str) {
 fn a_server_on_the_typescript_sdk_is_served() {
     if let Some(program) = peer(Part::Node, "npm/node_modules/.bin/mcp-server-everything") {
         everything(program, &[]).is_served();
+    }
+}
+
+#[test]
+fn a_server_in_python_answers_one_call_after_the_other_and_many_at_once() {
+    if let Some(program) = peer(Part::Python, "venv/bin/mcp-server-time") {
+        let server = time(program, &[], "modern");
+        server.is_served_by_one_process("pooled");
+        server.is_served_by_one_process("shared");
+    }
+}
+
+#[test]
+fn a_server_in_javascript_answers_one_call_after_the_other_and_many_at_once() {
+    if let Some(program) = peer(Part::Node, "npm/node_modules/.bin/mcp-server-everything") {
+        let server = everything(program, &[]);
+        server.is_served_by_one_process("pooled");
+        server.is_served_by_one_process("shared");
     }
 }
 

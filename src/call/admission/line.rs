@@ -1,20 +1,14 @@
 //! Who is next: principals in turn, and whoever came first among the calls of one.
 //!
-//! ```text
-//!   a1 a2 a3 a4 ...          the row of a
-//!   b1                       the row of b       ->  one is called at a time: a1 b1 c1 a2 c2 a3 a4 ...
-//!   c1 c2                    the row of c
-//! ```
-//!
 //! Whoever is called has the turn until the place is given up; then the next is called. So a principal with many calls
 //! waits for its own, and one with a single call never for more than one of each other's.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::auth::Principal;
+use crate::exchange::Turns;
 
 /// A line of calls. Clones are the same line.
 #[derive(Debug, Clone, Default)]
@@ -22,17 +16,10 @@ pub(super) struct Line(Arc<Mutex<Queues>>);
 
 #[derive(Debug, Default)]
 struct Queues {
-    /// Only principals of whom somebody waits; the front one is next.
-    rows: VecDeque<Row>,
+    waiting: Turns<Waiting>,
     /// Whose turn it is.
     called: Option<u64>,
     tickets: u64,
-}
-
-#[derive(Debug)]
-struct Row {
-    principal: Principal,
-    waiting: VecDeque<Waiting>,
 }
 
 #[derive(Debug)]
@@ -60,10 +47,7 @@ impl Line {
         let mut line = self.lock();
         let (waiting, called) = line.ticket();
         let ticket = waiting.ticket;
-        match line.rows.iter_mut().find(|row| row.principal == *principal) {
-            Some(row) => row.waiting.push_back(waiting),
-            None => line.rows.push_back(Row { principal: principal.clone(), waiting: [waiting].into() }),
-        }
+        line.waiting.push(principal, waiting);
         line.call_next();
         Place { line: self.clone(), ticket, called }
     }
@@ -73,7 +57,7 @@ impl Line {
         let mut line = self.lock();
         let (waiting, called) = line.ticket();
         let ticket = waiting.ticket;
-        line.rows.push_front(Row { principal: Principal::anonymous(), waiting: [waiting].into() });
+        line.waiting.push_front(waiting);
         line.call_next();
         Place { line: self.clone(), ticket, called }
     }
@@ -81,13 +65,8 @@ impl Line {
     /// Makes room for a call of this principal, where the line is too long: the last one is sent away of whoever has most
     /// in it. `false`: nobody has more than this principal would have itself.
     pub(super) fn make_room(&self, principal: &Principal) -> bool {
-        let mut line = self.lock();
-        let own = line.rows.iter().find(|row| row.principal == *principal).map_or(0, |row| row.waiting.len());
-        let longest = line.rows.iter_mut().max_by_key(|row| row.waiting.len());
-        match longest.filter(|row| row.waiting.len() > own + 1) {
-            Some(row) => row.waiting.pop_back().is_some(),
-            None => false,
-        }
+        // Dropped, it is sent away.
+        self.lock().waiting.pop_for(principal).is_some()
     }
 
     fn leave(&self, ticket: u64) {
@@ -97,10 +76,7 @@ impl Line {
             line.call_next();
             return;
         }
-        for row in &mut line.rows {
-            row.waiting.retain(|waiting| waiting.ticket != ticket);
-        }
-        line.rows.retain(|row| !row.waiting.is_empty());
+        line.waiting.retain(|waiting| waiting.ticket != ticket);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -122,12 +98,7 @@ impl Queues {
         if self.called.is_some() {
             return;
         }
-        let Some(mut row) = self.rows.pop_front() else { return };
-        let next = row.waiting.pop_front();
-        if !row.waiting.is_empty() {
-            self.rows.push_back(row);
-        }
-        if let Some(Waiting { ticket, call }) = next {
+        if let Some(Waiting { ticket, call }) = self.waiting.pop() {
             self.called = Some(ticket);
             // Whoever does not hear it is about to give up the place, and the turn with it.
             let _ = call.send(());
@@ -157,7 +128,7 @@ impl Line {
     /// Whether nobody waits, and nobody has the turn.
     pub(super) fn is_empty(&self) -> bool {
         let line = self.lock();
-        line.rows.is_empty() && line.called.is_none()
+        line.waiting.iter().next().is_none() && line.called.is_none()
     }
 }
 

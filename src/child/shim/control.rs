@@ -72,6 +72,12 @@ impl Control {
         Ok(((&self.0).read(&mut byte)? == 1).then_some(byte[0]))
     }
 
+    /// Whoever reads orders from here on, in whatever process, reads that the gateway has gone (`shutdown(2)`). What is
+    /// told still reaches it.
+    pub(super) fn close_ear(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Read);
+    }
+
     /// Tells the gateway.
     pub(super) fn tell(&self, report: &Report) -> io::Result<()> {
         let mut line = serde_json::to_vec(report).map_err(io::Error::other)?;

@@ -58,6 +58,13 @@ pub(super) fn keep(control: &Control, orders: &Orders, given: Vec<OwnedFd>, reac
     control.tell(&Report::Counted(Spent::so_far().since(&before, tree.killed)))
 }
 
+/// Ends what a keeper that is dead has left to us, its parent; returns when nothing of it is left.
+pub(super) fn end_orphans_of(keeper: Pid) -> io::Result<()> {
+    let children = Children::watch()?;
+    Tree { leader: keeper, ended: None, killed: 0 }.end(Reach::Descendants, &children);
+    Ok(())
+}
+
 fn start(orders: &Orders, given: Vec<OwnedFd>, reach: Reach) -> Result<Pid, start::Failed> {
     let missing = || (Step::Orders, io::Error::from(io::ErrorKind::InvalidInput));
     let mut given = given.into_iter();

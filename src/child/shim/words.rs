@@ -3,7 +3,7 @@
 //! ```text
 //!   gateway --- Orders (with descriptors 0, 1, 2 of the tree, and doors of cgroups) --> keeper
 //!           --- TERM | KILL, a byte each ------------------------------------------->
-//!           <-- Report: Born, Started | Failed, Exited, Counted, Gone -----------------
+//!           <-- Report: Born, Started | Failed, Exited, Counted, [Forsaken,] Gone -----
 //! ```
 //!
 //! Orders are a byte, a length, a line of JSON, and the texts: each ends with a NUL, as the kernel will see it (`execve(2)`).
@@ -80,7 +80,9 @@ pub(in crate::child) enum Report {
     Exited(Ended),
     /// Nothing but the keeper itself is left, and so it went.
     Counted(Count),
-    /// Nothing is left at all, and the keeper is free.
+    /// The keeper was killed, and what it kept is being ended by its guard. Only `Gone` comes after this.
+    Forsaken,
+    /// Nothing is left at all; and the keeper is free, if there is one.
     Gone,
 }
 

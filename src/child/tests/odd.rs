@@ -8,7 +8,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use super::cradle::{self, Cradle, Outcome};
 use super::*;
 use crate::child::cgroup::Root;
-use crate::child::keeper::Keepers;
+use crate::child::keeper::{KeeperError, Keepers, Kept};
+use crate::child::shim::words::{Keeping, Orders};
 use crate::child::warden::Wardens;
 
 #[tokio::test]
@@ -46,6 +47,54 @@ async fn orders_that_nobody_reads_hold_nobody_up() {
         }
     }
     assert_eq!(cradle.leave().await, Outcome { returned: 2, rescued: 1 });
+}
+
+/// The one child of a process.
+async fn only_child(parent: u32) -> Pid {
+    loop {
+        let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+        if let Some(child) = list.split_whitespace().next() {
+            return Pid::from_raw(child.parse().unwrap()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_killed_before_it_could_say_whom_it_had_started_leaves_nobody() {
+    let Some(program) = cradle::program() else { return };
+    for silenced in ["sleep 600", "setsid sleep 600 & sleep 600", "exec env -i setsid sleep 600"] {
+        let keepers = Arc::new(Keepers::of(program.clone()));
+        let mut kept = Kept::new(&keepers, Containment::Subreaper).unwrap();
+        // Behind the second door a keeper stands between the start of its leader and the report of it: this one is a pipe
+        // that is full.
+        let nothing = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+        let ((said, stdout), (_never, door)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+        rustix::io::ioctl_fionbio(&door, true).unwrap();
+        while rustix::io::write(&door, &[0; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&door, false).unwrap();
+        let orders = Orders {
+            keeping: Keeping::Subreaper,
+            cgroups: 2,
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), format!("echo; {silenced}").into()],
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            cwd: "/".into(),
+        };
+        let given = [nothing.as_fd(), stdout.as_fd(), nothing.as_fd(), nothing.as_fd(), door.as_fd()];
+        kept.order(&orders, &given).await.unwrap();
+        drop(stdout);
+        let mut said = ChildStdout::from_std(OwnedFd::from(said).into()).unwrap();
+        assert_eq!(said.read(&mut [0]).await.unwrap(), 1, "its leader runs");
+        let keeper = only_child(kept.guard()).await;
+        kill_process(keeper, Signal::KILL).unwrap();
+        assert!(matches!(kept.started().await, Err(KeeperError::Lost(_))) && kept.pid() == 0);
+        kept.kill();
+        kept.gone().await.unwrap();
+        // Whoever is left holds the other end.
+        assert_eq!(said.read(&mut [0]).now_or_never().unwrap().unwrap(), 0, "{silenced}: somebody is left");
+        keepers.dismiss().await;
+    }
 }
 
 #[tokio::test]

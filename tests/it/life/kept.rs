@@ -113,9 +113,12 @@ fn a_gateway_that_is_killed_takes_its_trees_along_though_its_keepers_were_stoppe
         let gateway = Gateway::start_by(&demo(&[]), Start { args: &args, ..KEPT });
         let call = begin_work(&gateway, 600.0);
         let keepers = processes::keepers_of(gateway.pid());
-        let inits: Vec<u32> = keepers.iter().flat_map(|keeper| processes::keepers_of(*keeper)).collect();
+        let below =
+            |above: &[u32]| above.iter().flat_map(|pid| processes::keepers_of(*pid)).collect::<Vec<_>>();
+        let (guards, keepers) = (keepers.clone(), below(&keepers));
+        let inits = below(&keepers);
         assert_eq!(inits.is_empty(), containment == "subreaper", "{keepers:?} {inits:?}");
-        let helpers = [keepers, inits].concat();
+        let helpers = [guards, keepers, inits].concat();
         stop(&helpers);
         gateway.killed();
         until("the keepers have left", || !helpers.iter().any(|pid| alive(*pid)));

@@ -68,6 +68,31 @@ fn a_server_that_stops_reading_in_the_middle_of_a_question_is_given_up_at_once()
     gateway.stop();
 }
 
+/// The rest of a script: an answer to the question with this number.
+fn answers(id: u32) -> String {
+    let result =
+        json!({"content": [{"type": "text", "text": "read, and worked on"}], "resultType": "complete"});
+    format!("echo '{}'", json!({"jsonrpc": "2.0", "id": id, "result": result}))
+}
+
+#[test]
+fn a_server_that_closes_its_stdin_with_a_question_unread_is_given_up_long_before_the_calls_time() {
+    // By then the question is in the pipe, and would have stayed there.
+    let deaf = script("sleep 0.3; exec <&-; exec sleep 600");
+    let gateway = Gateway::start(&(deaf + "protocol = \"modern\"\n" + super::HASTE));
+    let problem = gateway.tool("echo", ECHO).problem(502, "protocol-violation");
+    assert_eq!((&problem["phase"], &problem["exit"]), (&json!("call"), &Value::Null), "{problem}");
+    gateway.stop();
+}
+
+#[test]
+fn a_server_that_has_read_all_of_its_question_may_close_its_stdin_and_work_on() {
+    let busy = format!("read line; exec <&-; sleep 0.5; {}; exec sleep 600", answers(1));
+    let gateway = Gateway::start(&(script(&busy) + "protocol = \"modern\"\n" + super::HASTE));
+    assert_eq!(gateway.tool("echo", ECHO).said(), "read, and worked on");
+    gateway.stop();
+}
+
 #[test]
 fn a_server_that_exits_in_the_middle_of_a_question_has_crashed_with_its_exit_and_its_noise() {
     let leaving = script("dd bs=1 count=10 status=none >/dev/null; echo too long; exit 3");

@@ -244,12 +244,10 @@ fn cgroups_of_version_1_go_with_their_gateway_and_those_of_a_dead_one_at_the_nex
         dead.signal(Signal::KILL);
         let pid = dead.pid();
         until("it is dead", || !alive(pid) && (containment == "group" || !alive(lost)));
-        assert!(left.iter().all(|root| root.exists()), "{left:?}");
 
-        // It has no limits of its own.
+        // It has no limits of its own. Any other gateway on this machine that starts now does the same, and may be at it.
         let next = Gateway::start(&demo(&[]));
-        assert!(!alive(lost));
-        assert!(left.iter().all(|root| !root.exists()), "{left:?} are left");
+        until("what the dead one left is gone", || !alive(lost) && left.iter().all(|root| !root.exists()));
         assert!(alive(kept) && held.len() == 3 && held.iter().all(|root| root.exists()), "{held:?}");
         dead.was_killed();
         drop(early);

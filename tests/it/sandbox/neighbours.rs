@@ -47,14 +47,16 @@ fn what_a_dead_gateway_left_is_ended_by_one_that_sees_it_in_another_place() {
     let [root] = &pen.roots()[..] else { panic!("{:?}", pen.roots()) };
     let wardens = processes::mentioning(&format!("warden {}", shown(root)));
     assert_eq!(wardens.len(), 2);
-    // Not one of them may get to work.
-    for warden in &wardens {
-        processes::signal(*warden, Signal::STOP);
-    }
-    dead.signal(Signal::KILL);
+    // Nobody may get to work who could end its tree: neither when it dies, nor, by its orders, when they die before it.
     let pid = dead.pid();
+    let guards = processes::keepers_of(pid);
+    let keepers: Vec<u32> = guards.iter().flat_map(|guard| processes::keepers_of(*guard)).collect();
+    dead.signal(Signal::STOP);
+    let helpers = [wardens, guards, keepers].concat();
+    helpers.iter().copied().for_each(kill);
+    until("its helpers are dead", || !helpers.iter().any(|pid| alive(*pid)));
+    dead.signal(Signal::KILL);
     until("it is dead", || !alive(pid));
-    wardens.into_iter().for_each(kill);
     assert!(alive(lost) && root.exists());
 
     let next = pen.gateway(ELSEWHERE, &waits(""), &args);

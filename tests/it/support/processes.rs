@@ -18,7 +18,8 @@ pub(crate) fn mentioning(text: &str) -> Vec<u32> {
     all().into_iter().filter(|pid| command_line(*pid).contains(text) && alive(*pid)).collect()
 }
 
-/// The keepers that a gateway has started: they stay for the next tree.
+/// The helpers below a process: of a gateway the guards of its keepers, which stay for the next tree; of a guard its
+/// keeper; of a keeper the init of its tree, if that has one.
 pub(crate) fn keepers_of(gateway: u32) -> Vec<u32> {
     let is_keeper = |pid: &u32| {
         state(*pid).is_some_and(|(_, ppid)| ppid == gateway) && command_line(*pid).trim() == "spawnling shim"
