@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedMutexGuard;
 
 mod cost;
+mod readiness;
 mod schema;
 mod shelf;
 
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitsInForce,
     /// What the kernel was asked for, and what became of it.
     pub(crate) bounds: Arc<Bounds>,
+    /// Whether the gateway is not ready while it cannot be started.
+    pub(crate) required: bool,
 }
 
 /// The limits of one server that the gateway itself sees to.
@@ -90,6 +93,7 @@ pub(crate) struct Catalog {
     shelves: Arc<[Shelf; 4]>,
     introduction: Mutex<Option<Arc<Introduction>>>,
     introducing: tokio::sync::Mutex<()>,
+    tried: Mutex<Option<readiness::Trial>>,
 }
 
 /// A tool step, as far as it can be checked.
@@ -99,7 +103,8 @@ impl Catalog {
     /// A catalog of the server behind `calls`.
     pub(crate) fn new(name: Arc<str>, calls: Calls, settings: Settings) -> Self {
         let (shelves, introduction) = (Arc::default(), Mutex::default());
-        Self { name, calls, settings, shelves, introduction, introducing: tokio::sync::Mutex::default() }
+        let (introducing, tried) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { name, calls, settings, shelves, introduction, introducing, tried }
     }
 
     /// Its configured name.

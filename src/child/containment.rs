@@ -28,6 +28,7 @@ use super::spec::{Choice, Spec};
 use super::tree::Containment;
 use super::warden::Wardens;
 use crate::exchange::fault::chain;
+use crate::telemetry::metrics::Count;
 
 /// How long a process that is only to be ended may take to start, and then to end.
 const REHEARSAL: Duration = Duration::from_secs(10);
@@ -84,10 +85,10 @@ pub(super) type Prepared = (Orders, Pipes, Vec<File>, Kept);
 pub(crate) struct Watch(Option<(Wardens, mpsc::Receiver<()>)>);
 
 impl Watch {
-    /// Returns when everything that holds trees together was given up, in order.
-    pub(crate) async fn run(self) {
+    /// Returns when everything that holds trees together was given up, in order. Whoever of them dies is `replaced`.
+    pub(crate) async fn run(self, replaced: Count) {
         if let Some((wardens, closed)) = self.0 {
-            wardens.stand_by(closed).await;
+            wardens.stand_by(closed, &replaced).await;
         }
     }
 }

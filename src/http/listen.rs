@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Body, Ends, Live};
+use crate::telemetry::metrics::Level;
 
 mod shared;
 mod stall;
@@ -96,11 +97,12 @@ pub(crate) async fn run(listeners: Vec<Listener>, live: Arc<Live>, stop: Stop) {
         write: config.write_timeout,
         newcomer: NEWCOMER,
     };
+    let open = config.metrics.connections();
     let answer = move |ends, request: Request<Incoming>| {
         let live = Arc::clone(&live);
         async move { live.answer(ends, request).await }
     };
-    serve(listeners, answer, limits, stop).await;
+    serve(listeners, (answer, open), limits, stop).await;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -114,21 +116,22 @@ struct Limits {
 /// What all connections share.
 struct Shared<A> {
     answer: A,
+    open: Level,
     limits: Limits,
     stop: Stop,
     room: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
-/// Answers requests by `A`, on whatever connections.
-async fn serve<A, F>(listeners: Vec<Listener>, answer: A, limits: Limits, stop: Stop)
+/// Answers requests by `A`, on whatever connections, each of which is counted.
+async fn serve<A, F>(listeners: Vec<Listener>, (answer, open): (A, Level), limits: Limits, stop: Stop)
 where
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let tasks = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let shared = Arc::new(Shared { answer, limits, stop, room, tasks: tasks.clone() });
+    let shared = Arc::new(Shared { answer, open, limits, stop, room, tasks: tasks.clone() });
     for listener in listeners {
         tasks.spawn(accept(listener, Arc::clone(&shared)));
     }
@@ -203,9 +206,10 @@ fn welcome<A, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let connection = connection(stream, ends, Arc::clone(shared));
+    let counted = shared.open.enter();
     shared.tasks.spawn(async move {
         connection.await;
-        drop(room);
+        drop((room, counted));
     });
 }
 

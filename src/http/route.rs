@@ -52,6 +52,7 @@ pub(super) enum Admin {
     Front,
     Alive,
     Ready,
+    Metrics,
     Problem { name: String },
 }
 
@@ -78,6 +79,7 @@ enum Place {
     Front,
     Alive,
     Ready,
+    Metrics,
     Problem,
     Servers,
     Server,
@@ -90,10 +92,11 @@ enum Place {
     Browser(Browser),
 }
 
-const PLACES: [(&str, Place); 19] = [
+const PLACES: [(&str, Place); 20] = [
     ("/", Place::Front),
     ("/healthz", Place::Alive),
     ("/readyz", Place::Ready),
+    ("/metrics", Place::Metrics),
     ("/problems/{name}", Place::Problem),
     ("/v1/servers", Place::Servers),
     ("/v1/servers/{server}", Place::Server),
@@ -137,6 +140,7 @@ pub(super) fn find(method: &Method, path: &str, browser: bool) -> Result<Route, 
         Place::Front
         | Place::Alive
         | Place::Ready
+        | Place::Metrics
         | Place::Problem
         | Place::Servers
         | Place::Server
@@ -153,7 +157,7 @@ pub(super) fn find(method: &Method, path: &str, browser: bool) -> Result<Route, 
 /// Whether a path belongs to the gateway itself, by now or by what is promised of it. `browser`: whether the original API
 /// is on.
 pub(crate) fn is_taken(path: &str, browser: bool) -> bool {
-    const PROMISED: [&str; 5] = ["/mcp", "/metrics", "/openapi.json", "/v1", "/problems"];
+    const PROMISED: [&str; 4] = ["/mcp", "/openapi.json", "/v1", "/problems"];
     let below = ["/mcp/", "/v1/", "/problems/"];
     match ROUTER.at(path) {
         Ok(found) => !matches!(found.value, Place::Browser(_)) || browser,
@@ -168,6 +172,7 @@ fn arrive(place: Place, params: &Params<'_, '_>) -> Result<Route, Refusal> {
         Place::Front => Route::Admin(Admin::Front),
         Place::Alive => Route::Admin(Admin::Alive),
         Place::Ready => Route::Admin(Admin::Ready),
+        Place::Metrics => Route::Admin(Admin::Metrics),
         Place::Problem => Route::Admin(Admin::Problem { name: name()? }),
         Place::Servers => Route::Servers,
         Place::Server => Route::Server { server: server()? },
@@ -212,6 +217,7 @@ mod tests {
             ("/", Route::Admin(Admin::Front)),
             ("/healthz", Route::Admin(Admin::Alive)),
             ("/readyz", Route::Admin(Admin::Ready)),
+            ("/metrics", Route::Admin(Admin::Metrics)),
             ("/problems/tool-error", Route::Admin(Admin::Problem { name: "tool-error".into() })),
             ("/v1/servers", Route::Servers),
             ("/v1/servers/a%20b", Route::Server { server: "a b".into() }),
