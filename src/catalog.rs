@@ -19,8 +19,8 @@ pub(crate) use crate::call::Receipts;
 use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
-    About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, Introduction, LastWords, ListKind, OnError,
-    Outcome, Phase, Principal, RawJson, Request, Step, Times,
+    About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, Introduction, LastWords, ListKind, Listed,
+    OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -188,9 +188,14 @@ impl Catalog {
         answer
     }
 
+    /// A list as it was learned last, fresh or not; nothing is asked.
+    pub(crate) fn known(&self, kind: ListKind) -> Option<Arc<Listed>> {
+        self.shelf(kind).kept().map(|kept| Arc::clone(&kept.listed))
+    }
+
     /// What the server says of itself; asked of it when that is not known. The answer has no steps.
     pub(crate) async fn introduce(&self, who: Caller) -> Answer {
-        if let Some(known) = self.known(&who) {
+        if let Some(known) = self.introduced(&who) {
             return known;
         }
         let _introducing = tokio::select! {
@@ -199,7 +204,7 @@ impl Catalog {
                 return self.refused(who.id, late(who.deadline), &who.principal);
             }
         };
-        match self.known(&who) {
+        match self.introduced(&who) {
             Some(known) => known,
             None => self.run(plain(who, Vec::new())).await,
         }
@@ -239,7 +244,7 @@ impl Catalog {
     }
 
     /// The answer to an introduction that took place already.
-    fn known(&self, who: &Caller) -> Option<Answer> {
+    fn introduced(&self, who: &Caller) -> Option<Answer> {
         let introduction = self.introduction().filter(|introduction| introduction.capabilities.is_some())?;
         let answer = Answer { introduction: Some(introduction), ..nothing(who.id) };
         Some(self.calls.spared(answer, &who.principal))

@@ -36,7 +36,9 @@ mod json;
 mod legacy;
 pub(crate) mod listen;
 mod live;
+mod openapi;
 mod own;
+mod page;
 mod problem;
 mod receipt;
 mod rest;
@@ -234,6 +236,11 @@ impl Service {
         let Visitor { who, sees } = visitor;
         let json = || accept::choose(&head.headers, &[Media::Json]);
         match route {
+            Route::OpenApi => {
+                json()?;
+                let (refresh, terms) = (openapi::asks_to_refresh(head.uri.query())?, Terms::of(head)?);
+                self.openapi(Asker { who, terms, sees }, refresh).await
+            }
             Route::Servers => {
                 json()?;
                 Ok(rest::servers(&self.servers, self.config.default_server.as_deref(), &who))

@@ -14,7 +14,7 @@ use super::legacy::BrowserApi;
 use super::problem::{Kind, Problem, Refusal};
 use super::rest::good;
 use super::route::Admin;
-use super::{Ends, Service, is_near, rest, unknown};
+use super::{Ends, Service, is_near, page, rest, unknown};
 use crate::catalog::Catalog;
 use crate::exchange::{LastStart, Principal};
 use crate::telemetry::metrics;
@@ -72,8 +72,13 @@ impl Service {
             Admin::Front => {
                 let names: Vec<&str> = self.names().filter(|name| visit.may_use(name)).collect();
                 let browser = self.config.browser.as_ref().filter(|api| visit.may_use(&api.server));
-                Ok(front(&names, browser))
+                // A browser asks for a page, curl for anything.
+                match accept::choose(&head.headers, &[Media::Text, Media::Html]) {
+                    Ok(Media::Html) => Ok(page::page()),
+                    _ => Ok(front(&names, browser)),
+                }
             }
+            Admin::Asset { name } => page::asset(name).ok_or_else(|| unknown(head).into()),
             Admin::Alive => Ok(alive()),
             Admin::Ready => Ok(ready(&self.state(asks_about_seats(head)?), visit)),
             Admin::Metrics => {

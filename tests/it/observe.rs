@@ -6,6 +6,8 @@ use rustix::process::Signal;
 
 use crate::support::{Gateway, JSON, PROGRAM, Response, demo, server, shown, until, until_some};
 
+mod openapi;
+
 /// The value of one series; `None`: there is no such series.
 #[track_caller]
 fn value(metrics: &str, series: &str) -> Option<f64> {
