@@ -56,6 +56,8 @@
 //! http/live.rs           what answers now; another may take its place while requests go on
 //! http/legacy.rs         the original API
 //! http/admin.rs          front page, liveness, readiness, metrics, the pages of problems
+//! http/openapi.rs        the routes and the tools, as OpenAPI
+//! http/page.rs           the page to try tools in, in parts beside it
 //! http/problem.rs        the one place where a fault becomes a status
 //! http/problem/kind.rs   every kind of problem: name, status, and what its page says               (pure)
 //! http/problem/refusal.rs  what HTTP refuses by itself                                             (pure)

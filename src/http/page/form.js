@@ -59,7 +59,8 @@ function read(kind, text) {
   return text.trim();
 }
 
-// Fills `place` with the fields of `schema`. `read()` gives the text of the arguments, or null where something is wrong.
+// Fills `place` with the fields of `schema`. `read()` gives the text of the arguments, or null where something is wrong, which
+// it says, unless `quiet`.
 export function form(place, schema) {
   place.replaceChildren();
   const properties = schema && typeof schema.properties === "object" ? Object.entries(schema.properties) : [];
@@ -73,10 +74,10 @@ export function form(place, schema) {
   }
   const fields = properties.map(([name, of], number) => field(place, name, of, (schema.required ?? []).includes(name), `field-${number}`));
   return {
-    read() {
-      const parts = fields.map((each) => each.read());
+    read(quiet = false) {
+      const parts = fields.map((each) => each.read(quiet));
       const first = parts.findIndex((part) => part === null);
-      if (first >= 0) fields[first].focus();
+      if (first >= 0 && !quiet) fields[first].focus();
       return first >= 0 ? null : `{${parts.filter((part) => part !== "").join(",")}}`;
     },
   };
@@ -85,7 +86,7 @@ export function form(place, schema) {
 // A tool whose arguments are of a shape that has no fields.
 function whole(place) {
   const only = field(place, "arguments", { type: "object", default: {} }, true, "field-all");
-  return { read: () => only.read()?.replace(/^"arguments":/, "") ?? null };
+  return { read: (quiet) => only.read(quiet)?.replace(/^"arguments":/, "") ?? null };
 }
 
 function field(place, name, schema, required, id) {
@@ -105,14 +106,15 @@ function field(place, name, schema, required, id) {
   made.setAttribute("aria-describedby", described.join(" "));
   box.append(wrong);
   place.append(box);
-  const complain = (what) => {
+  const say = (what) => {
     wrong.textContent = what;
     wrong.hidden = !what;
     made.setAttribute("aria-invalid", String(Boolean(what)));
   };
   return {
     focus: () => made.focus(),
-    read() {
+    read(quiet) {
+      const complain = quiet ? () => {} : say;
       complain("");
       // An empty text that is required is a text; one that is not was not given.
       if (made.value === "" && !(required && kind === "string")) {

@@ -86,7 +86,7 @@ function showTool() {
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 function showLine() {
-  const body = $("tool").value ? asked.read() : null;
+  const body = $("tool").value ? asked.read(true) : null;
   const secret = token ? ` \\\n  -H "Authorization: Bearer $TOKEN"` : "";
   const where = location.origin + path("v1", "servers", $("server").value, "tools", $("tool").value);
   $("curl").textContent = body === null ? "(the form is not complete)"
@@ -267,6 +267,7 @@ $("server").addEventListener("change", loadTools);
 $("tool").addEventListener("change", showTool);
 $("form").addEventListener("submit", run);
 $("line").addEventListener("toggle", showLine);
+$("form").addEventListener("input", showLine);
 $("stop").addEventListener("click", () => running?.abort());
 $("copy").addEventListener("click", copy);
 loadServers();
