@@ -163,7 +163,7 @@ struct Living {
     scratch: Scratch,
     seat: Seat,
     /// Dropped when nothing of the tree is left.
-    _counted: InFlight,
+    counted: InFlight,
 }
 
 /// How we know that its program runs.
@@ -243,8 +243,8 @@ impl Child {
         };
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
         let (birth, stderr) = (Birth::Seen(Instant::now()), Tail::new(spec.stderr_limit));
-        let _counted = nursery.alive.enter();
-        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, _counted };
+        let counted = nursery.alive.enter();
+        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, counted };
         let child = Self::new(nursery, living);
         Ok(Born { child, stdin: started.stdin, stdout: started.stdout })
     }
@@ -263,8 +263,8 @@ impl Child {
         let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
         let (program, directory) = (orders.program.clone().into(), orders.cwd.clone().into());
         let (birth, stderr) = (Birth::Ordered { program, directory }, Tail::new(spec.stderr_limit));
-        let _counted = nursery.alive.enter();
-        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, _counted };
+        let counted = nursery.alive.enter();
+        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, counted };
         let mut child = Self::new(nursery, living);
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
@@ -450,12 +450,13 @@ impl Living {
         self.tree.leader_dies().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.rest.reap().await;
-        let Self { tree, cage, scratch, seat, .. } = *self;
+        let Self { tree, cage, scratch, seat, counted, .. } = *self;
         let (cause, peak_memory) =
             (limits::cause(exit, cage.as_ref()), cage.as_ref().and_then(Cage::peak_memory));
         let containment = tree.containment().name();
         let (gone, toll) = tree.gone().await;
         scratch.sweep(&gone).await;
+        drop(counted);
         let receipt = Receipt {
             pid,
             exit,

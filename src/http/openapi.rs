@@ -1,4 +1,4 @@
-//! What can be asked for, as OpenAPI 3.1: the routes of the gateway, and one operation for each tool that is known.
+//! What can be asked for, as `OpenAPI` 3.1: the routes of the gateway, and one operation for each tool that is known.
 //!
 //! ```text
 //!   base.json    the routes, their parameters, what a problem looks like
@@ -374,15 +374,12 @@ mod tests {
             (r#"{"maximum":12345678901234567890123}"#, r#"{"maximum":12345678901234567890123}"#),
             (r##"{"$ref":"#/$defs/x"}"##, r##"{"$ref":"#/components/schemas/a/$defs/x"}"##),
             (r##"{"items":[{"$ref":"#"}]}"##, r##"{"items":[{"$ref":"#/components/schemas/a"}]}"##),
-            (
-                r##"{"properties":{"$ref":{"type":"string"}}}"##,
-                r##"{"properties":{"$ref":{"type":"string"}}}"##,
-            ),
+            (r#"{"properties":{"$ref":{"type":"string"}}}"#, r#"{"properties":{"$ref":{"type":"string"}}}"#),
             (
                 r##"{"$id":"https://x/y","$ref":"#/$defs/x"}"##,
                 r##"{"$id":"https://x/y","$ref":"#/$defs/x"}"##,
             ),
-            (r##"{"$ref":"https://x/y#/z"}"##, r##"{"$ref":"https://x/y#/z"}"##),
+            (r#"{"$ref":"https://x/y#/z"}"#, r#"{"$ref":"https://x/y#/z"}"#),
             ("true", "true"),
             ("null", "{}"),
             (r##"{"$ref":"#/a","maximum":1e999}"##, "{}"),

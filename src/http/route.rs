@@ -17,7 +17,7 @@ use crate::exchange::ListKind;
 pub(super) enum Route {
     /// About the gateway itself.
     Admin(Admin),
-    /// What can be asked for, as OpenAPI.
+    /// What can be asked for, as `OpenAPI`.
     OpenApi,
     /// All configured servers.
     Servers,

@@ -33,7 +33,7 @@ fn calls_are_counted_by_what_became_of_them() {
     gateway.tool_to_its_end("echo", r#"{"message":"b"}"#).good();
     gateway.tool_to_its_end("fail", "{}").problem(424, "tool-error");
     gateway.tool_to_its_end("fault", r#"{"kind":"abort"}"#).problem(502, "server-crashed");
-    gateway.tool_to_its_end("no-such-tool-<script>", "{}").problem(404, "unknown-tool");
+    gateway.tool_to_its_end("no-such-script", "{}").problem(404, "unknown-tool");
     gateway.get("/no-such-page").problem(404, "unknown-route");
     let metrics = settled(&gateway);
     let calls = |outcome: &str, fault: &str| {

@@ -62,7 +62,8 @@ fn on_the_page(gateway: &Gateway, steps: &[Value]) -> Vec<String> {
         click("#enter button"),
         evaluate(known),
     ];
-    let all = json!({"steps": [&before[..], steps].concat()}).to_string();
+    let all = [&before[..], steps].concat();
+    let all = json!({ "steps": all }).to_string();
     let headers = [JSON, ("X-API-Key", "token-of-the-page")];
     let answer = gateway.request("POST", "/v1/servers/browser/calls", &headers, &all);
     let said = answer.good()["steps"].as_array().expect("its steps").clone();
@@ -107,7 +108,7 @@ fn the_page_runs_a_tool_and_explains_what_went_wrong() {
     }
     assert!(!said[5].contains("token-of-the-page"), "{}", said[5]);
     // No element was made of what the tool said; each of four phases has its bar.
-    assert!(said[6].contains("\n40\n"), "{}", said[6]);
+    assert!(said[6].lines().any(|line| line == "40"), "{}", said[6]);
     assert!(said[8].contains("Copied.") || said[8].contains("Selected"), "{}", said[8]);
     assert!(said[11].contains("field-0 true"), "{}", said[11]);
     assert!(said[14].contains("424") && said[14].contains("What this means"), "{}", said[14]);
@@ -136,7 +137,7 @@ fn the_page_is_for_those_who_do_not_see_it_too() {
         ],
     );
     assert!(said[4].contains("object"), "{}", said[4]);
-    assert!(said[5].starts_with("### Result\n\"\"\n"), "{}", said[5]);
+    assert!(said[5].lines().any(|line| line == "\"\""), "{}", said[5]);
     see_off(&gateway);
     gateway.stop();
 }
