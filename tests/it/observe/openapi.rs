@@ -1,4 +1,4 @@
-//! What can be asked for, as OpenAPI: against the official schema of that format.
+//! What can be asked for, as `OpenAPI`: against the official schema of that format.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{Gateway, demo, server};
 
-/// "The description of OpenAPI v3.1.x documents", from spec.openapis.org.
+/// "The description of `OpenAPI` v3.1.x documents", from spec.openapis.org.
 const OFFICIAL: &str = include_str!("../../fixtures/openapi/schema-3.1.json");
 
 #[track_caller]
