@@ -150,6 +150,11 @@ impl Gate {
         Self(tokens.into_iter().map(|token| Principal(Some(Arc::new(token)))).collect())
     }
 
+    /// Whether a token is asked for.
+    pub(crate) const fn asks(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Who shows this.
     pub(crate) fn identify(&self, credential: Option<&str>) -> Result<Principal, Denied> {
         if self.0.is_empty() {

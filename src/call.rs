@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) mod admission;
 mod at_once;
+mod figures;
 mod log;
 mod receipts;
 pub(crate) mod shares;
@@ -28,10 +29,11 @@ pub(crate) use receipts::Receipts;
 use crate::auth::Mask;
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Process, Reply, Request, Step,
-    Times, Told,
+    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Process, Record, Reply, Request,
+    Step, Times, Told,
 };
 use crate::strategy::{Lease, Strategy};
+use crate::telemetry::metrics::InFlight;
 use admission::{Admission, Entered};
 use at_once::at_once;
 use receipts::Entry;
@@ -76,6 +78,14 @@ struct Parts {
     strategy: Box<dyn Strategy>,
 }
 
+impl Parts {
+    /// Tells of a call that is over.
+    fn over(&self, record: &Record, story: Option<&str>) {
+        log::write(record, story);
+        figures::count(record, &*self.strategy, self.admission.figures());
+    }
+}
+
 impl Calls {
     /// Calls to `server`, let in by `admission`, served by `strategy`.
     pub(crate) fn new(
@@ -115,17 +125,11 @@ impl Calls {
             }
         };
         let caller = CancellationToken::new();
-        let end = EarlyEnd::new(caller.clone(), self.stop.clone(), request.deadline);
+        let told = self.begin(request, asking, caller.clone());
         let interest: Option<DropGuard> = match self.on_disconnect {
             OnDisconnect::Cancel => Some(caller.drop_guard()),
             OnDisconnect::Finish => None,
         };
-        let (tell, told) = oneshot::channel();
-        let entry = self.receipts.open(id, request.principal.clone(), &self.parts.server);
-        let mask = self.mask.clone();
-        let teller =
-            Teller { way: tell, reply: request.reply, on_error: request.on_error, entry, asking, mask };
-        self.lives.spawn(at_once(life(Arc::clone(&self.parts), request, end, teller)));
         let answer = told.await;
         // From here on the caller's leaving is no reason any more.
         let _ = interest.map(DropGuard::disarm);
@@ -135,12 +139,50 @@ impl Calls {
         })
     }
 
+    /// Makes one call for nobody: it goes on to its end, within the same bounds as any other. `None`: not now.
+    pub(crate) fn try_out(&self, request: Request) -> Option<oneshot::Receiver<Answer>> {
+        if self.draining.load(Ordering::Relaxed) {
+            return None;
+        }
+        let admission = &self.parts.admission;
+        let asking = self.parts.shares.ask(&request.principal, |share| admission.when_one_of(share)).ok()?;
+        Some(self.begin(request, asking, CancellationToken::new()))
+    }
+
+    fn begin(
+        &self,
+        request: Request,
+        asking: Asking,
+        caller: CancellationToken,
+    ) -> oneshot::Receiver<Answer> {
+        let end = EarlyEnd::new(caller, self.stop.clone(), request.deadline);
+        let (way, told) = oneshot::channel();
+        let entry = self.receipts.open(request.id, request.principal.clone(), &self.parts.server);
+        let (mask, running) = (self.mask.clone(), self.parts.admission.figures().running());
+        let (reply, on_error) = (request.reply, request.on_error);
+        let teller = Teller { way, reply, on_error, entry, asking, mask, _running: running };
+        self.lives.spawn(at_once(life(Arc::clone(&self.parts), request, end, teller)));
+        told
+    }
+
+    /// Whether whoever calls now is turned away.
+    pub(crate) fn is_full(&self) -> bool {
+        self.parts.admission.is_full()
+    }
+
+    /// Says how many servers stand by to whoever counts.
+    pub(crate) fn count_standbys(&self) {
+        if let Some(standbys) = self.about().standbys {
+            self.parts.admission.figures().standing_by(standbys.ready);
+        }
+    }
+
     /// Puts down a call that needed no life of its own: answered from memory, or refused at once.
     pub(crate) fn spared(&self, answer: Answer, principal: &Principal) -> Answer {
         let answer = answer.masked(&self.mask);
         let entry = self.receipts.open(answer.id, principal.clone(), &self.parts.server);
         let (told, story) = in_short(&answer, OnError::Stop);
-        log::write(&entry.end(told, None), story.as_deref());
+        self.parts.over(&entry.end(told, None), story.as_deref());
         answer
     }
 
@@ -182,12 +224,14 @@ struct Teller {
     /// Its place in the principal's share, up to its answer.
     asking: Asking,
     mask: Mask,
+    /// Dropped when nothing of the call is alive.
+    _running: InFlight,
 }
 
 impl Teller {
     /// 4. and 5. Answered, and ended; or ended and then answered, for a caller who wants the receipt.
-    async fn finish(self, answer: Answer, ended: impl Future<Output = Option<Process>>) {
-        let Self { way, reply, on_error, mut entry, asking, mask } = self;
+    async fn finish(self, parts: &Parts, answer: Answer, ended: impl Future<Output = Option<Process>>) {
+        let Self { way, reply, on_error, mut entry, asking, mask, _running } = self;
         let mut answer = answer.masked(&mask);
         let (told, story) = in_short(&answer, on_error);
         entry.told(told);
@@ -199,11 +243,11 @@ impl Teller {
                 let _ = way.send(answer);
                 // Whoever waits for the answer goes first: they may be next on this very thread.
                 tokio::task::yield_now().await;
-                log::write(&entry.end(told, ended.await), story.as_deref());
+                parts.over(&entry.end(told, ended.await), story.as_deref());
             }
             Reply::WhenDead => {
                 let record = entry.end(told, ended.await);
-                log::write(&record, story.as_deref());
+                parts.over(&record, story.as_deref());
                 answer.receipt = Some(Box::new(record));
                 drop(asking);
                 let _ = way.send(answer);
@@ -225,7 +269,7 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
             let holding = parts.admission.holding();
             (start.during(parts.strategy.lease(seat, &end)).await, life, holding)
         }
-        Err(full) => return teller.finish(Answer::refused(id, full, times), async { None }).await,
+        Err(full) => return teller.finish(&parts, Answer::refused(id, full, times), async { None }).await,
     };
     let mut lease = match leased {
         Ok(lease) => lease,
@@ -237,7 +281,7 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
                 drop(holding);
                 Some(ended?.into())
             };
-            return teller.finish(Answer::refused(id, error, times), ended).await;
+            return teller.finish(&parts, Answer::refused(id, error, times), ended).await;
         }
     };
     if let Some(events) = &request.events {
@@ -255,7 +299,7 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
         drop(holding);
         Some(process)
     };
-    teller.finish(answer, ended).await;
+    teller.finish(&parts, answer, ended).await;
 }
 
 /// 1. Admitted, or turned away. A server that waits for its call has a seat: such a call needs none of its own.

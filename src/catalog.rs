@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedMutexGuard;
 
 mod cost;
+mod readiness;
 mod schema;
 mod shelf;
 
@@ -18,8 +19,8 @@ pub(crate) use crate::call::Receipts;
 use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
-    About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, Introduction, LastWords, ListKind, OnError,
-    Outcome, Phase, Principal, RawJson, Request, Step, Times,
+    About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, Introduction, LastWords, ListKind, Listed,
+    OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitsInForce,
     /// What the kernel was asked for, and what became of it.
     pub(crate) bounds: Arc<Bounds>,
+    /// Whether the gateway is not ready while it cannot be started.
+    pub(crate) required: bool,
 }
 
 /// The limits of one server that the gateway itself sees to.
@@ -90,6 +93,7 @@ pub(crate) struct Catalog {
     shelves: Arc<[Shelf; 4]>,
     introduction: Mutex<Option<Arc<Introduction>>>,
     introducing: tokio::sync::Mutex<()>,
+    tried: Mutex<Option<readiness::Trial>>,
 }
 
 /// A tool step, as far as it can be checked.
@@ -99,7 +103,8 @@ impl Catalog {
     /// A catalog of the server behind `calls`.
     pub(crate) fn new(name: Arc<str>, calls: Calls, settings: Settings) -> Self {
         let (shelves, introduction) = (Arc::default(), Mutex::default());
-        Self { name, calls, settings, shelves, introduction, introducing: tokio::sync::Mutex::default() }
+        let (introducing, tried) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { name, calls, settings, shelves, introduction, introducing, tried }
     }
 
     /// Its configured name.
@@ -183,9 +188,14 @@ impl Catalog {
         answer
     }
 
+    /// A list as it was learned last, fresh or not; nothing is asked.
+    pub(crate) fn known(&self, kind: ListKind) -> Option<Arc<Listed>> {
+        self.shelf(kind).kept().map(|kept| Arc::clone(&kept.listed))
+    }
+
     /// What the server says of itself; asked of it when that is not known. The answer has no steps.
     pub(crate) async fn introduce(&self, who: Caller) -> Answer {
-        if let Some(known) = self.known(&who) {
+        if let Some(known) = self.introduced(&who) {
             return known;
         }
         let _introducing = tokio::select! {
@@ -194,7 +204,7 @@ impl Catalog {
                 return self.refused(who.id, late(who.deadline), &who.principal);
             }
         };
-        match self.known(&who) {
+        match self.introduced(&who) {
             Some(known) => known,
             None => self.run(plain(who, Vec::new())).await,
         }
@@ -234,7 +244,7 @@ impl Catalog {
     }
 
     /// The answer to an introduction that took place already.
-    fn known(&self, who: &Caller) -> Option<Answer> {
+    fn introduced(&self, who: &Caller) -> Option<Answer> {
         let introduction = self.introduction().filter(|introduction| introduction.capabilities.is_some())?;
         let answer = Answer { introduction: Some(introduction), ..nothing(who.id) };
         Some(self.calls.spared(answer, &who.principal))

@@ -51,6 +51,7 @@ pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
 use crate::exchange::{Cause, Enforcement, Exit, Measured, Receipt, Rung, Seat};
+use crate::telemetry::metrics::{InFlight, Level};
 use cgroup::Leaf;
 use containment::Means;
 use keeper::KeeperError;
@@ -80,6 +81,7 @@ pub(crate) struct Nursery {
     reaper: Reaper,
     means: Arc<Means>,
     cages: Arc<Cages>,
+    alive: Level,
 }
 
 impl Nursery {
@@ -106,7 +108,13 @@ impl Nursery {
 
     fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
         limits::no_core_dumps();
-        Self { scratch: Arc::new(scratch), reaper, means: Arc::new(means), cages: Arc::default() }
+        let (scratch, means) = (Arc::new(scratch), Arc::new(means));
+        Self { scratch, reaper, means, cages: Arc::default(), alive: Level::default() }
+    }
+
+    /// The same, with its children counted by `alive`.
+    pub(crate) fn counted(self, alive: Level) -> Self {
+        Self { alive, ..self }
     }
 
     /// The containment that trees get here.
@@ -155,6 +163,8 @@ struct Living {
     cage: Option<Cage>,
     scratch: Scratch,
     seat: Seat,
+    /// Dropped when nothing of the tree is left.
+    counted: InFlight,
 }
 
 /// How we know that its program runs.
@@ -234,7 +244,9 @@ impl Child {
         };
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
         let (birth, stderr) = (Birth::Seen(Instant::now()), Tail::new(spec.stderr_limit));
-        let child = Self::new(nursery, Living { tree, birth, rest, stderr, cage, scratch, seat });
+        let counted = nursery.alive.enter();
+        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, counted };
+        let child = Self::new(nursery, living);
         Ok(Born { child, stdin: started.stdin, stdout: started.stdout })
     }
 
@@ -252,7 +264,9 @@ impl Child {
         let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
         let (program, directory) = (orders.program.clone().into(), orders.cwd.clone().into());
         let (birth, stderr) = (Birth::Ordered { program, directory }, Tail::new(spec.stderr_limit));
-        let mut child = Self::new(nursery, Living { tree, birth, rest, stderr, cage, scratch, seat });
+        let counted = nursery.alive.enter();
+        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, counted };
+        let mut child = Self::new(nursery, living);
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
@@ -437,12 +451,13 @@ impl Living {
         self.tree.leader_dies().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
         self.rest.reap().await;
-        let Self { tree, cage, scratch, seat, .. } = *self;
+        let Self { tree, cage, scratch, seat, counted, .. } = *self;
         let (cause, peak_memory) =
             (limits::cause(exit, cage.as_ref()), cage.as_ref().and_then(Cage::peak_memory));
         let containment = tree.containment().name();
         let (gone, toll) = tree.gone().await;
         scratch.sweep(&gone).await;
+        drop(counted);
         let receipt = Receipt {
             pid,
             exit,

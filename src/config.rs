@@ -82,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) body_limit: usize,
     /// How many calls that are over are remembered, each with its receipt; 0: none, nor those that go on.
     pub(crate) receipts: usize,
+    /// To whom the metrics are shown.
+    pub(crate) metrics: MetricsFor,
     /// Names beside those of the loopback that `Host` and `Origin` may hold; lower case, no ports.
     pub(crate) hosts: Vec<String>,
     /// The servers, at least one, in the order of the file.
@@ -131,6 +133,8 @@ pub(crate) struct Server {
     pub(crate) validate: Validate,
     /// How long a list is fresh, of a server that does not say.
     pub(crate) list_ttl: Duration,
+    /// Whether the gateway is not ready while it cannot be started.
+    pub(crate) required: bool,
     /// Values in its environment that are shown to nobody.
     pub(crate) secrets: Vec<Secret>,
 }
@@ -220,6 +224,24 @@ pub(crate) enum OnDisconnect {
     Finish,
 }
 
+/// To whom the metrics are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum MetricsFor {
+    /// Whoever asks from this machine, and tokens with `diagnostics`.
+    #[default]
+    Loopback,
+    /// Tokens with `diagnostics`; where there are no tokens, whoever asks from this machine.
+    Token,
+    /// Whoever can reach the gateway.
+    Everybody,
+}
+
+impl MetricsFor {
+    /// All of them, as they are written.
+    pub(crate) const ALL: &[(&str, Self)] =
+        &[("loopback", Self::Loopback), ("token", Self::Token), ("open", Self::Everybody)];
+}
+
 /// What becomes of arguments that do not fit the tool's schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Validate {
@@ -246,6 +268,7 @@ impl Server {
             on_disconnect: OnDisconnect::default(),
             validate: Validate::default(),
             list_ttl: Duration::from_mins(5),
+            required: false,
             secrets: Vec::new(),
         }
     }

@@ -269,6 +269,20 @@ pub(crate) struct About {
     pub(crate) standbys: Option<Standbys>,
     /// The servers that outlive their calls; `None`: none does.
     pub(crate) instances: Option<Instances>,
+    /// What became of the last start.
+    pub(crate) last_start: LastStart,
+}
+
+/// What became of the last start of a server, starts ahead included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LastStart {
+    /// There was none yet, or none that says anything.
+    #[default]
+    Unknown,
+    /// It was opened.
+    Good,
+    /// It could not be started, or did not open, and that was the server's own fault.
+    Failed,
 }
 
 /// The servers that more than one call may have.

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Gate, Mask};
 use crate::catalog::{Catalog, Receipts};
 use crate::exchange::{Ask, CallId, Principal, Reply};
+use crate::telemetry::metrics::Metrics;
 
 mod accept;
 mod admin;
@@ -36,7 +37,9 @@ mod json;
 mod legacy;
 pub(crate) mod listen;
 mod live;
+mod openapi;
 mod own;
+mod page;
 mod problem;
 mod receipt;
 mod rest;
@@ -46,6 +49,7 @@ mod stamp;
 mod terms;
 mod text;
 
+pub(crate) use admin::MetricsFor;
 pub(crate) use body::Body;
 pub(crate) use budget::Budget;
 pub(crate) use legacy::BrowserApi;
@@ -55,9 +59,9 @@ pub(crate) use own::{OwnRoute, Response as RouteResponse};
 use accept::Media;
 use budget::Charge;
 use edge::{Edge, Reached};
-use problem::{Kind, Problem, Refusal, Sees};
+use problem::{Problem, Refusal, Sees};
 use rest::{Asker, Shape};
-use route::{Admin, Browser, Post, Route};
+use route::{Browser, Post, Route};
 use terms::Terms;
 
 /// What can be configured here.
@@ -87,6 +91,10 @@ pub(crate) struct Config {
     pub(crate) mask: Mask,
     /// The server that counts where none is named.
     pub(crate) default_server: Option<Arc<str>>,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
+    /// To whom that is shown.
+    pub(crate) metrics_for: MetricsFor,
 }
 
 impl Default for Config {
@@ -104,6 +112,8 @@ impl Default for Config {
             gate: Gate::default(),
             mask: Mask::default(),
             default_server: None,
+            metrics: Metrics::default(),
+            metrics_for: MetricsFor::default(),
         }
     }
 }
@@ -188,6 +198,7 @@ impl Service {
             }
             *response.body_mut() = Body::empty();
         }
+        self.config.metrics.answered(response.status().as_u16());
         tracing::debug!(method = %head.method, path = head.uri.path(), status = response.status().as_u16());
         response
     }
@@ -207,7 +218,7 @@ impl Service {
         }
         let who = match (self.identify(&head.headers), &found) {
             (Ok(who), _) => who,
-            (Err(_), Ok(route)) if route.is_open() => return self.open(head, body, &found?).await,
+            (Err(_), Ok(route)) if route.is_open() => return self.open(ends, head, body, &found?).await,
             (Err(refusal), Ok(Route::Browser(_))) => return Ok(in_envelope(refusal.into())),
             // Whoever is not let in does not learn what there is.
             (Err(refusal), _) => return Err(refusal.into()),
@@ -221,6 +232,9 @@ impl Service {
             route => {
                 // Nothing in it counts, but the connection sees its caller leave only behind it.
                 body::read(body, self.limits(head)).await?;
+                if let Route::Admin(admin) = &route {
+                    return self.admin(head, admin, admin::Visit::of(ends, head, Some(&visitor.who)));
+                }
                 self.get(head, route, visitor).await
             }
         }
@@ -231,13 +245,19 @@ impl Service {
     }
 
     /// What is answered to somebody who has no token.
-    async fn open<B>(&self, head: &Parts, body: B, route: &Route) -> Result<Response<Body>, Problem>
+    async fn open<B>(
+        &self,
+        ends: Ends,
+        head: &Parts,
+        body: B,
+        route: &Route,
+    ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
         body::read(body, self.limits(head)).await?;
         match route {
-            Route::Admin(admin) => self.admin(head, admin, None),
+            Route::Admin(admin) => self.admin(head, admin, admin::Visit::of(ends, head, None)),
             Route::Browser(Browser::Health) => Ok(legacy::health(self.browser(head)?)),
             _ => Err(unknown(head).into()),
         }
@@ -248,7 +268,11 @@ impl Service {
         let Visitor { who, sees } = visitor;
         let json = || accept::choose(&head.headers, &[Media::Json]);
         match route {
-            Route::Admin(admin) => self.admin(head, &admin, Some(&who)),
+            Route::OpenApi => {
+                json()?;
+                let (refresh, terms) = (openapi::asks_to_refresh(head.uri.query())?, Terms::of(head)?);
+                self.openapi(Asker { who, terms, sees }, refresh).await
+            }
             Route::Servers => {
                 json()?;
                 Ok(rest::servers(&self.servers, self.config.default_server.as_deref(), &who))
@@ -273,7 +297,9 @@ impl Service {
                 let allowed = Self::may_use_agent(self.browser(head)?, &who);
                 Ok(allowed.map_or_else(|no| legacy::failure(&no.into()), |()| legacy::disconnect()))
             }
-            Route::Post { .. } | Route::Browser(Browser::Agent) => Err(unknown(head).into()),
+            Route::Admin(_) | Route::Post { .. } | Route::Browser(Browser::Agent) => {
+                Err(unknown(head).into())
+            }
         }
     }
 
@@ -355,23 +381,6 @@ impl Service {
         legacy::run(catalog, &api.tool, &body, asker).await
     }
 
-    fn admin(&self, head: &Parts, admin: &Admin, who: Option<&Principal>) -> Result<Response<Body>, Problem> {
-        match admin {
-            Admin::Front => {
-                let may_use = |name: &str| who.is_some_and(|who| who.may_use(name));
-                let names: Vec<&str> = self.names().filter(|name| may_use(name)).collect();
-                let browser = self.config.browser.as_ref().filter(|api| may_use(&api.server));
-                Ok(admin::front(&names, browser))
-            }
-            Admin::Alive => Ok(admin::alive()),
-            Admin::Ready => Ok(admin::ready(self.draining.is_cancelled())),
-            Admin::Problem { name } => {
-                let kind = Kind::named(name).ok_or_else(|| unknown(head))?;
-                Ok(admin::problem_page(kind, &head.headers))
-            }
-        }
-    }
-
     /// The receipt of a call, as far as it goes; or, if that is wanted, when it is complete.
     async fn call(&self, id: &str, terms: Terms, asker: &Principal) -> Result<Response<Body>, Problem> {
         let unknown = || Refusal::UnknownCall { id: id.to_owned() };
@@ -432,9 +441,13 @@ struct Visitor {
 /// What may be shown is for the principal to say. A remote caller is not near, nor is one for whom a proxy of this machine
 /// asks. Whoever adds such a header by himself only sees less.
 fn sees(ends: Ends, headers: &HeaderMap, who: &Principal) -> Sees {
+    if who.sees_the_machine(is_near(ends, headers)) { Sees::Everything } else { Sees::Little }
+}
+
+/// Whether whoever asks is on this machine.
+fn is_near(ends: Ends, headers: &HeaderMap) -> bool {
     let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
-    let near = ends.is_near() && !passed_on;
-    if who.sees_the_machine(near) { Sees::Everything } else { Sees::Little }
+    ends.is_near() && !passed_on
 }
 
 fn unknown(head: &Parts) -> Refusal {

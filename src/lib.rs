@@ -61,7 +61,9 @@
 //! http/own.rs            routes of one's own: a path, and the tool that answers there            (pure)
 //! http/live.rs           what answers now; another may take its place while requests go on
 //! http/legacy.rs         the original API
-//! http/admin.rs          front page, liveness, readiness, the pages of problems
+//! http/admin.rs          front page, liveness, readiness, metrics, the pages of problems
+//! http/openapi.rs        the routes and the tools, as OpenAPI
+//! http/page.rs           the page to try tools in, in parts beside it
 //! http/problem.rs        the one place where a fault becomes a status
 //! http/problem/kind.rs   every kind of problem: name, status, and what its page says               (pure)
 //! http/problem/refusal.rs  what HTTP refuses by itself                                             (pure)
@@ -69,6 +71,7 @@
 //! http/problem/words.rs  what a problem says                                                       (pure)
 //! catalog.rs             what each server offers: lists and schemas; checks arguments
 //! catalog/cost.rs         what checking against a schema can cost at most                             (pure)
+//! catalog/readiness.rs   whether a server that is required can be started
 //! catalog/schema.rs      an input schema, and whether arguments fit it                             (pure)
 //! catalog/shelf.rs       one list, kept while it is fresh
 //! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended
@@ -78,6 +81,7 @@
 //! call/shares.rs         how many calls each principal has in, where its token bounds that
 //! call/receipts.rs       what is known of the calls that are, and of the last ones that were
 //! call/at_once.rs        a task that wakes itself goes on at once
+//! call/figures.rs        a call that is over, as it is counted
 //! call/log.rs            the receipt of a call in the log
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
@@ -162,6 +166,7 @@
 //! auth/mask.rs           secrets replaced by stars in whatever we write
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once
+//! telemetry/metrics.rs   every metric, as typed handles
 //! demo.rs                the demo MCP server; shares no code with the rooms above
 //! demo/server.rs         one process's worth of server: takes a line, answers it
 //! demo/wire.rs           lines in, lines out: JSON-RPC as this server speaks it

@@ -39,6 +39,7 @@ use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
 use crate::strategy::{self, Fresh, Pooled, Prewarmed, Reuse, Standby, Strategy, TreeDoor};
+use crate::telemetry::metrics::{Metrics, OfServer};
 use reload::Reloading;
 use signals::{Signals, Told};
 
@@ -115,15 +116,18 @@ impl Rooms {
         let mut watches = JoinSet::new();
         let base = std::env::temp_dir();
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
-        let (reaper, taken_over) = reaper();
+        let metrics = Metrics::default();
+        metrics.seats_overall(config.concurrent);
+        let (reaper, taken_over) = reaper(metrics.rescued());
         let mut controllers: Vec<_> =
             config.servers.iter().flat_map(|server| server.spec.limits.controllers()).collect();
         controllers.sort_unstable();
         controllers.dedup();
         let (nursery, watch) = Nursery::open(scratch, reaper, config.containment, &controllers).await?;
+        let nursery = nursery.counted(metrics.children());
         let mut rescue = JoinSet::new();
         rescue.spawn(taken_over.run());
-        rescue.spawn(watch.run());
+        rescue.spawn(watch.run(metrics.wardens()));
         tell(&nursery);
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
         let starts = Starts::new(config.starts.unwrap_or_else(usual_starts));
@@ -139,6 +143,7 @@ impl Rooms {
                 mask: mask.clone(),
             },
             starts,
+            metrics,
         };
         let (retired, retiring) = (Vec::new(), JoinSet::new());
         let mut rooms =
@@ -229,6 +234,7 @@ struct Shared {
     calls: call::Common,
     /// Servers that start at once.
     starts: Starts,
+    metrics: Metrics,
 }
 
 /// Says how what is started here will be ended.
@@ -279,7 +285,7 @@ fn furnish(
         config::StrategyKind::Shared => House::new(concurrent, Starts::new(concurrent)),
         _ => shared.house.clone(),
     };
-    let admission = Admission::new(bounds_of_calls, house);
+    let admission = Admission::new(bounds_of_calls, house, shared.metrics.server(&name));
     let strategy: Box<dyn Strategy> = match server.strategy {
         config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
         config::StrategyKind::Prewarmed(config::Standby { min, max, max_age }) => {
@@ -312,6 +318,7 @@ fn furnish(
             Protocol::Modern => "modern",
         },
         bounds: bounds.into(),
+        required: server.required,
         limits: LimitsInForce { concurrent, queue, queue_timeout, deadline, open_deadline, output, stderr },
     };
     Catalog::new(name, calls, settings)
@@ -321,7 +328,11 @@ fn furnish(
 /// has a call.
 fn tree_door(Limits { concurrent, queue_timeout, .. }: Limits, house: &House) -> TreeDoor {
     let trees = concurrent.saturating_add(1);
-    let door = Admission::new(Limits { concurrent: trees, queue: trees, queue_timeout }, house.clone());
+    let door = Admission::new(
+        Limits { concurrent: trees, queue: trees, queue_timeout },
+        house.clone(),
+        OfServer::default(),
+    );
     Arc::new(move |end| {
         let door = door.clone();
         Box::pin(async move {
@@ -366,7 +377,8 @@ async fn run(
     let mut rooms = Rooms::build(&config, config.receipts, mask).await?;
     let draining = CancellationToken::new();
     let (catalogs, receipts) = (rooms.catalogs(), Arc::clone(&rooms.shared.calls.receipts));
-    let service = Service::new(http_config(&config, mask), catalogs, receipts, draining.clone());
+    let service =
+        Service::new(http_config(&config, mask, &rooms.shared.metrics), catalogs, receipts, draining.clone());
     let live = Arc::new(Live::new(service));
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
@@ -410,7 +422,7 @@ async fn run(
     Ok(())
 }
 
-fn http_config(config: &Config, mask: &Mask) -> http::Config {
+fn http_config(config: &Config, mask: &Mask, metrics: &Metrics) -> http::Config {
     let browser = config.browser.as_ref().map(|browser| {
         let available = browser.available.clone();
         BrowserApi {
@@ -443,6 +455,12 @@ fn http_config(config: &Config, mask: &Mask) -> http::Config {
         browser,
         gate: Gate::new(config.tokens.iter().cloned()),
         mask: mask.clone(),
+        metrics: metrics.clone(),
+        metrics_for: match config.metrics {
+            config::MetricsFor::Loopback => http::MetricsFor::Loopback,
+            config::MetricsFor::Token => http::MetricsFor::Token,
+            config::MetricsFor::Everybody => http::MetricsFor::Everybody,
+        },
         default_server: config.default_server.as_deref().map(Into::into),
     }
 }

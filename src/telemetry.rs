@@ -1,9 +1,11 @@
-//! Logging, set up once. Logs go to stderr, without secrets; stdout belongs to what was asked for.
+//! Logging, set up once. Logs go to stderr, without secrets; stdout belongs to what was asked for. And what is counted.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
+
+pub(crate) mod metrics;
 
 use crate::auth::Mask;
 

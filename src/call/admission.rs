@@ -25,6 +25,7 @@ mod pressure;
 use crate::auth::Principal;
 use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats, Start, Starts};
+use crate::telemetry::metrics::{InFlight, OfServer};
 use line::{Line, SentAway};
 
 pub(crate) use pressure::{NoAccount, Pressure};
@@ -97,6 +98,7 @@ pub(crate) struct Admission {
     line: Line,
     /// A moving average of how long calls hold what they came in with, in microseconds.
     held: Arc<AtomicU64>,
+    figures: OfServer,
 }
 
 /// How a call came in.
@@ -112,6 +114,7 @@ pub(crate) enum Entered<T> {
 struct Taken {
     _own: OwnedSemaphorePermit,
     _house: OwnedSemaphorePermit,
+    _counted: InFlight,
 }
 
 /// A call that is in; dropped, what it had is there for the next one: a seat, or a server that is kept.
@@ -133,9 +136,22 @@ impl Drop for Holding {
 
 impl Admission {
     /// The door of a server with these bounds, in a house with bounds of its own.
-    pub(crate) fn new(limits: Limits, house: House) -> Self {
+    pub(crate) fn new(limits: Limits, house: House, figures: OfServer) -> Self {
         let seats = Arc::new(Semaphore::new(limits.concurrent));
-        Self { limits, house, seats, demand: Demand::default(), line: Line::default(), held: Arc::default() }
+        figures.seats(limits.concurrent);
+        let (demand, line, held) = (Demand::default(), Line::default(), Arc::default());
+        Self { limits, house, seats, demand, line, held, figures }
+    }
+
+    /// What is counted here.
+    pub(crate) const fn figures(&self) -> &OfServer {
+        &self.figures
+    }
+
+    /// Whether whoever comes now is turned away.
+    pub(crate) fn is_full(&self) -> bool {
+        let free = self.seats.available_permits().min(self.house.seats.available_permits());
+        free == 0 && self.demand.waiting() >= self.limits.queue
     }
 
     /// A call has come in, with whatever: for as long as this is held, it keeps that from others.
@@ -200,6 +216,7 @@ impl Admission {
         if ahead >= self.limits.queue && !self.line.make_room(who) {
             return Err(self.full(None));
         }
+        let _waiting = self.figures.waiting();
         let late = || self.full(Some(self.limits.queue_timeout));
         let waited = self.bounded(self.wait(who, seated), end, late).await;
         drop(counted);
@@ -265,7 +282,8 @@ impl Admission {
 
     fn seat(&self, own: OwnedSemaphorePermit, house: OwnedSemaphorePermit) -> Seat {
         let wanted = vec![self.demand.clone(), self.house.demand.clone()];
-        Seat::new(Taken { _own: own, _house: house }, wanted)
+        let counted = self.figures.taken();
+        Seat::new(Taken { _own: own, _house: house, _counted: counted }, wanted)
     }
 
     fn full(&self, waited: Option<Duration>) -> CallError {
@@ -331,7 +349,7 @@ mod tests {
 
     fn door(concurrent: usize, queue: usize, house: usize) -> Admission {
         let limits = Limits { concurrent, queue, queue_timeout: Duration::from_secs(5) };
-        Admission::new(limits, House::new(house, any()))
+        Admission::new(limits, House::new(house, any()), OfServer::default())
     }
 
     async fn enter(door: &Admission, end: &EarlyEnd) -> Result<Entered<()>, CallError> {
@@ -360,7 +378,7 @@ mod tests {
     async fn a_seat_that_somebody_waits_for_is_not_spare() {
         let (house, end) = (House::new(2, any()), end());
         let limits = Limits { concurrent: 2, queue: 5, queue_timeout: Duration::from_secs(5) };
-        let (one, other) = (Admission::new(limits, house.clone()), Admission::new(limits, house));
+        let [one, other] = [(); 2].map(|()| Admission::new(limits, house.clone(), OfServer::default()));
         let spare = one.spare_seats();
         let seats = [spare.take().unwrap(), spare.take().unwrap()];
         let mut waiting = std::pin::pin!(enter(&other, &end));
@@ -441,7 +459,7 @@ mod tests {
     async fn the_house_serves_principals_in_turn_whatever_their_doors() {
         let (house, end, all) = (House::new(1, any()), end(), named(&["a", "b"]));
         let limits = Limits { concurrent: 8, queue: 64, queue_timeout: Duration::from_secs(5) };
-        let doors = [(); 4].map(|()| Admission::new(limits, house.clone()));
+        let doors = [(); 4].map(|()| Admission::new(limits, house.clone(), OfServer::default()));
         let seat = enter(&doors[0], &end).await.unwrap();
         let served = RefCell::new(Vec::new());
         // One asks at three doors, the other at the fourth, last of all.
@@ -474,7 +492,7 @@ mod tests {
         account("0.00");
         let (house, end) = (House::new(4, any()), end());
         let limits = Limits { concurrent: 4, queue: 4, queue_timeout: Duration::from_secs(5) };
-        let door = Admission::new(limits, house.clone());
+        let door = Admission::new(limits, house.clone(), OfServer::default());
         let standbys = [(); 2].map(|()| door.spare_seats().take().unwrap());
         let wanted = standbys[0].wanted_by_others().unwrap();
         let mut holding = std::pin::pin!(house.hold_back(Pressure::of_file(&file, 10)));

@@ -28,6 +28,7 @@ use super::spec::{Choice, Spec};
 use super::tree::Containment;
 use super::warden::Wardens;
 use crate::exchange::fault::chain;
+use crate::telemetry::metrics::Count;
 
 /// How long a process that is only to be ended may take to start, and then to end.
 const REHEARSAL: Duration = Duration::from_secs(10);
@@ -89,12 +90,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Returns when everything that holds trees together was given up, in order.
-    pub(crate) async fn run(self) {
+    /// Returns when everything that holds trees together was given up, in order. Whoever of them dies is `replaced`.
+    pub(crate) async fn run(self, replaced: Count) {
         let Self { wardens, keepers, mut closed } = self;
         let given_up = async {
             match wardens {
-                Some(wardens) => wardens.stand_by(closed).await,
+                Some(wardens) => wardens.stand_by(closed, &replaced).await,
                 None => {
                     let _ = closed.recv().await;
                 }

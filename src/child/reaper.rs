@@ -5,14 +5,14 @@
 //! its scratch directory in it: it is reaped and swept like any other, from wherever its owner left off.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::telemetry::metrics::Count;
 
 /// What is left to be done for a tree that was killed, its seat given back included: it comes to its end when nothing of the tree
 /// is alive.
@@ -22,22 +22,22 @@ type Rest = BoxFuture<'static, ()>;
 #[derive(Debug, Clone)]
 pub(crate) struct Reaper {
     hand_over: UnboundedSender<Rest>,
-    rescued: Arc<AtomicU64>,
+    rescued: Count,
 }
 
 /// The side that ends them; its owner runs it beside everything else.
 pub(crate) struct Rescue(UnboundedReceiver<Rest>);
 
-/// A reaper and its other side.
-pub(crate) fn reaper() -> (Reaper, Rescue) {
+/// A reaper, which counts by `rescued`, and its other side.
+pub(crate) fn reaper(rescued: Count) -> (Reaper, Rescue) {
     let (hand_over, taken_over) = unbounded_channel();
-    (Reaper { hand_over, rescued: Arc::default() }, Rescue(taken_over))
+    (Reaper { hand_over, rescued }, Rescue(taken_over))
 }
 
 impl Reaper {
     /// Takes over a tree that was just killed.
     pub(super) fn take_over(&self, rest: Rest) {
-        self.rescued.fetch_add(1, Ordering::Relaxed);
+        self.rescued.one_more();
         tracing::error!("a process tree lost its owner and was killed");
         // Fails only when the gateway itself is past its end; the tree is dying all the same.
         let _ = self.hand_over.send(rest);
@@ -45,7 +45,7 @@ impl Reaper {
 
     /// How many trees had to be taken over so far. Tests require zero.
     pub(crate) fn rescued(&self) -> u64 {
-        self.rescued.load(Ordering::Relaxed)
+        self.rescued.get()
     }
 }
 

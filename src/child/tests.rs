@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::telemetry::metrics::Count;
 
 pub(crate) mod cradle;
 mod dropped;
@@ -32,7 +33,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
-        let (reaper, rescue) = reaper();
+        let (reaper, rescue) = reaper(Count::default());
         spawn::keep_what_we_inherited();
         let nursery =
             Nursery::of(ScratchRoot::create(base.path()).unwrap(), reaper, Means::of(Containment::Group));

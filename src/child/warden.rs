@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::cgroup::{Quarters, Root};
 use super::{cgroup, shim, spawn};
+use crate::telemetry::metrics::Count;
 
 /// The word that makes this program a warden.
 pub(crate) const WORD: &str = "warden";
@@ -90,14 +91,14 @@ impl Wardens {
     }
 
     /// Replaces the ones that die, until `closed` is: then the gateway ends in order. Lets them go, and waits for that.
-    pub(super) async fn stand_by(self, mut closed: mpsc::Receiver<()>) {
+    pub(super) async fn stand_by(self, mut closed: mpsc::Receiver<()>, replaced: &Count) {
         let Self { program, root, quarters, life, watched, pair } = self;
         let [mut first, mut second] = pair;
         let hire = || warden(&program, &root, &quarters, &watched);
         tokio::select! {
             _ = closed.recv() => {}
-            () = keep_filled(&mut first, &hire) => {}
-            () = keep_filled(&mut second, &hire) => {}
+            () = keep_filled(&mut first, &hire, replaced) => {}
+            () = keep_filled(&mut second, &hire, replaced) => {}
         }
         drop(life);
         for mut warden in [first, second] {
@@ -109,7 +110,7 @@ impl Wardens {
 }
 
 /// Replaces one warden each time that it dies. Comes to no end.
-async fn keep_filled(warden: &mut Child, hire: &impl Fn() -> io::Result<Child>) {
+async fn keep_filled(warden: &mut Child, hire: &impl Fn() -> io::Result<Child>, replaced: &Count) {
     let mut post = Post::default();
     loop {
         if tokio::time::timeout(STEADY, warden.wait()).await.is_err() {
@@ -127,7 +128,10 @@ async fn keep_filled(warden: &mut Child, hire: &impl Fn() -> io::Result<Child>) 
             }
             tokio::time::sleep(pause).await;
             match hire() {
-                Ok(next) => break *warden = next,
+                Ok(next) => {
+                    replaced.one_more();
+                    break *warden = next;
+                }
                 Err(error) if news => tracing::error!(%error, "cannot start a warden"),
                 Err(_) => {}
             }

@@ -23,7 +23,7 @@ use super::table::Table;
 use super::tokens::{self, WrittenToken};
 use super::tree::{self, Value};
 use super::value;
-use super::{Choice, Server};
+use super::{Choice, MetricsFor, Server};
 use crate::http::listen::address::Address;
 
 /// What a file says; `None` where it says nothing.
@@ -35,6 +35,7 @@ pub(super) struct Written {
     pub(super) starts: Option<usize>,
     pub(super) memory_pressure: Option<u32>,
     pub(super) receipts: Option<usize>,
+    pub(super) metrics: Option<MetricsFor>,
     pub(super) drain: Option<Duration>,
     pub(super) containment: Option<Choice>,
     pub(super) body_limit: Option<usize>,
@@ -132,6 +133,7 @@ fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
             .map(|(_, host)| host)
             .collect(),
         receipts: table.get("receipts", value::count),
+        metrics: table.get("metrics", value::choice(MetricsFor::ALL)),
         servers: Vec::new(),
         browser: table.table("browser_agent").map(browser_agent),
         tokens: tokens::tokens(table, around),

@@ -92,6 +92,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         containment: containment(written.containment, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),
         receipts: written.receipts.unwrap_or(1000),
+        metrics: written.metrics.unwrap_or_default(),
         hosts: hosts(written.hosts, sources, &ledger),
         secrets: secrets(&tokens, &written.servers, &ledger),
         tokens,

@@ -10,7 +10,7 @@ use super::routes::{RESPONSES, Route};
 use super::sandbox::PRESETS;
 use super::server::{ON_DISCONNECT, PROTOCOLS, VALIDATE};
 use super::table::path_to;
-use super::{Browser, Choice, Config, Server, StrategyKind};
+use super::{Browser, Choice, Config, MetricsFor, Server, StrategyKind};
 use crate::auth::Token;
 use crate::child::spec::Teardown;
 use crate::child::spec::sandbox::{Account, Network, Wish};
@@ -89,6 +89,7 @@ impl Page<'_> {
         self.set("body_limit", size(config.body_limit as u64));
         self.set("hosts", list(config.hosts.iter().cloned()));
         self.set("receipts", config.receipts.to_string());
+        self.set("metrics", word(MetricsFor::ALL, config.metrics));
         let edge = &config.edge;
         self.set("max_connections", edge.max_connections.to_string());
         self.set("header_timeout", duration(edge.header_timeout));
@@ -156,6 +157,7 @@ impl Page<'_> {
         self.set("on_disconnect", word(ON_DISCONNECT, server.on_disconnect));
         self.set("validate", word(VALIDATE, server.validate));
         self.set("list_ttl", duration(server.list_ttl));
+        self.set("required", server.required.to_string());
         match server.spec.teardown {
             Teardown::Ladder { eof, term } => {
                 self.set("teardown", quoted("ladder"));

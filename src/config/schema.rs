@@ -5,11 +5,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Choice;
 use super::routes::RESPONSES;
 use super::sandbox::PRESETS;
 use super::server::{ON_DISCONNECT, PROTOCOLS, TEARDOWNS, VALIDATE};
 use super::strategy::STRATEGIES;
+use super::{Choice, MetricsFor};
 
 /// The page that says what each key means.
 const PAGE: &str = include_str!("../../docs/configuration.md");
@@ -78,6 +78,7 @@ const GATEWAY: Section = Section {
         ("body_limit", Kind::Size),
         ("hosts", Kind::Texts),
         ("receipts", Kind::Count),
+        ("metrics", Kind::Words(|| words(MetricsFor::ALL))),
         ("servers", Kind::Tables(&SERVER)),
         ("browser_agent", Kind::Table(&BROWSER_AGENT)),
         ("tokens", Kind::List(&TOKEN)),
@@ -104,6 +105,7 @@ const SERVER: Section = Section {
         ("on_disconnect", Kind::Words(|| words(ON_DISCONNECT))),
         ("validate", Kind::Words(|| words(VALIDATE))),
         ("list_ttl", Kind::Duration),
+        ("required", Kind::Flag),
         ("teardown", Kind::Words(|| words(TEARDOWNS))),
         ("eof_grace", Kind::Duration),
         ("term_grace", Kind::Duration),

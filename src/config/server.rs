@@ -15,7 +15,7 @@ use crate::child::spec::{self, Spec, Teardown};
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
-const NOT_YET: [&str; 3] = ["home", "required", "containment"];
+const NOT_YET: [&str; 2] = ["home", "containment"];
 
 /// A secret of fewer bytes is not hidden: it would be found everywhere.
 const SHORTEST: usize = 8;
@@ -147,6 +147,7 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> G
     set(&mut server.on_disconnect, table.get("on_disconnect", value::choice(ON_DISCONNECT)));
     set(&mut server.validate, table.get("validate", value::choice(VALIDATE)));
     set(&mut server.list_ttl, table.get("list_ttl", value::duration));
+    set(&mut server.required, table.get("required", value::flag));
     server.spec.teardown = teardown(table);
     if let Some(limits) = table.table("limits") {
         self::limits(limits, server);

@@ -123,7 +123,7 @@ fn every_key_of_a_file_has_its_effect() {
         ["127.0.0.1:0", "[::1]:0", "unix:/run/gateway.sock"]
     );
     assert_eq!((config.concurrent, config.drain, config.body_limit), (16, secs(10), 1 << 20));
-    assert_eq!(config.receipts, 0);
+    assert_eq!((config.receipts, config.metrics), (0, MetricsFor::Token));
     assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
     assert_eq!((names(&config), &config.default_server), (vec!["time", "browser"], &None));
     let [time, browser] = config.servers.as_slice() else { panic!("two servers") };
@@ -141,12 +141,12 @@ fn every_key_of_a_file_has_its_effect() {
     let mask = crate::auth::Mask::default();
     mask.learn(&config.secrets);
     assert_eq!(mask.text("args = [\"mcp-server-time\"] time"), "*** time");
-    let short = "full.toml:25:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
+    let short = "full.toml:26:15: servers.time.secret_env: GIT_TOKEN is shorter than 8 bytes, and not hidden";
     assert_eq!(config.notices.first().map(String::as_str), Some(short));
     assert_eq!(time.spec.teardown, Teardown::Ladder { eof: Duration::from_millis(500), term: secs(1) });
     assert_eq!((time.deadline, time.open_deadline, time.list_ttl), (secs(20), secs(5), secs(60)));
     assert_eq!((time.protocol, time.on_disconnect), (Protocol::Legacy, OnDisconnect::Finish));
-    assert_eq!(time.validate, Validate::Warn);
+    assert_eq!((time.validate, time.required, browser.required), (Validate::Warn, true, false));
     let expected =
         Limits { concurrent: 4, queue: 0, queue_timeout: secs(2), output: 8 << 20, stderr: 16 << 10 };
     assert_eq!((time.limits, time.spec.stderr_limit), (expected, 16 << 10));
@@ -220,17 +220,17 @@ fn the_whole_configuration_is_shown_with_where_it_came_from_and_without_secrets(
         "containment = \"auto\"                     # default",
         "drain = \"3s\"                             # --drain",
         "[servers.time]",
-        "deadline = \"20s\"                         # full.toml:27:12",
-        "limits.memory = \"1GiB\"                   # full.toml:35:105",
-        "limits.cpu = \"150%\"                      # full.toml:35:135",
-        "sandbox.seccomp = true                   # full.toml:36:121",
+        "deadline = \"20s\"                         # full.toml:28:12",
+        "limits.memory = \"1GiB\"                   # full.toml:37:105",
+        "limits.cpu = \"150%\"                      # full.toml:37:135",
+        "sandbox.seccomp = true                   # full.toml:38:121",
         "env.PATH = \"/bin\"                        # the gateway's environment",
-        "env.TZ = \"UTC\"                           # full.toml:24:14",
-        "env.HOME_PAGE = \"a:none\"                 # full.toml:24:33",
-        "env.API_KEY = \"...\"                      # full.toml:24:81",
+        "env.TZ = \"UTC\"                           # full.toml:25:14",
+        "env.HOME_PAGE = \"a:none\"                 # full.toml:25:33",
+        "env.API_KEY = \"...\"                      # full.toml:25:81",
         "env.GIT_TOKEN = \"...\"                    # the gateway's environment",
         "env.PROJECT_A = \"...\"                    # the gateway's environment",
-        "tool = \"browse\"                          # full.toml:48:8",
+        "tool = \"browse\"                          # full.toml:50:8",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }

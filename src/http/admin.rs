@@ -1,27 +1,176 @@
-//! About the gateway itself: alive, ready, where things are, and what each problem means.
+//! About the gateway itself: alive, ready, counted, where things are, and what each problem means.
 //!
 //! Nothing that a caller sent appears in these answers.
 
+use std::sync::Arc;
+
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::accept::{self, Media};
 use super::body::Body;
 use super::json::Pieces;
 use super::legacy::BrowserApi;
-use super::problem::Kind;
+use super::problem::{Kind, Problem, Refusal};
 use super::rest::good;
+use super::route::Admin;
+use super::{Ends, Service, is_near, page, rest, unknown};
+use crate::catalog::Catalog;
+use crate::exchange::{LastStart, Principal};
+use crate::telemetry::metrics;
+
+/// To whom the metrics are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum MetricsFor {
+    /// Whoever asks from this machine, and whoever else sees the machine.
+    #[default]
+    Loopback,
+    /// Whoever sees the machine.
+    Token,
+    /// Everybody.
+    Everybody,
+}
+
+/// Who asks; `None`: somebody without a token, where one is needed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visit<'a> {
+    who: Option<&'a Principal>,
+    near: bool,
+}
+
+impl<'a> Visit<'a> {
+    /// Who asks by this request.
+    pub(super) fn of(ends: Ends, head: &Parts, who: Option<&'a Principal>) -> Self {
+        Self { who, near: is_near(ends, &head.headers) }
+    }
+
+    fn may_use(self, server: &str) -> bool {
+        self.who.is_some_and(|who| who.may_use(server))
+    }
+}
+
+impl MetricsFor {
+    /// Whether they are shown to whoever is there, by whatever name.
+    fn includes(self, visit: Visit<'_>) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Loopback => visit.near,
+            Self::Token => false,
+        }
+    }
+}
+
+impl Service {
+    /// Answers about the gateway itself.
+    pub(super) fn admin(
+        &self,
+        head: &Parts,
+        admin: &Admin,
+        visit: Visit<'_>,
+    ) -> Result<Response<Body>, Problem> {
+        match admin {
+            Admin::Front => {
+                let names: Vec<&str> = self.names().filter(|name| visit.may_use(name)).collect();
+                let browser = self.config.browser.as_ref().filter(|api| visit.may_use(&api.server));
+                // A browser asks for a page, curl for anything.
+                match accept::choose(&head.headers, &[Media::Text, Media::Html]) {
+                    Ok(Media::Html) => Ok(page::page()),
+                    _ => Ok(front(&names, browser)),
+                }
+            }
+            Admin::Asset { name } => page::asset(name).ok_or_else(|| unknown(head).into()),
+            Admin::Alive => Ok(alive()),
+            Admin::Ready => Ok(ready(&self.state(asks_about_seats(head)?), visit)),
+            Admin::Metrics => {
+                if !self.config.metrics_for.includes(visit) {
+                    let who = self.identify(&head.headers)?;
+                    if !who.sees_the_machine(visit.near) {
+                        let (token, what) = (who.name().to_owned(), "the metrics".to_owned());
+                        return Err(Refusal::NotAllowed { token, what }.into());
+                    }
+                }
+                Ok(self.counted())
+            }
+            Admin::Problem { name } => {
+                let kind = Kind::named(name).ok_or_else(|| unknown(head))?;
+                Ok(problem_page(kind, &head.headers))
+            }
+        }
+    }
+
+    fn state(&self, seats_count: bool) -> State {
+        if self.draining.is_cancelled() {
+            return State::Draining;
+        }
+        let new_id = || rest::new_id().ok();
+        let missing =
+            |catalog: &Catalog| catalog.not_ready(new_id).map(|last| (catalog.name().clone(), last));
+        let missing: Vec<_> = self.servers.iter().filter_map(|catalog| missing(catalog)).collect();
+        if !missing.is_empty() {
+            return State::Missing(missing);
+        }
+        let full = seats_count && self.servers.iter().all(|catalog| catalog.is_full());
+        if full { State::Full } else { State::Ready }
+    }
+
+    /// Everything that is counted.
+    fn counted(&self) -> Response<Body> {
+        for catalog in &self.servers {
+            catalog.calls().count_standbys();
+        }
+        let mut response = Response::new(Body::from(self.config.metrics.text()));
+        let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+/// Whether `?full=503` is said.
+fn asks_about_seats(head: &Parts) -> Result<bool, Refusal> {
+    let query = head.uri.query().unwrap_or_default();
+    let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "full");
+    match values.next() {
+        None => Ok(false),
+        Some((_, value)) if value == "503" => Ok(true),
+        Some(_) => {
+            Err(Refusal::malformed("`full` says which status is wanted when every seat is taken: 503"))
+        }
+    }
+}
+
+/// Whether calls may come.
+#[derive(Debug)]
+enum State {
+    Ready,
+    Draining,
+    /// Required servers that cannot be started, or that nobody has started yet.
+    Missing(Vec<(Arc<str>, LastStart)>),
+    /// Whoever comes now is turned away.
+    Full,
+}
 
 /// Alive: this very answer is the proof.
-pub(super) fn alive() -> Response<Body> {
+fn alive() -> Response<Body> {
     status("ok")
 }
 
-/// Ready for calls, unless the gateway is draining.
-pub(super) fn ready(draining: bool) -> Response<Body> {
-    if !draining {
-        return status("ready");
+fn ready(state: &State, visit: Visit<'_>) -> Response<Body> {
+    let word = match state {
+        State::Ready => return status("ready"),
+        State::Draining => "draining",
+        State::Full => "full",
+        State::Missing(servers) if servers.iter().any(|(_, last)| *last == LastStart::Failed) => {
+            "cannot-start"
+        }
+        State::Missing(_) => "starting",
+    };
+    let mut members = vec![("status", Pieces::of(word))];
+    if let State::Missing(servers) = state {
+        let names =
+            servers.iter().filter(|(name, _)| visit.may_use(name)).map(|(name, _)| Pieces::of(&**name));
+        members.push(("servers", Pieces::array(names)));
     }
-    let mut response = status("draining");
+    let mut response = good(Pieces::object(members), Media::Json);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
 }
@@ -31,7 +180,7 @@ fn status(word: &str) -> Response<Body> {
 }
 
 /// Where things are.
-pub(super) fn front(servers: &[&str], browser: Option<&BrowserApi>) -> Response<Body> {
+fn front(servers: &[&str], browser: Option<&BrowserApi>) -> Response<Body> {
     good(Pieces::from(bytes::Bytes::from(contents(servers, browser))), Media::Text)
 }
 
@@ -47,7 +196,7 @@ fn contents(servers: &[&str], browser: Option<&BrowserApi>) -> String {
          POST /v1/servers/{server}/calls               several steps in one process\n\
          GET  /v1/calls/{id}                           the receipt of a call: how it went and how its process ended\n\
          GET  /problems/{name}                         what a problem means and what to do\n\
-         GET  /healthz, /readyz                        alive; ready\n",
+         GET  /healthz, /readyz, /metrics              alive; ready; counted\n",
     );
     if let Some(api) = browser {
         text.push_str("\nthe original API, by the tool ");
@@ -71,7 +220,7 @@ fn contents(servers: &[&str], browser: Option<&BrowserApi>) -> String {
 }
 
 /// The page of one kind of problem, for a reader or for a browser.
-pub(super) fn problem_page(kind: Kind, headers: &HeaderMap) -> Response<Body> {
+fn problem_page(kind: Kind, headers: &HeaderMap) -> Response<Body> {
     // Whoever follows the link of a problem gets its page, whatever else they accept.
     let media = accept::choose(headers, &[Media::Text, Media::Html]).unwrap_or(Media::Text);
     let page = if media == Media::Html { html(kind) } else { plain(kind) };
@@ -143,7 +292,8 @@ mod tests {
     #[test]
     fn a_draining_gateway_is_alive_but_not_ready() {
         assert_eq!(alive().status(), 200);
-        assert_eq!(ready(false).status(), 200);
-        assert_eq!(ready(true).status(), 503);
+        let nobody = Visit { who: None, near: true };
+        assert_eq!(ready(&State::Ready, nobody).status(), 200);
+        assert_eq!(ready(&State::Draining, nobody).status(), 503);
     }
 }

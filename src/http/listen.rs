@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Body, Ends, Live};
+use crate::telemetry::metrics::Level;
 
 pub(crate) mod address;
 mod shared;
@@ -76,11 +77,12 @@ pub(crate) async fn run(listeners: Vec<Listener>, live: Arc<Live>, stop: Stop) {
         write: config.write_timeout,
         newcomer: NEWCOMER,
     };
+    let open = config.metrics.connections();
     let answer = move |ends, request: Request<Incoming>| {
         let live = Arc::clone(&live);
         async move { live.answer(ends, request).await }
     };
-    serve(listeners, answer, limits, stop).await;
+    serve(listeners, (answer, open), limits, stop).await;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,21 +96,22 @@ struct Limits {
 /// What all connections share.
 struct Shared<A> {
     answer: A,
+    open: Level,
     limits: Limits,
     stop: Stop,
     room: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
-/// Answers requests by `A`, on whatever connections.
-async fn serve<A, F>(listeners: Vec<Listener>, answer: A, limits: Limits, stop: Stop)
+/// Answers requests by `A`, on whatever connections, each of which is counted.
+async fn serve<A, F>(listeners: Vec<Listener>, (answer, open): (A, Level), limits: Limits, stop: Stop)
 where
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let tasks = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let shared = Arc::new(Shared { answer, limits, stop, room, tasks: tasks.clone() });
+    let shared = Arc::new(Shared { answer, open, limits, stop, room, tasks: tasks.clone() });
     let mut shown: Vec<&Arc<Certificates>> = listeners.iter().filter_map(Listener::certificates).collect();
     shown.dedup_by(|one, other| Arc::ptr_eq(one, other));
     for certificates in shown {
@@ -171,9 +174,10 @@ fn welcome<A, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let connection = connection(socket, tls.map(Arc::clone), Arc::clone(shared));
+    let counted = shared.open.enter();
     shared.tasks.spawn(async move {
         connection.await;
-        drop(room);
+        drop((room, counted));
     });
 }
 

@@ -101,7 +101,7 @@ impl Asker {
     }
 
     /// The same for a question that is plain.
-    fn caller(&self, catalog: &Catalog) -> Result<Caller, Problem> {
+    pub(super) fn caller(&self, catalog: &Catalog) -> Result<Caller, Problem> {
         let (deadline, reply) = (self.deadline(catalog), self.terms.reply);
         Ok(Caller { id: new_id()?, principal: self.who.clone(), deadline, reply })
     }

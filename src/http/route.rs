@@ -17,6 +17,8 @@ use crate::exchange::ListKind;
 pub(super) enum Route {
     /// About the gateway itself.
     Admin(Admin),
+    /// What can be asked for, as `OpenAPI`.
+    OpenApi,
     /// All configured servers.
     Servers,
     /// One of them.
@@ -36,7 +38,8 @@ impl Route {
     pub(super) const fn is_open(&self) -> bool {
         match self {
             Self::Admin(_) | Self::Browser(Browser::Health) => true,
-            Self::Servers
+            Self::OpenApi
+            | Self::Servers
             | Self::Server { .. }
             | Self::List { .. }
             | Self::Post { .. }
@@ -50,8 +53,10 @@ impl Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Admin {
     Front,
+    Asset { name: String },
     Alive,
     Ready,
+    Metrics,
     Problem { name: String },
 }
 
@@ -74,10 +79,13 @@ pub(super) enum Browser {
 
 /// Where a path leads, its names not yet read.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+pub(super) enum Place {
     Front,
+    Asset,
     Alive,
     Ready,
+    Metrics,
+    OpenApi,
     Problem,
     Servers,
     Server,
@@ -90,10 +98,13 @@ enum Place {
     Browser(Browser),
 }
 
-const PLACES: [(&str, Place); 19] = [
+pub(super) const PLACES: [(&str, Place); 22] = [
     ("/", Place::Front),
+    ("/assets/{name}", Place::Asset),
     ("/healthz", Place::Alive),
     ("/readyz", Place::Ready),
+    ("/metrics", Place::Metrics),
+    ("/openapi.json", Place::OpenApi),
     ("/problems/{name}", Place::Problem),
     ("/v1/servers", Place::Servers),
     ("/v1/servers/{server}", Place::Server),
@@ -135,8 +146,11 @@ pub(super) fn find(method: &Method, path: &str, browser: bool) -> Result<Route, 
         | Place::Calls
         | Place::Browser(Browser::Agent | Browser::Disconnect) => (*method == Method::POST, "POST"),
         Place::Front
+        | Place::Asset
+        | Place::OpenApi
         | Place::Alive
         | Place::Ready
+        | Place::Metrics
         | Place::Problem
         | Place::Servers
         | Place::Server
@@ -153,8 +167,8 @@ pub(super) fn find(method: &Method, path: &str, browser: bool) -> Result<Route, 
 /// Whether a path belongs to the gateway itself, by now or by what is promised of it. `browser`: whether the original API
 /// is on.
 pub(crate) fn is_taken(path: &str, browser: bool) -> bool {
-    const PROMISED: [&str; 5] = ["/mcp", "/metrics", "/openapi.json", "/v1", "/problems"];
-    let below = ["/mcp/", "/v1/", "/problems/"];
+    const PROMISED: [&str; 4] = ["/mcp", "/assets", "/v1", "/problems"];
+    let below = ["/mcp/", "/assets/", "/v1/", "/problems/"];
     match ROUTER.at(path) {
         Ok(found) => !matches!(found.value, Place::Browser(_)) || browser,
         Err(_) => PROMISED.contains(&path) || below.iter().any(|prefix| path.starts_with(prefix)),
@@ -166,8 +180,11 @@ fn arrive(place: Place, params: &Params<'_, '_>) -> Result<Route, Refusal> {
     let name = || decoded(params, "name");
     Ok(match place {
         Place::Front => Route::Admin(Admin::Front),
+        Place::Asset => Route::Admin(Admin::Asset { name: name()? }),
+        Place::OpenApi => Route::OpenApi,
         Place::Alive => Route::Admin(Admin::Alive),
         Place::Ready => Route::Admin(Admin::Ready),
+        Place::Metrics => Route::Admin(Admin::Metrics),
         Place::Problem => Route::Admin(Admin::Problem { name: name()? }),
         Place::Servers => Route::Servers,
         Place::Server => Route::Server { server: server()? },
@@ -210,8 +227,11 @@ mod tests {
         let list = |kind| Route::List { server: "a".into(), kind };
         for (path, route) in [
             ("/", Route::Admin(Admin::Front)),
+            ("/assets/a", Route::Admin(Admin::Asset { name: "a".into() })),
+            ("/openapi.json", Route::OpenApi),
             ("/healthz", Route::Admin(Admin::Alive)),
             ("/readyz", Route::Admin(Admin::Ready)),
+            ("/metrics", Route::Admin(Admin::Metrics)),
             ("/problems/tool-error", Route::Admin(Admin::Problem { name: "tool-error".into() })),
             ("/v1/servers", Route::Servers),
             ("/v1/servers/a%20b", Route::Server { server: "a b".into() }),

@@ -25,6 +25,11 @@ enum Left {
 }
 
 impl HalfBorn {
+    /// Why it failed.
+    pub(crate) const fn error(&self) -> &CallError {
+        &self.error
+    }
+
     /// A start that failed with this error, and left this.
     pub(crate) const fn new(error: CallError, times: Times, stillborn: Stillborn) -> Self {
         Self { error, times, stillborn }

@@ -92,7 +92,7 @@ impl Reloading {
             tracing::warn!(key, "has changed, and takes a restart to count");
         }
         let service = Service::new(
-            http_config(&config, &self.mask),
+            http_config(&config, &self.mask, &rooms.shared.metrics),
             rooms.catalogs(),
             Arc::clone(&rooms.shared.calls.receipts),
             self.draining.clone(),

@@ -1,7 +1,7 @@
 //! A new server for every call: spawned for it, ended with it, shared with nobody.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Exclusive, Home, Lease, Strategy};
-use crate::deadline::{Deadline, EarlyEnd};
-use crate::exchange::{About, Process, Seat};
+use crate::deadline::{Deadline, EarlyEnd, Reason};
+use crate::exchange::{About, CallError, LastStart, Process, Seat};
 use crate::instance::{self, HalfBorn, Instance, Server};
 use crate::mcp::era::Era;
 
@@ -27,19 +27,23 @@ struct Nest {
     probes: TaskTracker,
     probing: AtomicBool,
     stop: CancellationToken,
+    last_start: Mutex<LastStart>,
 }
 
 impl Fresh {
     /// Fresh instances of `server`.
     pub(crate) fn new(server: Arc<Server>) -> Self {
         let (probes, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self(Arc::new(Nest { server, probes, probing: AtomicBool::new(false), stop }))
+        let (probing, last_start) = (AtomicBool::new(false), Mutex::default());
+        Self(Arc::new(Nest { server, probes, probing, stop, last_start }))
     }
 
     /// Starts one.
     pub(super) async fn start(&self, seat: Seat, end: &EarlyEnd) -> Result<Box<Exclusive>, Box<HalfBorn>> {
         let wanted = seat.wanted_by_others();
-        let instance = Instance::start(&self.0.server, seat, end).await?;
+        let started = Instance::start(&self.0.server, seat, end).await;
+        self.0.remember(started.as_ref().map(drop).map_err(|failed| failed.error()));
+        let instance = started?;
         Ok(Box::new(Exclusive::new(instance, self.home(), wanted)))
     }
 
@@ -58,6 +62,7 @@ impl Strategy for Fresh {
             containment: server.containment().name(),
             standbys: None,
             instances: None,
+            last_start: *self.0.last_start.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -95,6 +100,18 @@ impl Home for Nest {
 }
 
 impl Nest {
+    /// Keeps in mind what became of a start, if that says anything of the server.
+    fn remember(&self, started: Result<(), &CallError>) {
+        let now = match started {
+            Ok(()) => LastStart::Good,
+            // A caller may have had less time than a start takes.
+            Err(CallError::DeadlineExceeded { after, .. }) if *after < self.server.open_deadline() => return,
+            Err(error) if error.early().is_some_and(Reason::is_not_its_fault) => return,
+            Err(_) => LastStart::Failed,
+        };
+        *self.last_start.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
     /// Finds out the server's era in the seat of the call that has just ended: its caller has its answer, and no
     /// tree more than was admitted is alive.
     fn learn(self: Arc<Self>, seat: Seat) {

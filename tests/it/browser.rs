@@ -21,6 +21,7 @@ use crate::support::peers::{Part, installed, peer};
 use crate::support::{Gateway, JSON, Start, kill, processes, shown};
 
 mod contained;
+mod page;
 
 const FIRST: &str = r#"<!doctype html><title>First</title><link rel="icon" href="data:,">
 <h1>Start here</h1><a href="/second">Go on</a>"#;

@@ -256,6 +256,19 @@ fn the_documented_problems_are_the_problems() {
 }
 
 #[test]
+fn the_documented_metrics_are_the_metrics() {
+    let source = read("src/telemetry/metrics.rs");
+    let registered = source.split("registry.register(\"").skip(1);
+    let real: BTreeSet<String> =
+        registered.map(|rest| format!("spawnling_{}", rest.split('"').next().unwrap_or_default())).collect();
+    let text = read("docs/operations.md");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented = rows.filter(|name| name.starts_with("spawnling_")).map(ToOwned::to_owned);
+    assert_eq!(documented.collect::<BTreeSet<_>>(), real);
+    assert!(real.len() > 10, "these are not all: {real:?}");
+}
+
+#[test]
 fn the_documented_keys_are_the_keys() {
     let text = read("docs/configuration.md");
     let documented = |heading: &str| -> BTreeSet<String> {

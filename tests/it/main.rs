@@ -13,6 +13,7 @@ mod isolation;
 mod legacy;
 mod life;
 mod limits;
+mod observe;
 mod peers;
 mod reload;
 mod rest;

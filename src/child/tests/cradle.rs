@@ -13,6 +13,7 @@ use crate::child::shim::words::{Keeping, Power};
 use crate::child::spec::{Spec, Teardown, limits, sandbox};
 use crate::child::{Containment, Nursery, ScratchRoot, proc, reaper};
 use crate::exchange::Seat;
+use crate::telemetry::metrics::Count;
 
 /// The variable by which the processes of one cradle are known.
 const MARK: &str = "SPAWNLING_CRADLE";
@@ -73,7 +74,7 @@ impl Cradle {
     /// One in which trees are held together like this; `None` where that cannot be, which is said.
     pub(crate) fn new(containment: Containment) -> Option<Self> {
         let base = tempfile::tempdir().unwrap();
-        let (reaper, rescue) = reaper();
+        let (reaper, rescue) = reaper(Count::default());
         let mut means = Means::of(containment);
         if containment != Containment::Group {
             means.keepers = Arc::new(Keepers::of(program()?));

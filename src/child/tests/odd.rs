@@ -117,7 +117,9 @@ async fn wardens_that_die_at_every_start_are_replaced_with_pauses() {
         }
         drop(stand_by);
     };
-    tokio::join!(wardens.stand_by(closed), watch);
+    let replaced = Count::default();
+    tokio::join!(wardens.stand_by(closed, &replaced), watch);
+    assert!(replaced.get() > 0);
     // One of the two was started four times: at first, at once, and after two pauses of which the second is twice as long.
     assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
 }

@@ -84,7 +84,7 @@ impl Served {
             }
         };
         let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(serve(vec![listener], answer, limits, stop.clone()));
+        serving.spawn(serve(vec![listener], (answer, Level::default()), limits, stop.clone()));
         Self { address, stop, busy, go_on, serving }
     }
 

@@ -149,6 +149,7 @@ fn a_server_is_described_with_what_is_known_of_it() {
     let summary = Summary {
         name: "time".into(),
         about: crate::exchange::About {
+            last_start: crate::exchange::LastStart::Unknown,
             strategy: "fresh",
             era: Some("legacy"),
             containment: "group",

@@ -79,7 +79,7 @@ fn one_day() {
     let within = clock.enter();
     let house = House::new(IN_THE_HOUSE, Starts::new(STARTING));
     let limits = Limits { concurrent: AT_A_DOOR, queue: 3, queue_timeout: Duration::from_secs(5) };
-    let doors = [(); 2].map(|()| Arc::new(Admission::new(limits, house.clone())));
+    let doors = [(); 2].map(|()| Arc::new(Admission::new(limits, house.clone(), OfServer::default())));
     let (alive, started) = (Alive::default(), Started::default());
     let principals = named(&["a", "b", "c"]);
     let callers: Vec<_> = (0..CALLERS)
