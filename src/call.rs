@@ -339,6 +339,7 @@ async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Tim
     let mut answer = Answer::begun(request.id, times);
     if request.steps.is_empty() {
         answer.failure = lease.introduce(end).await.err();
+        answer.noise = lease.noise().to_vec();
     }
     for Step { ask, gate } in request.steps {
         let learning = gate.is_some();

@@ -44,6 +44,7 @@ pub(crate) mod warden;
 pub(crate) use bounds::BoundsError;
 pub(crate) use containment::{ContainmentError, Watch};
 pub(crate) use ladder::{Ladder, Lesson};
+pub(crate) use program::ProgramError;
 pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
 pub(crate) use spawn::SpawnError;

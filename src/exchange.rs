@@ -220,12 +220,22 @@ pub(crate) struct Answer {
     pub(crate) introduction: Option<Arc<Introduction>>,
     /// Its receipt; only under [`Reply::WhenDead`].
     pub(crate) receipt: Option<Box<Record>>,
+    /// What it has written to stdout that is no message, so far; told of a call without steps only.
+    pub(crate) noise: Vec<String>,
 }
 
 impl Answer {
     /// An answer to a call of which nothing was asked yet.
     pub(crate) const fn begun(id: CallId, times: Times) -> Self {
-        Self { id, steps: Vec::new(), failure: None, times, introduction: None, receipt: None }
+        Self {
+            id,
+            steps: Vec::new(),
+            failure: None,
+            times,
+            introduction: None,
+            receipt: None,
+            noise: Vec::new(),
+        }
     }
 
     /// An answer to a call that went no further than the gateway itself.

@@ -203,6 +203,11 @@ impl Instance {
         self.session.introduction()
     }
 
+    /// The first lines that it has written to stdout and that are no messages.
+    pub(crate) fn noise(&self) -> &[String] {
+        &self.body.ears.noise
+    }
+
     /// Puts one question to it, and waits for the outcome or for the end of the call.
     pub(crate) async fn ask(
         &mut self,

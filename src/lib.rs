@@ -28,13 +28,15 @@
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/edge.rs          sockets and certificates as configured; the service manager that waits for us
-//! serve/once.rs          what `call`, `tools` and `check` ask, without HTTP
+//! serve/once.rs          what `call` and `tools` ask, without HTTP
 //! serve/reload.rs        another configuration in the place of the one that counts, while calls go on
 //! serve/watch.rs         tells when a file has become another
 //! serve/signals.rs       what tells us to stop, and what to read the configuration again
 //! serve/reuse.rs         `check --reuse`: does a used process answer as a fresh one does?
 //! serve/reuse/arguments.rs which tools may be tried, with made-up arguments                       (pure)
 //! serve/receipt.rs       the receipt of a call for a person                                       (pure)
+//! serve/check.rs         one look at every server: does it start, and if not, what to try
+//! serve/diagnosis.rs     why a server does not start, probably, and how to mend it             (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
 //! http/listen.rs         sockets, connections, graceful stop

@@ -18,6 +18,8 @@ use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 mod edge;
+pub(crate) mod check;
+mod diagnosis;
 mod hint;
 pub(crate) mod once;
 mod receipt;

@@ -115,6 +115,15 @@ impl Lease {
         }
     }
 
+    /// The first lines that it has written to stdout and that are no messages.
+    pub(crate) fn noise(&self) -> &[String] {
+        match self {
+            Self::Exclusive(lease) => lease.instance.noise(),
+            // Whose they are, of all who ask it, nobody could say.
+            Self::Shared(_) => &[],
+        }
+    }
+
     /// Puts one question to it.
     pub(crate) async fn ask(
         &mut self,

@@ -19,6 +19,7 @@ use crate::demo;
 use crate::exchange::RawJson;
 use crate::exchange::fault::chain;
 use crate::serve;
+use crate::serve::check;
 use crate::serve::once::{self, OnceError};
 use crate::serve::reuse;
 use crate::telemetry::{self, Format};
@@ -118,7 +119,7 @@ fn run_check(check: &Check) -> Result<(), Failure> {
     if check.print_config {
         return print(&mask.text(&config.show()));
     }
-    let Some(server) = &check.reuse else { return told(once::check((&config, &mask))) };
+    let Some(server) = &check.reuse else { return told(check::check((&config, &mask))) };
     config.make_fresh();
     told(reuse::reuse((&config, &mask), server, check.all_tools))
 }

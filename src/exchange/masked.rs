@@ -27,6 +27,7 @@ impl Answer {
     pub(crate) fn masked(mut self, mask: &Mask) -> Self {
         self.failure = self.failure.map(|error| error.masked(mask));
         self.steps = self.steps.into_iter().map(|step| step.map_err(|error| error.masked(mask))).collect();
+        self.noise = self.noise.iter().map(|line| mask.beginning_of(line)).collect();
         self
     }
 }

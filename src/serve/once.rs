@@ -1,4 +1,4 @@
-//! What the command line asks once, without HTTP: one call, one list, one look at every server.
+//! What the command line asks once, without HTTP: one call, one list.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -9,22 +9,22 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::signals::Signals;
-use super::{Rooms, ServeError, hint, receipt, runtime};
+use super::{Rooms, ServeError, check, hint, receipt, runtime};
 use crate::auth::Mask;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
-    Answer, Ask, Bounds, CallError, CallId, Caller, Enforcement, Exit, LastWords, ListKind, OnError, Outcome,
-    Principal, RawJson, Reply, Request,
+    Ask, CallError, CallId, Caller, Exit, LastWords, ListKind, OnError, Outcome, Principal, RawJson, Reply,
+    Request,
 };
 
 /// A call, and what is learned for whoever took a wrong tool: no command asks more often.
 const RECEIPTS: usize = 8;
 
 /// The configuration, and what none may tell of it.
-pub(super) type Given<'a> = (&'a Config, &'a Mask);
+pub(crate) type Given<'a> = (&'a Config, &'a Mask);
 
 /// Why a command failed, in words for a person.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,8 @@ pub(crate) fn call(given: Given<'_>, call: &OneCall) -> Result<(), OnceError> {
                 Ok(writeln!(io::stdout(), "{}", show_result(&result))?)
             }
             (Some(error), _) | (None, Some(Err(error))) => {
-                Err(OnceError::Failed(explain(&error) + &next_step(catalog, call, &error).await))
+                let next = next_step(catalog, call, &error).await;
+                Err(OnceError::Failed(explain(&error) + &advise(rooms, &call.server, &error) + &next))
             }
             (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
         };
@@ -116,7 +117,9 @@ pub(crate) fn tools(given: Given<'_>, server: &str, json: bool) -> Result<(), On
         let answer = catalog.list(whoever(catalog), ListKind::Tools).await;
         let listed = match (answer.failure, answer.steps.into_iter().next()) {
             (None, Some(Ok(Outcome::Listed(listed)))) => listed,
-            (Some(error), _) | (None, Some(Err(error))) => return Err(OnceError::Failed(explain(&error))),
+            (Some(error), _) | (None, Some(Err(error))) => {
+                return Err(OnceError::Failed(explain(&error) + &advise(rooms, server, &error)));
+            }
             (None, _) => return Err(OnceError::Failed("the server gave no list".to_owned())),
         };
         let mut out = io::stdout().lock();
@@ -127,25 +130,6 @@ pub(crate) fn tools(given: Given<'_>, server: &str, json: bool) -> Result<(), On
             listed.items.iter().try_for_each(|item| writeln!(out, "{}", show_tool(item)))?;
         }
         Ok(())
-    })
-}
-
-/// Starts every server once, and tells how that went. An error if any did not start.
-pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
-    with_rooms(given, async |rooms| {
-        let mut failed = Vec::new();
-        for catalog in &rooms.catalogs() {
-            let answer = catalog.introduce(whoever(catalog)).await;
-            writeln!(io::stdout(), "{}", show_start(catalog, &answer))?;
-            if answer.failure.is_some() {
-                failed.push(catalog.name().to_string());
-            }
-        }
-        if failed.is_empty() {
-            return Ok(());
-        }
-        let (some, all) = (failed.len(), rooms.servers.len());
-        Err(OnceError::Failed(format!("{some} of {all} did not start: {}", failed.join(", "))))
     })
 }
 
@@ -173,6 +157,12 @@ pub(super) fn with_rooms(
 pub(super) fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
     let known = || rooms.catalogs().iter().map(|catalog| catalog.name().to_string()).collect();
     rooms.find(name).ok_or_else(|| OnceError::UnknownServer { name: name.to_owned(), known: known() })
+}
+
+/// What to try, of this server.
+fn advise(rooms: &Rooms, name: &str, error: &CallError) -> String {
+    let server = rooms.servers.iter().find(|(server, _)| server.name == name);
+    server.map(|(server, _)| check::advise(server, error)).unwrap_or_default()
 }
 
 /// Whoever typed the command, who has all the time that there is.
@@ -262,44 +252,4 @@ fn show_tool(item: &RawJson) -> String {
         }
         Err(_) => item.as_str().to_owned(),
     }
-}
-
-/// How one server's start went.
-fn show_start(catalog: &Catalog, answer: &Answer) -> String {
-    #[derive(Deserialize)]
-    struct Info {
-        name: String,
-        version: String,
-    }
-    let name = catalog.name();
-    if let Some(error) = &answer.failure {
-        return format!("{name}: FAILED: {}", explain(error).replace('\n', "\n    "));
-    }
-    let ms = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1000.0);
-    let said = answer.introduction.clone().unwrap_or_default();
-    let info = said.server_info.as_ref().and_then(|info| info.read::<Info>().ok());
-    let info = info.map_or("no name".to_owned(), |info| format!("{} {}", info.name, info.version));
-    let summary = catalog.summary();
-    let about = &summary.about;
-    let (spawn, open) = (ms(answer.times.spawn), ms(answer.times.open));
-    format!(
-        "{name}: ok: {info}, protocol {}, spawned in {spawn:.1} ms, opened in {open:.1} ms, strategy {}, containment {}{}",
-        said.protocol_version,
-        about.strategy,
-        about.containment,
-        show_bounds(&summary.bounds)
-    )
-}
-
-/// A line for everything that the kernel was asked for.
-fn show_bounds(bounds: &Bounds) -> String {
-    let line = |Enforcement { what, enforced, how }: &Enforcement, of: &str, value: &str| {
-        let verdict = if *enforced { "enforced by" } else { "NOT ENFORCED:" };
-        format!("\n    {of} {what}{value}: {verdict} {how}")
-    };
-    let limits = bounds.limits.iter();
-    let limits = limits
-        .map(|limit| line(&limit.enforcement, "limit", &format!(" ({} {})", limit.member, limit.value)));
-    let sandbox = bounds.sandbox.iter().map(|part| line(part, "sandbox", ""));
-    limits.chain(sandbox).collect()
 }

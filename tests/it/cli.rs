@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{example, shown};
+mod check;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
@@ -282,23 +282,6 @@ fn a_reader_who_has_read_enough_is_no_error() {
 }
 
 #[test]
-fn check_starts_every_server_and_counts_those_that_do_not() {
-    let place = Place::new();
-    let done = place.run(&["check"]);
-    assert_eq!(done.out.matches(": ok: spawnling-demo").count(), 2, "{done:?}");
-    let config = format!(
-        "[servers.good]\ncommand = {PROGRAM:?}\nargs = [\"demo\"]\n[servers.bad]\ncommand = \"/no/server\"\n\
-         [servers.mute]\ncommand = \"true\"\n"
-    );
-    place.write("spawnling.toml", &config);
-    let done = place.run(&["check"]);
-    done.failed(1, "2 of 3 did not start: bad, mute");
-    assert!(done.out.contains("good: ok: spawnling-demo"), "{done:?}");
-    assert!(done.out.contains("bad: FAILED: cannot start /no/server: /no/server does not exist"), "{done:?}");
-    assert!(done.out.contains("mute: FAILED: the server did not open"), "{done:?}");
-}
-
-#[test]
 fn a_wrong_configuration_is_status_2_with_every_mistake_in_its_place() {
     let place = Place::new();
     place.write("spawnling.toml", "lisen = []\n[servers.a]\ncommand = \"x y\"\ndeadline = 5\n");
@@ -425,32 +408,4 @@ fn within_patience(child: Child) -> Output {
     drop(ended);
     watch.join().expect("the watch ends");
     output
-}
-
-#[test]
-fn what_reuse_would_change_is_found_and_what_it_would_not_is_not() {
-    let place = Place::new();
-    let server = format!("[servers.demo]\ncommand = {PROGRAM:?}\nargs = [\"demo\", \"--faults\"]\n");
-    place.write("spawnling.toml", &(server + "strategy = \"prewarmed\"\n"));
-    let done = place.run(&["check", "--reuse", "demo"]);
-    done.failed(1, "reuse changes what demo answers: counter");
-    let lines: Vec<&str> = done.out.lines().collect();
-    for line in [
-        "    echo: the same",
-        "    add: the same",
-        "    environment: differs among fresh processes, so nothing can be said of it",
-        "    fault: left out: it may destroy something; --all-tools asks it all the same",
-    ] {
-        assert!(lines.contains(&line), "{line}: {done:?}");
-    }
-    let changed: Vec<_> = lines.iter().filter(|line| line.contains("CHANGED BY REUSE: fresh ")).collect();
-    let [counter] = *changed else { panic!("{done:?}") };
-    assert!(counter.starts_with("    counter: ") && counter.contains("\"count\":1"), "{counter}");
-
-    let floor = example("floor-server");
-    let done = place.run(&["check", "--reuse", "default", "--all-tools", "--", shown(&floor)]);
-    assert!(done.code == Some(0) && done.out.contains("    echo: the same\n"), "{done:?}");
-
-    place.run(&["check", "--reuse", "other"]).failed(2, "there is no server \"other\"; there are: demo");
-    assert_eq!(place.run(&["check", "--all-tools"]).code, Some(2));
 }

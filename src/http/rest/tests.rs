@@ -9,7 +9,7 @@ fn raw(text: &str) -> RawJson {
 
 fn answer(steps: Vec<Result<Outcome, CallError>>, failure: Option<CallError>) -> Answer {
     let id = CallId::from_bits(1);
-    Answer { id, steps, failure, times: Times::default(), introduction: None, receipt: None }
+    Answer { steps, failure, ..Answer::begun(id, Times::default()) }
 }
 
 fn result(text: &str) -> Outcome {

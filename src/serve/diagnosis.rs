@@ -1,0 +1,311 @@
+//! What is probably wrong with a server that does not start, and how to mend it, in words for a person. Pure.
+//!
+//! Nothing here is certain: what is known of the failure stands before it, in the server's own words. A line that fits no
+//! case gets no advice, for a wrong one costs more time than none.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::child::{ProgramError, SpawnError};
+use crate::config::nearest;
+use crate::exchange::{CallError, Cause, Exit, LastWords, Phase};
+
+/// What is known of a server beside its failure.
+pub(super) struct Patient<'a> {
+    /// Its whole environment.
+    pub(super) env: &'a [(OsString, OsString)],
+    /// How long its start may take.
+    pub(super) open_deadline: Duration,
+    /// Names of programs that would have been found, for whoever mistyped one.
+    pub(super) programs: &'a [String],
+}
+
+/// Words in what a server wrote, in lower case, and what they call for; the first that fits counts.
+const WORDS: [(&str, &str); 15] = [
+    ("no module named", PYTHON),
+    ("modulenotfounderror", PYTHON),
+    ("err_module_not_found", NODE),
+    ("cannot find module", NODE),
+    ("command not found", INNER),
+    (": not found", INNER),
+    ("eaddrinuse", BUSY),
+    ("address already in use", BUSY),
+    ("eai_again", NETWORK),
+    ("enotfound", NETWORK),
+    ("name resolution", NETWORK),
+    ("enoent", FILE),
+    ("no such file or directory", FILE),
+    ("eacces", RIGHTS),
+    ("permission denied", RIGHTS),
+];
+const PYTHON: &str = "this Python lacks a module: install it for this interpreter, or name the `python` of the \
+    environment that has it as `command`; `uvx PACKAGE` brings its own";
+const NODE: &str =
+    "Node lacks a module: run `npm install` where the server is, and name its script by an absolute path";
+const INNER: &str =
+    "it runs another program that is not in its PATH: give it one with `env = { PATH = \"...\" }`";
+const BUSY: &str = "it wants a port that is taken. Each call has a process of its own, so a fixed port suits \
+    `strategy = \"shared\"` alone; a server on stdio needs none";
+const NETWORK: &str =
+    "it needs the network when it starts: is a proxy needed, or could it be installed beforehand?";
+const FILE: &str = "it looks for a file that is not there. Relative paths begin in its scratch directory, which is empty: \
+    set `cwd`, or write absolute paths";
+const RIGHTS: &str =
+    "it may not use a file: look at the file's owner and mode, and at `sandbox` if it has one";
+
+/// Words by which a server tells that it listens for HTTP.
+const HTTP: [&str; 6] = [
+    "running on http://",
+    "listening on http",
+    "listening on port",
+    "http://0.0.0.0:",
+    "http://localhost:",
+    "uvicorn",
+];
+
+/// Endings of names that hold what only the user has.
+const CREDENTIALS: [&str; 7] = ["_API_KEY", "_TOKEN", "_KEY", "_SECRET", "_PASSWORD", "_URL", "_ID"];
+
+/// Words beside a variable's name by which it is missed.
+const MISSED: [&str; 9] =
+    ["keyerror", "missing", "require", "not set", "unset", "must", "undefined", "provide", "environment"];
+
+/// What to try, one thing each; none: the failure's own words have to do.
+pub(super) fn advice(error: &CallError, patient: &Patient<'_>) -> Vec<String> {
+    let shape = match error {
+        CallError::SpawnFailed { source, .. } => return of_spawn(&**source, patient).into_iter().collect(),
+        CallError::OpenFailed { words, .. } | CallError::ServerCrashed { words, .. } => left(words),
+        CallError::DeadlineExceeded { phase: Phase::Open, .. } => Some(hangs(patient)),
+        CallError::ProtocolViolation { phase: Phase::Open, .. } => {
+            Some("it does not speak MCP on its stdout: does it need an argument such as `stdio`?".to_owned())
+        }
+        _ => return Vec::new(),
+    };
+    let Some(words) = error.words() else { return shape.into_iter().collect() };
+    let specific = of_words(words, patient);
+    let stray = words.noise.first().map(|line| stray(line));
+    // What it said itself explains more than how it ended.
+    let shape = shape.filter(|_| specific.is_empty());
+    specific.into_iter().chain(stray).chain(shape).collect()
+}
+
+/// What to say of a server that wrote this to its stdout, though it did start.
+pub(super) fn stray(line: &str) -> String {
+    format!(
+        "it writes to stdout what is no message ({line:?} first), which not every client skips: stdout is for messages \
+         alone, so have it log to stderr"
+    )
+}
+
+fn of_spawn(error: &(dyn Error + 'static), patient: &Patient<'_>) -> Option<String> {
+    let error = match error.downcast_ref()? {
+        SpawnError::Program(error) => error,
+        SpawnError::Interpreter { .. } => {
+            return Some("install that interpreter, or mend the first line of the script".to_owned());
+        }
+        SpawnError::Directory { .. } => {
+            return Some("make that directory, or mend `cwd`".to_owned());
+        }
+        _ => return None,
+    };
+    Some(match error {
+        ProgramError::NotFound { name, .. } => {
+            let meant = nearest(name, patient.programs.iter().map(String::as_str));
+            let meant = meant.map(|meant| format!("did you mean {meant:?}? Else ")).unwrap_or_default();
+            format!(
+                "{meant}install it, write its absolute path as `command`, or give the server another PATH under `env`"
+            )
+        }
+        ProgramError::Missing { .. } => {
+            "is that where it is installed? A relative path begins where the configuration file is".to_owned()
+        }
+        ProgramError::NotExecutable { path, why: "is not executable" } => {
+            format!(
+                "`chmod +x {}`, or put its interpreter into `command` and the file into `args`",
+                path.display()
+            )
+        }
+        ProgramError::NotExecutable { .. } => "name a program that this user may run".to_owned(),
+    })
+}
+
+/// By how it ended, if it did.
+fn left(words: &LastWords) -> Option<String> {
+    match (words.exit, words.cause) {
+        (_, Some(Cause::Memory)) => Some("give it more with `limits = { memory = \"...\" }`".to_owned()),
+        (Some(Exit::Code(126 | 127)), _) => Some(INNER.to_owned()),
+        (Some(Exit::Code(0)), _) if words.stderr_tail.is_empty() => Some(
+            "it ended in peace without a word: is it an MCP server, and does it need an argument such as `stdio`?".to_owned(),
+        ),
+        (Some(Exit::Code(2)), _) => {
+            Some("code 2 is what most programs give for wrong arguments: look at `args`".to_owned())
+        }
+        (Some(Exit::Signal(31)), _) => Some("a system call was denied to it: look at `sandbox`".to_owned()),
+        _ => None,
+    }
+}
+
+fn hangs(patient: &Patient<'_>) -> String {
+    format!(
+        "it said nothing for {:?}. It may wait for a terminal, or be downloading what it needs: start it once by hand. If \
+         it only takes long, raise `open_deadline`",
+        patient.open_deadline
+    )
+}
+
+/// By what it wrote before it failed.
+fn of_words(words: &LastWords, patient: &Patient<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    let lines = || words.stderr_tail.lines().chain(words.noise.iter().map(String::as_str));
+    let any = |word: &str| lines().any(|line| line.to_lowercase().contains(word));
+    let missed = missed_variables(lines(), patient);
+    if let Some(first) = missed.first() {
+        let mut text = format!("it seems to want {}: set it under `env`", missed.join(", "));
+        let _ = write!(text, ", or pass the gateway's own on with `pass_env = [{first:?}]`");
+        found.push(text);
+    } else if let Some((_, advice)) = WORDS.iter().find(|(word, _)| any(word)) {
+        found.push((*advice).to_owned());
+    }
+    if HTTP.iter().any(|word| any(word)) {
+        let text = "it seems to serve HTTP: have it speak on stdio, as `--transport stdio` or `stdio` does with many";
+        found.push(text.to_owned());
+    }
+    found
+}
+
+/// Names of variables that are spoken of as missing, and that it does not have.
+fn missed_variables<'l>(lines: impl Iterator<Item = &'l str>, patient: &Patient<'_>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for line in lines {
+        let lower = line.to_lowercase();
+        if !MISSED.iter().any(|word| lower.contains(word)) {
+            continue;
+        }
+        let words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        for word in words.filter(|word| {
+            CREDENTIALS.iter().any(|ending| word.len() > ending.len() && word.ends_with(ending))
+        }) {
+            let shouted = !word.starts_with('_') && !word.bytes().any(|byte| byte.is_ascii_lowercase());
+            let has = patient.env.iter().any(|(name, _)| name == word);
+            if shouted && !has && !found.iter().any(|name| name == word) {
+                found.push(word.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn patient() -> (Vec<(OsString, OsString)>, Vec<String>) {
+        (vec![("HAVE_API_KEY".into(), "x".into())], vec!["npx".to_owned(), "uvx".to_owned()])
+    }
+
+    fn advised(error: &CallError) -> String {
+        let (env, programs) = patient();
+        let open_deadline = Duration::from_secs(30);
+        advice(error, &Patient { env: &env, open_deadline, programs: &programs }).join("\n")
+    }
+
+    fn ended(exit: Exit, stderr: &str, noise: &[&str]) -> CallError {
+        let noise = noise.iter().map(ToString::to_string).collect();
+        let words = LastWords { exit: Some(exit), stderr_tail: stderr.to_owned(), noise, cause: None };
+        CallError::OpenFailed { source: Arc::new(std::fmt::Error), words: Box::new(words) }
+    }
+
+    #[test]
+    fn what_a_server_wrote_before_it_left_calls_for_something() {
+        for (code, stderr, expected) in [
+            (1, "ModuleNotFoundError: No module named 'mcp'", PYTHON),
+            (1, "Error: Cannot find module '/x/index.js'", NODE),
+            (127, "sh: 1: node: not found", INNER),
+            (127, "", INNER),
+            (1, "Error: ENOENT: no such file or directory, open 'a.json'", FILE),
+            (1, "PermissionError: [Errno 13] Permission denied: '/data'", RIGHTS),
+            (1, "OSError: [Errno 98] Address already in use", BUSY),
+            (1, "getaddrinfo EAI_AGAIN registry.npmjs.org", NETWORK),
+            (
+                1,
+                "KeyError: 'GITHUB_TOKEN'",
+                "it seems to want GITHUB_TOKEN: set it under `env`, or pass the gateway's own on \
+                with `pass_env = [\"GITHUB_TOKEN\"]`",
+            ),
+            (2, "usage: server [-h]", "look at `args`"),
+            (0, "", "an argument such as `stdio`"),
+        ] {
+            let told = advised(&ended(Exit::Code(code), stderr, &[]));
+            assert!(told.contains(expected), "{stderr}: {told}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_advised_where_nothing_is_known() {
+        for stderr in [
+            "panic",
+            "no license found",
+            "the HAVE_API_KEY is not set",
+            "MY_TOKEN accepted",
+            "_API_KEY is missing",
+        ] {
+            assert_eq!(advised(&ended(Exit::Code(1), stderr, &[])), "", "{stderr}");
+        }
+        assert_eq!(advised(&CallError::ToolError { result: crate::exchange::RawJson::empty_object() }), "");
+    }
+
+    #[test]
+    fn every_variable_that_is_missed_is_named_once() {
+        let told = advised(&ended(
+            Exit::Code(1),
+            "Missing A_API_KEY and B_URL\nset A_API_KEY in the environment",
+            &[],
+        ));
+        assert!(told.starts_with("it seems to want A_API_KEY, B_URL: "), "{told}");
+    }
+
+    #[test]
+    fn stray_lines_and_http_are_told_apart_from_messages() {
+        let told = advised(&ended(Exit::Code(1), "", &["Starting...", "more"]));
+        assert!(told.contains("\"Starting...\"") && told.contains("log to stderr"), "{told}");
+        let told = advised(&ended(Exit::Code(1), "INFO: Uvicorn running on http://127.0.0.1:8000", &[]));
+        assert!(told.contains("--transport stdio"), "{told}");
+    }
+
+    #[test]
+    fn a_server_that_hangs_is_to_be_tried_by_hand() {
+        let late = |stderr: &str| {
+            let words = Box::new(LastWords { stderr_tail: stderr.to_owned(), ..LastWords::default() });
+            CallError::DeadlineExceeded { phase: Phase::Open, after: Duration::from_secs(30), words }
+        };
+        let told = advised(&late(""));
+        assert!(
+            told.contains("for 30s") && told.contains("once by hand") && told.contains("`open_deadline`"),
+            "{told}"
+        );
+        assert!(advised(&late("listening on port 80")).contains("it seems to serve HTTP"));
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_run_is_mended_by_what_is_wrong_with_it() {
+        let told = |error: SpawnError| {
+            advised(&CallError::SpawnFailed { program: PathBuf::from("x"), source: Arc::new(error) })
+        };
+        let absent =
+            |name: &str| ProgramError::NotFound { name: name.to_owned(), looked_in: Vec::new() }.into();
+        assert!(told(absent("nxp")).starts_with("did you mean \"npx\"? Else install it"));
+        assert!(told(absent("something")).starts_with("install it"));
+        let not = |why| ProgramError::NotExecutable { path: "/a/b".into(), why }.into();
+        assert!(told(not("is not executable")).starts_with("`chmod +x /a/b`"));
+        assert!(told(not("is a directory")).starts_with("name a program"));
+        assert!(told(ProgramError::Missing { path: "/a".into() }.into()).contains("where it is installed"));
+        assert!(told(SpawnError::Directory { path: "/a".into() }).contains("`cwd`"));
+        assert!(told(SpawnError::Interpreter { path: "/a".into() }).contains("first line"));
+        assert_eq!(told(SpawnError::Scratch(std::io::Error::other("x"))), "");
+    }
+}
