@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Exposure, Sources, Surroundings};
 
+mod pages;
 mod run;
 mod words;
 
@@ -52,6 +53,10 @@ pub(crate) enum Command {
     Bench(Box<crate::bench::Args>),
     /// Be the built-in MCP server, on standard input and output
     Demo(crate::demo::Args),
+    /// Print a script that has a shell complete the words of this command
+    Completions(Completions),
+    /// Print the manual page of this program, or of one of its commands
+    Man(Man),
     /// Confine this process, then become another program
     #[command(hide = true)]
     Confine(crate::child::sandbox::ConfineArgs),
@@ -66,7 +71,9 @@ impl Command {
             Self::Call(call) => &call.setup.command,
             Self::Tools(tools) => &tools.setup.command,
             Self::Check(check) => &check.setup.command,
-            Self::Bench(_) | Self::Demo(_) | Self::Confine(_) => return false,
+            Self::Bench(_) | Self::Demo(_) | Self::Completions(_) | Self::Man(_) | Self::Confine(_) => {
+                return false;
+            }
         };
         match command.first() {
             Some(program) => program.is_empty(),
@@ -182,7 +189,7 @@ pub(crate) struct Call {
     #[arg(value_name = "TOOL")]
     pub(crate) tool: String,
 
-    /// Arguments: key=value words, or one JSON object, or - to read the object from standard input
+    /// Arguments: key=value and key:=JSON words, or one JSON object, or - to read the object from standard input
     #[arg(value_name = "JSON | KEY=VALUE")]
     pub(crate) words: Vec<String>,
 
@@ -193,6 +200,10 @@ pub(crate) struct Call {
     /// Wait until the server is dead, and print what is known of its end
     #[arg(long)]
     pub(crate) receipt: bool,
+
+    /// Show progress and log messages on stderr, line by line, where that is no terminal
+    #[arg(long)]
+    pub(crate) progress: bool,
 
     /// Where servers come from.
     #[command(flatten)]
@@ -217,9 +228,12 @@ Examples:
   echo '{\"message\": \"hello\"}' | spawnling call demo echo -
   spawnling call --receipt default get_current_time timezone=UTC -- uvx mcp-server-time
 
-A value that is a JSON number, true, false, null, list or object is taken as such: depth=3,
-tags='[\"a\"]'. Every other one is a string; a string that looks like a number has to be said in JSON:
-  spawnling call demo echo '{\"message\": \"3\"}'";
+A value becomes what the tool's schema asks for: zip=01234 and zip=12345 are strings where a string is
+wanted. Else a JSON number, true, false, null, list or object is taken as such: depth=3, tags='[\"a\"]',
+and every other value is a string. With := it is JSON in any case: depth:=3 name:='\"x\"'.
+
+Exit status: 0 done; 1 failed; 2 could not be tried: wrong words or configuration; 3 the tool ran and
+reported an error; 4 time ran out.";
 
 /// `spawnling tools`
 #[derive(Debug, Clone, Args)]
@@ -278,6 +292,35 @@ Examples:
   spawnling check --reuse time                 may its processes be used for more than one call?
 
 Every mistake in the file is named with its line and column.";
+
+/// `spawnling completions`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = COMPLETIONS_HELP)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  spawnling completions bash > ~/.local/share/bash-completion/completions/spawnling
+  spawnling completions zsh > ~/.zfunc/_spawnling
+  spawnling completions fish > ~/.config/fish/completions/spawnling.fish";
+
+/// `spawnling man`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = MAN_HELP)]
+pub(crate) struct Man {
+    /// A command with a page of its own, `call` for example
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
+}
+
+const MAN_HELP: &str = "\
+Examples:
+  spawnling man | man -l -
+  spawnling man call > ~/.local/share/man/man1/spawnling-call.1";
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 //! lib.rs                 this map, and the list of rooms
 //! cli.rs                 every flag and subcommand, as data
 //! cli/run.rs             from the words to the room that does it, and to an exit code
+//! cli/pages.rs           completions for shells, and the manual page
 //! cli/words.rs           the words behind `call`, put together into arguments                      (pure)
 //! config.rs              the whole configuration: read in layers, checked once, handed out in pieces
 //! config/layers.rs       flags, variables, file, defaults: whoever speaks first counts
@@ -37,6 +38,8 @@
 //! serve/receipt.rs       the receipt of a call for a person                                       (pure)
 //! serve/check.rs         one look at every server: does it start, and if not, what to try
 //! serve/diagnosis.rs     why a server does not start, probably, and how to mend it             (pure)
+//! serve/progress.rs      what a server tells while it works, on stderr
+//! serve/tools.rs         a server's tools for a person, and which of their arguments are strings    (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
 //! http.rs                one request to one response: the order of the steps
 //! http/listen.rs         sockets, connections, graceful stop

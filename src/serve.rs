@@ -22,10 +22,12 @@ pub(crate) mod check;
 mod diagnosis;
 mod hint;
 pub(crate) mod once;
+pub(crate) mod progress;
 mod receipt;
 mod reload;
 pub(crate) mod reuse;
 mod signals;
+mod tools;
 mod watch;
 
 use crate::auth::{Gate, Mask, Principal};

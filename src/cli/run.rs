@@ -1,6 +1,7 @@
 //! From what was said on the command line to the room that does it, and to an exit code.
 //!
-//! 0: done. 1: it was tried and failed. 2: it could not be tried: wrong words, or a wrong configuration.
+//! 0: done. 1: it was tried and failed. 2: it could not be tried: wrong words, or a wrong configuration. 3: the tool ran
+//! and reported an error. 4: time ran out.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use super::pages;
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
 use crate::auth::Mask;
 use crate::bench;
@@ -21,11 +23,14 @@ use crate::exchange::fault::chain;
 use crate::serve;
 use crate::serve::check;
 use crate::serve::once::{self, OnceError};
+use crate::serve::progress::Progress;
 use crate::serve::reuse;
 use crate::telemetry::{self, Format};
 
 const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
+const TOOL_ERROR: u8 = 3;
+const LATE: u8 = 4;
 
 /// Why a command did not do what it was told.
 struct Failure {
@@ -59,6 +64,8 @@ pub fn run() -> ExitCode {
         Command::Tools(tools) => run_tools(&tools),
         Command::Check(check) => run_check(&check),
         Command::Bench(bench) => run_bench(&bench),
+        Command::Completions(wanted) => print(&pages::completions(wanted.shell)),
+        Command::Man(wanted) => man(wanted.command.as_deref()),
         Command::Demo(demo) => return demo::run(&demo),
         Command::Confine(confine) => return become_confined(&confine),
     };
@@ -90,9 +97,9 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
 fn run_call(call: Call) -> Result<(), Failure> {
     let (config, mask) = quiet(&call.setup.sources(surroundings()?))?;
     let given = arguments(&call.words).map_err(|error| Failure::unusable(chain(&error)))?;
-    let arguments = match given {
-        Arguments::Given(arguments) => arguments,
-        Arguments::Stdin => from_stdin()?,
+    let (arguments, loose) = match given {
+        Arguments::Given(arguments, loose) => (arguments, loose),
+        Arguments::Stdin => (from_stdin()?, Vec::new()),
     };
     let timeout = call.timeout.as_deref().map(config::duration_text).transpose();
     let timeout = timeout.map_err(|why| Failure::unusable(format!("--timeout: {why}")))?;
@@ -101,7 +108,8 @@ fn run_call(call: Call) -> Result<(), Failure> {
     }
     let list = call.list_command();
     let (server, tool, receipt) = (call.server, call.tool, call.receipt);
-    let one = once::OneCall { server, tool, arguments, timeout, receipt, list };
+    let progress = if call.progress { Progress::Always } else { Progress::Auto };
+    let one = once::OneCall { server, tool, arguments, loose, timeout, receipt, progress, list };
     told(once::call((&config, &mask), &one))
 }
 
@@ -128,6 +136,16 @@ fn run_bench(args: &bench::Args) -> Result<(), Failure> {
     bench::run(args).map_err(|error| Failure { code: FAILED, text: format!("{error:#}") })
 }
 
+fn man(command: Option<&str>) -> Result<(), Failure> {
+    let page = pages::man(command).ok_or_else(|| {
+        let name = command.unwrap_or_default();
+        Failure::unusable(format!(
+            "there is no command {name:?}; `spawnling --help` lists those that there are"
+        ))
+    })?;
+    print(&page)
+}
+
 fn print(text: &str) -> Result<(), Failure> {
     told(io::stdout().write_all(text.as_bytes()).map_err(OnceError::Stdout))
 }
@@ -138,6 +156,8 @@ fn told(done: Result<(), OnceError>) -> Result<(), Failure> {
         // Whoever closed our stdout has read enough.
         Err(OnceError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error @ OnceError::UnknownServer { .. }) => Err(Failure::unusable(chain(&error))),
+        Err(OnceError::Tool(text)) => Err(Failure { code: TOOL_ERROR, text }),
+        Err(OnceError::Late(text)) => Err(Failure { code: LATE, text }),
         done => done.map_err(|error| Failure::failed(&error)),
     }
 }

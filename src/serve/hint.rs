@@ -18,6 +18,12 @@ pub(super) fn other_tool(list: &str, said: &str, tools: &[RawJson]) -> String {
     format!("{meant}\n`{list}` lists the tools that there are")
 }
 
+/// Whether that is about this very argument.
+pub(super) fn points_at(violation: &Violation, argument: &str) -> bool {
+    // A name in a JSON pointer has these two characters escaped (RFC 6901, section 3).
+    violation.pointer == format!("/{}", argument.replace('~', "~0").replace('/', "~1"))
+}
+
 /// How arguments are written that should have been strings and look like something else; empty: none is of that kind.
 pub(super) fn as_strings(arguments: &RawJson, violations: &[Violation]) -> String {
     let Ok(mut members) = arguments.members() else {
@@ -25,10 +31,8 @@ pub(super) fn as_strings(arguments: &RawJson, violations: &[Violation]) -> Strin
     };
     let mut found = false;
     for (name, value) in &mut members {
-        // A name in a JSON pointer has these two characters escaped (RFC 6901, section 3).
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         let wrong = |violation: &Violation| {
-            violation.pointer == pointer && violation.message.ends_with("is not of type \"string\"")
+            points_at(violation, name) && violation.message.ends_with("is not of type \"string\"")
         };
         if violations.iter().any(wrong) {
             *value = RawJson::of(value.as_str());

@@ -8,16 +8,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::progress::{Progress, Screen};
 use super::signals::Signals;
-use super::{Rooms, ServeError, check, hint, receipt, runtime};
+use super::{Rooms, ServeError, check, hint, receipt, runtime, tools};
 use crate::auth::Mask;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
-    Ask, CallError, CallId, Caller, Exit, LastWords, ListKind, OnError, Outcome, Principal, RawJson, Reply,
-    Request,
+    Answer, Ask, CallError, CallId, Caller, Events, Exit, LastWords, ListKind, Listed, OnError, Outcome,
+    Principal, RawJson, Reply, Request,
 };
 
 /// A call, and what is learned for whoever took a wrong tool: no command asks more often.
@@ -38,6 +39,12 @@ pub(crate) enum OnceError {
     /// The call failed.
     #[error("{0}")]
     Failed(String),
+    /// The tool ran, and reported an error.
+    #[error("{0}")]
+    Tool(String),
+    /// Time ran out.
+    #[error("{0}")]
+    Late(String),
     /// The result cannot be shown.
     #[error("cannot write to stdout")]
     Stdout(#[from] io::Error),
@@ -48,9 +55,12 @@ pub(crate) struct OneCall {
     pub(crate) server: String,
     pub(crate) tool: String,
     pub(crate) arguments: RawJson,
+    /// Members of these, each as it was typed, that are strings if the tool wants strings there.
+    pub(crate) loose: Vec<(String, String)>,
     pub(crate) timeout: Option<Duration>,
     /// Whether what is known of the server's end is shown too, on stderr.
     pub(crate) receipt: bool,
+    pub(crate) progress: Progress,
     /// The command that lists the tools of the same server, for whoever took a wrong one.
     pub(crate) list: String,
 }
@@ -59,27 +69,26 @@ pub(crate) struct OneCall {
 pub(crate) fn call(given: Given<'_>, call: &OneCall) -> Result<(), OnceError> {
     with_rooms(given, async |rooms| {
         let catalog = find(rooms, &call.server)?;
-        let budget = call.timeout.map_or(catalog.deadline(), |wanted| wanted.min(catalog.deadline()));
-        let ask =
-            Ask::Tool { name: call.tool.clone(), arguments: Some(call.arguments.clone()), extra: Vec::new() };
-        let id = new_id();
-        let request = Request {
-            id,
-            principal: Principal::anonymous(),
-            steps: vec![ask.into()],
-            on_error: OnError::Stop,
-            deadline: Deadline::within(budget),
-            events: None,
-            reply: Reply::WhenKnown,
-        };
-        let mut answer = catalog.call(request).await;
+        let mut answer = put(catalog, call, call.arguments.clone()).await;
+        if let Some(CallError::InvalidArguments { violations, .. }) = &answer.failure
+            && let Some(arguments) = as_the_tool_has_it(catalog, call, violations).await
+        {
+            // It was we who refused them: no tool has been asked yet.
+            answer = put(catalog, call, arguments).await;
+        }
+        let id = answer.id;
         let done = match (answer.failure.take(), answer.steps.pop()) {
             (None, Some(Ok(Outcome::Result(result)))) => {
                 Ok(writeln!(io::stdout(), "{}", show_result(&result))?)
             }
             (Some(error), _) | (None, Some(Err(error))) => {
                 let next = next_step(catalog, call, &error).await;
-                Err(OnceError::Failed(explain(&error) + &advise(rooms, &call.server, &error) + &next))
+                let told = explain(&error) + &advise(rooms, &call.server, &error) + &next;
+                Err(match error {
+                    CallError::ToolError { .. } => OnceError::Tool(told),
+                    CallError::DeadlineExceeded { .. } => OnceError::Late(told),
+                    _ => OnceError::Failed(told),
+                })
             }
             (None, _) => Err(OnceError::Failed("the call has no result".to_owned())),
         };
@@ -93,17 +102,60 @@ pub(crate) fn call(given: Given<'_>, call: &OneCall) -> Result<(), OnceError> {
     })
 }
 
+/// Makes the call with these arguments, and shows how it goes on.
+async fn put(catalog: &Catalog, call: &OneCall, arguments: RawJson) -> Answer {
+    let budget = call.timeout.map_or(catalog.deadline(), |wanted| wanted.min(catalog.deadline()));
+    let ask = Ask::Tool { name: call.tool.clone(), arguments: Some(arguments), extra: Vec::new() };
+    let (screen, events) = (Screen::open(call.progress), Events::default());
+    let request = Request {
+        id: new_id(),
+        principal: Principal::anonymous(),
+        steps: vec![ask.into()],
+        on_error: OnError::Stop,
+        deadline: Deadline::within(budget),
+        events: screen.is_some().then(|| events.clone()),
+        reply: Reply::WhenKnown,
+    };
+    match screen {
+        Some(screen) => screen.during(&events, catalog.call(request)).await,
+        None => catalog.call(request).await,
+    }
+}
+
+/// The arguments once more, strings where the tool's schema has strings; `None`: they would be the same.
+async fn as_the_tool_has_it(catalog: &Catalog, call: &OneCall, violations: &[Violation]) -> Option<RawJson> {
+    let wrong = |key: &str| violations.iter().any(|violation| hint::points_at(violation, key));
+    let loose: Vec<_> = call.loose.iter().filter(|(key, _)| wrong(key)).collect();
+    if loose.is_empty() {
+        return None;
+    }
+    let listed = listed(catalog).await?;
+    let mut members = call.arguments.members().ok()?;
+    let mut changed = false;
+    for (name, value) in &mut members {
+        if let Some((_, text)) = loose.iter().find(|(key, _)| key == name)
+            && tools::takes_string(&listed.items, &call.tool, name)
+        {
+            (*value, changed) = (RawJson::of(text), true);
+        }
+    }
+    changed.then(|| RawJson::object(&members))
+}
+
+/// The tools that there are. Known by now, as a rule: no call is refused without them.
+async fn listed(catalog: &Catalog) -> Option<Arc<Listed>> {
+    match catalog.list(whoever(catalog), ListKind::Tools).await.steps.into_iter().next()? {
+        Ok(Outcome::Listed(listed)) => Some(listed),
+        _ => None,
+    }
+}
+
 /// What whoever made this call could do next; empty: that depends.
 async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> String {
     match error {
         CallError::UnknownTool { name } => {
-            // Known by now, as a rule: without the list nobody would have known that the tool is not in it.
-            let listed = catalog.list(whoever(catalog), ListKind::Tools).await;
-            let tools = match listed.steps.as_slice() {
-                [Ok(Outcome::Listed(listed))] => listed.items.as_slice(),
-                _ => &[],
-            };
-            hint::other_tool(&call.list, name, tools)
+            let listed = listed(catalog).await;
+            hint::other_tool(&call.list, name, listed.as_ref().map_or(&[], |listed| &listed.items))
         }
         CallError::InvalidArguments { violations, .. } => hint::as_strings(&call.arguments, violations),
         _ => String::new(),
@@ -127,7 +179,7 @@ pub(crate) fn tools(given: Given<'_>, server: &str, json: bool) -> Result<(), On
             let items: Vec<&str> = listed.items.iter().map(RawJson::as_str).collect();
             writeln!(out, "{{\"tools\":[{}]}}", items.join(","))?;
         } else {
-            listed.items.iter().try_for_each(|item| writeln!(out, "{}", show_tool(item)))?;
+            listed.items.iter().try_for_each(|item| writeln!(out, "{}", tools::show(item)))?;
         }
         Ok(())
     })
@@ -234,22 +286,5 @@ fn show_result(result: &RawJson) -> String {
             texts.into_iter().map(|text| text.text).collect::<Vec<_>>().join("\n")
         }
         _ => result.as_str().to_owned(),
-    }
-}
-
-/// A tool in one line.
-fn show_tool(item: &RawJson) -> String {
-    #[derive(Deserialize)]
-    struct Tool {
-        name: String,
-        #[serde(default)]
-        description: Option<String>,
-    }
-    match item.read::<Tool>() {
-        Ok(Tool { name, description }) => {
-            let description = description.unwrap_or_default();
-            format!("{name:<24} {}", description.lines().next().unwrap_or_default()).trim_end().to_owned()
-        }
-        Err(_) => item.as_str().to_owned(),
     }
 }

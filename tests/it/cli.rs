@@ -146,7 +146,7 @@ fn wrong_words_are_status_2() {
     }
     place
         .run(&["call", "demo", "echo", "hello"])
-        .failed(2, "\"hello\" is neither key=value nor a JSON object");
+        .failed(2, "\"hello\" is neither key=value, key:=JSON nor a JSON object");
     place.run(&["call", "demo", "echo", "a=1", "a=2"]).failed(2, "\"a\" is given twice");
     for args in [&["serve", "--"][..], &["check", "--", ""], &["tools", "demo", "--"]] {
         place.run(args).failed(2, "a command must follow `--`\n");
@@ -174,6 +174,39 @@ fn a_call_takes_pairs_an_object_or_stdin() {
 }
 
 #[test]
+fn what_looks_like_a_number_is_a_string_where_the_tool_wants_one() {
+    let place = Place::new();
+    for text in ["3", "true", "null", "[1, 2]", "{\"a\": 1}", "007"] {
+        place.run(&["call", "demo", "echo", &format!("message={text}")]).printed(&format!("{text}\n"));
+    }
+    place.run(&["call", "demo", "echo", "message:=\"3\""]).printed("3\n");
+    place.run(&["call", "demo", "add", "a:=1", "b=2"]).printed("{\"sum\":3}\n");
+    place.run(&["call", "demo", "add", "a=x", "b=2"]).failed(1, "\"x\" is not of type \"number\"");
+}
+
+#[test]
+fn progress_is_shown_where_it_is_asked_for() {
+    let place = Place::new();
+    let call = ["call", "demo", "sleep", "seconds=0.3"];
+    assert_eq!(place.run(&call).err, "");
+    let done = place.run(&[&call[..], &["--progress"]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.err.contains("1.0/1.0 step 1 of 1\n"), "{done:?}");
+}
+
+#[test]
+fn completions_and_manual_pages_go_to_stdout() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let done = place.run(&["completions", shell]);
+        assert!(done.code == Some(0) && done.out.contains("receipt"), "{shell}: {done:?}");
+    }
+    assert!(place.run(&["man"]).out.contains(".TH spawnling 1"));
+    assert!(place.run(&["man", "call"]).out.contains(".TH spawnling-call 1"));
+    place.run(&["man", "nothing"]).failed(2, "there is no command \"nothing\"");
+}
+
+#[test]
 fn a_receipt_goes_to_stderr() {
     let place = Place::new();
     let done = place.run(&["call", "--receipt", "demo", "echo", "message=bye"]);
@@ -184,7 +217,7 @@ fn a_receipt_goes_to_stderr() {
         assert!(lines.contains(&line), "{line}: {done:?}");
     }
     let failed = place.run(&["call", "--receipt", "demo", "fail", "message=no luck"]);
-    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert_eq!(failed.code, Some(3), "{failed:?}");
     assert!(failed.err.ends_with("\nspawnling: the tool reported an error:\nno luck\n"), "{failed:?}");
     assert!(failed.err.contains("\noutcome            tool-error\n"), "{failed:?}");
     let refused = place.run(&["call", "--receipt", "demo", "nothing"]);
@@ -194,18 +227,20 @@ fn a_receipt_goes_to_stderr() {
 }
 
 #[test]
-fn a_call_that_fails_is_status_1_and_says_why() {
+fn a_call_that_fails_says_by_its_status_how_and_why() {
     let place = Place::new();
     let listed = "`spawnling tools demo` lists the tools that there are\n";
     place.run(&["call", "demo", "nothing"]).failed(1, &format!("there is no tool \"nothing\"\n{listed}"));
     place.run(&["call", "demo", "ecoh"]).failed(1, &format!("\"ecoh\"; did you mean \"echo\"?\n{listed}"));
-    place
-        .run(&["call", "demo", "echo", "message=3"])
-        .failed(1, "has to be said in JSON: '{\"message\":\"3\"}'\n");
-    place.run(&["call", "demo", "fail", "message=no luck"]).failed(1, "reported an error:\nno luck\n");
+    for wrong in ["{\"message\": 3}", "message:=3"] {
+        place
+            .run(&["call", "demo", "echo", wrong])
+            .failed(1, "has to be said in JSON: '{\"message\":\"3\"}'\n");
+    }
+    place.run(&["call", "demo", "fail", "message=no luck"]).failed(3, "reported an error:\nno luck\n");
     place.run(&["call", "demo", "add", "a=1"]).failed(1, "\"b\" is a required property");
     let late = ["call", "demo", "sleep", "seconds=30", "--timeout", "200ms"];
-    place.run(&late).failed(1, "time ran out after 200ms in phase call");
+    place.run(&late).failed(4, "time ran out after 200ms in phase call");
 }
 
 #[test]
@@ -260,7 +295,8 @@ fn the_last_words_of_a_server_that_leaves_are_shown() {
 fn tools_are_listed_for_people_and_for_programs() {
     let place = Place::new();
     let done = place.run(&["tools", "demo"]);
-    assert!(done.out.starts_with("echo                     Returns the message it was given.\n"), "{done:?}");
+    let echo = "echo                     Returns the message it was given.\n    message              (string) What to say back.\n";
+    assert!(done.out.starts_with(echo), "{done:?}");
     let done = place.run(&["tools", "demo", "--json"]);
     let list: serde_json::Value = serde_json::from_str(&done.out).expect("it is JSON");
     assert_eq!(list["tools"][0]["name"], "echo");

@@ -35,8 +35,10 @@ const IMPURE: &str = "std::fs std::process std::env std::thread tokio:: tokio_ut
     SystemTime TcpStream TcpListener UdpSocket ToSocketAddrs";
 
 /// Crates that only some rooms name: what a room is for, said by what it depends on.
-const HOMES: [(&str, &[&str]); 31] = [
+const HOMES: [(&str, &[&str]); 33] = [
     ("clap", &["cli", "demo", "bench", "child"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("toml", &["config", "bench"]),
     ("jsonc_parser", &["config"]),
     ("strsim", &["config"]),
@@ -60,7 +62,7 @@ const HOMES: [(&str, &[&str]); 31] = [
     ("ureq", &["demo"]),
     ("anyhow", &["bench"]),
     ("hdrhistogram", &["bench"]),
-    ("indicatif", &["bench"]),
+    ("indicatif", &["serve", "bench"]),
     ("plotters", &["bench"]),
     ("shlex", &["bench"]),
     ("tokio_rustls", &["http"]),
