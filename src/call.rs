@@ -158,7 +158,12 @@ impl Calls {
         let end = EarlyEnd::new(caller, self.stop.clone(), request.deadline);
         let (way, told) = oneshot::channel();
         let entry = self.receipts.open(request.id, request.principal.clone(), &self.parts.server);
-        let (mask, running) = (self.mask.clone(), self.parts.admission.figures().running());
+        let mask = if request.credentials.is_empty() {
+            self.mask.clone()
+        } else {
+            self.mask.and(request.credentials.iter().map(|(_, secret)| secret))
+        };
+        let running = self.parts.admission.figures().running();
         let (reply, on_error) = (request.reply, request.on_error);
         let teller = Teller { way, reply, on_error, entry, asking, mask, _running: running };
         self.lives.spawn(at_once(life(Arc::clone(&self.parts), request, end, teller)));
@@ -267,7 +272,12 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
         Ok((Entered::Seated(lease), life)) => (Ok(lease), life, parts.admission.holding()),
         Ok((Entered::Seat(seat, start), life)) => {
             let holding = parts.admission.holding();
-            (start.during(parts.strategy.lease(seat, &end)).await, life, holding)
+            let leased = if request.credentials.is_empty() {
+                parts.strategy.lease(seat, &end)
+            } else {
+                parts.strategy.lease_with(seat, &request.credentials, &end)
+            };
+            (start.during(leased).await, life, holding)
         }
         Err(full) => return teller.finish(&parts, Answer::refused(id, full, times), async { None }).await,
     };

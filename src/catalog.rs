@@ -19,8 +19,8 @@ pub(crate) use crate::call::Receipts;
 use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
-    About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, Introduction, LastWords, ListKind, Listed,
-    OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times,
+    About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, HeaderVariable, Introduction, LastWords,
+    ListKind, Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) list_ttl: Duration,
     /// `auto`, `legacy` or `modern`.
     pub(crate) protocol: &'static str,
+    /// The headers of a request that are given to the call's process, as variables.
+    pub(crate) header_env: Arc<[HeaderVariable]>,
     /// The limits to be shown.
     pub(crate) limits: LimitsInForce,
     /// What the kernel was asked for, and what became of it.
@@ -129,6 +131,11 @@ impl Catalog {
         self.settings.limits.deadline
     }
 
+    /// The headers of a request that its process is given.
+    pub(crate) fn header_env(&self) -> &[HeaderVariable] {
+        &self.settings.header_env
+    }
+
     /// The calls behind it, for whoever stops them.
     pub(crate) const fn calls(&self) -> &Calls {
         &self.calls
@@ -139,6 +146,9 @@ impl Catalog {
         let tools = checkable(&request.steps);
         if self.settings.validate == Validate::Off || tools.is_empty() {
             return self.run(request).await;
+        }
+        if !request.credentials.is_empty() {
+            return self.learn_and_run(request, tools, None).await;
         }
         let shelf = self.shelf(ListKind::Tools);
         let Some(kept) = shelf.kept() else {
@@ -167,7 +177,12 @@ impl Catalog {
 
     /// One list, all pages: from memory while it is fresh, else asked of the server, once for all who wait. The answer
     /// has one step: [`Outcome::Listed`]; and a receipt, if one was asked for and a process was.
+    ///
+    /// Whoever brings credentials may be shown another list than others: theirs is asked for each time, and kept by nobody.
     pub(crate) async fn list(&self, who: Caller, kind: ListKind) -> Answer {
+        if !who.credentials.is_empty() {
+            return self.run(plain(who, vec![Ask::List(kind).into()])).await;
+        }
         let shelf = self.shelf(kind);
         if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh()) {
             return self.remembered(&who, &kept);
@@ -195,6 +210,9 @@ impl Catalog {
 
     /// What the server says of itself; asked of it when that is not known. The answer has no steps.
     pub(crate) async fn introduce(&self, who: Caller) -> Answer {
+        if !who.credentials.is_empty() {
+            return self.run(plain(who, Vec::new())).await;
+        }
         if let Some(known) = self.introduced(&who) {
             return known;
         }
@@ -217,7 +235,9 @@ impl Catalog {
         tools: Vec<Checked>,
         asking: Option<OwnedMutexGuard<()>>,
     ) -> Answer {
-        let (shelves, settings) = (Arc::clone(&self.shelves), self.settings.clone());
+        // What is learned with a caller's credentials is that caller's alone.
+        let shelves = if request.credentials.is_empty() { Arc::clone(&self.shelves) } else { Arc::default() };
+        let settings = self.settings.clone();
         let gate = Gate::new(move |listed| {
             let kept = shelves[ListKind::Tools as usize].put(listed, settings.list_ttl);
             drop(asking);
@@ -232,8 +252,9 @@ impl Catalog {
     }
 
     async fn run(&self, request: Request) -> Answer {
+        let keeps = request.credentials.is_empty();
         let answer = self.calls.run(request).await;
-        if let Some(said) = &answer.introduction {
+        if let Some(said) = answer.introduction.as_ref().filter(|_| keeps) {
             let mut known = self.introduction.lock().unwrap_or_else(PoisonError::into_inner);
             // A modern server that was not discovered has said less than what may be known already.
             if said.capabilities.is_some() || known.is_none() {
@@ -315,9 +336,9 @@ fn nothing(id: CallId) -> Answer {
 }
 
 fn plain(who: Caller, steps: Vec<Step>) -> Request {
-    let Caller { id, principal, deadline, reply } = who;
+    let Caller { id, principal, deadline, reply, credentials } = who;
     let on_error = OnError::Stop;
-    Request { id, principal, steps, on_error, deadline, events: None, reply }
+    Request { id, principal, steps, on_error, deadline, events: None, reply, credentials }
 }
 
 fn late(deadline: Deadline) -> CallError {

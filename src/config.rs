@@ -22,6 +22,7 @@ use std::time::Duration;
 use crate::auth::{Secret, Token};
 use crate::child::spec::sandbox::Sandbox;
 use crate::child::spec::{self, Choice, Spec, Teardown};
+use crate::exchange::HeaderVariable;
 use crate::http::listen::address::Address;
 use crate::mcp::era::Protocol;
 
@@ -31,6 +32,7 @@ mod edge;
 mod env;
 mod expand;
 mod file;
+mod headers;
 mod layers;
 mod print;
 mod routes;
@@ -135,6 +137,8 @@ pub(crate) struct Server {
     pub(crate) list_ttl: Duration,
     /// Whether the gateway is not ready while it cannot be started.
     pub(crate) required: bool,
+    /// Headers of a request whose values are variables of the call's process; only under [`StrategyKind::Fresh`].
+    pub(crate) header_env: Vec<HeaderVariable>,
     /// Values in its environment that are shown to nobody.
     pub(crate) secrets: Vec<Secret>,
 }
@@ -269,6 +273,7 @@ impl Server {
             validate: Validate::default(),
             list_ttl: Duration::from_mins(5),
             required: false,
+            header_env: Vec::new(),
             secrets: Vec::new(),
         }
     }

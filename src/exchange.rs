@@ -16,6 +16,7 @@ use std::time::Duration;
 pub(crate) use crate::auth::Principal;
 use crate::deadline::Deadline;
 
+mod credentials;
 mod enforcement;
 pub(crate) mod events;
 pub(crate) mod fault;
@@ -27,6 +28,7 @@ mod seat;
 mod starts;
 mod turns;
 
+pub(crate) use credentials::{Credentials, HeaderVariable};
 pub(crate) use enforcement::{Bounds, Enforcement, Limited};
 pub(crate) use events::{Event, Events};
 pub(crate) use fault::{CallError, Fault, LastWords, Phase};
@@ -84,6 +86,8 @@ pub(crate) struct Request {
     pub(crate) events: Option<Events>,
     /// When the answer leaves.
     pub(crate) reply: Reply,
+    /// What its process alone is given. Only where each call has a process of its own.
+    pub(crate) credentials: Credentials,
 }
 
 /// Who asks, and on which terms: a call of which the question is plain.
@@ -93,6 +97,7 @@ pub(crate) struct Caller {
     pub(crate) principal: Principal,
     pub(crate) deadline: Deadline,
     pub(crate) reply: Reply,
+    pub(crate) credentials: Credentials,
 }
 
 /// Whether the steps after a failed one are still asked.

@@ -271,7 +271,7 @@ impl Service {
             Route::OpenApi => {
                 json()?;
                 let (refresh, terms) = (openapi::asks_to_refresh(head.uri.query())?, Terms::of(head)?);
-                self.openapi(Asker { who, terms, sees }, refresh).await
+                self.openapi(Asker { who, terms, sees, headers: &head.headers }, refresh).await
             }
             Route::Servers => {
                 json()?;
@@ -280,13 +280,14 @@ impl Service {
             Route::Server { server } => {
                 json()?;
                 let terms = Terms::of(head)?;
-                rest::server(self.server(&server, &who)?, Asker { who, terms, sees }).await
+                rest::server(self.server(&server, &who)?, Asker { who, terms, sees, headers: &head.headers })
+                    .await
             }
             Route::List { server, kind } => {
                 json()?;
                 let (terms, catalog) = (Terms::of(head)?, self.server(&server, &who)?);
                 authority::check(&who, &Ask::List(kind))?;
-                rest::list(catalog, kind, Asker { who, terms, sees }).await
+                rest::list(catalog, kind, Asker { who, terms, sees, headers: &head.headers }).await
             }
             Route::Call { id } => {
                 json()?;
@@ -323,7 +324,7 @@ impl Service {
             authority::check(&who, &step.ask)?;
         }
         let shape = Shape::of(&post, &steps, &who);
-        let asker = Asker { who, terms, sees };
+        let asker = Asker { who, terms, sees, headers: &head.headers };
         let request = asker.request(steps, catalog)?;
         rest::call(Arc::clone(catalog), request, shape, media, sees).await
     }
@@ -355,7 +356,7 @@ impl Service {
         let body = body::read_json(&head.headers, body, self.limits(head)).await?;
         let steps = rest::read_steps(post.clone(), own.arguments(body))?;
         let shape = Shape::of(&post, &steps, &who);
-        let request = Asker { who, terms, sees }.request(steps, catalog)?;
+        let request = Asker { who, terms, sees, headers: &head.headers }.request(steps, catalog)?;
         match media {
             Some(media) => rest::call(Arc::clone(catalog), request, shape, media, sees).await,
             None => legacy::enveloped(catalog, request, sees).await,
@@ -377,7 +378,7 @@ impl Service {
             (Terms::of(head)?, body::read_json(&head.headers, body, self.limits(head)).await?);
         Self::may_use_agent(api, &who)?;
         let catalog = self.server(&api.server, &who)?;
-        let asker = Asker { who, terms, sees };
+        let asker = Asker { who, terms, sees, headers: &head.headers };
         legacy::run(catalog, &api.tool, &body, asker).await
     }
 

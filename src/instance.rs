@@ -8,6 +8,7 @@
 //! Everything runs in its owner's task: while a question is asked, that task also writes, reads, drains stderr and
 //! watches for the exit, for the caller's leaving and for the deadline.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use crate::child::spec::Spec;
 use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, SpawnError, Stdin};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
-    Ask, CallError, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
+    Ask, CallError, Credentials, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
 };
 use crate::mcp::era::{Era, Protocol};
 use crate::mcp::{self, AskError, OpenError, Session, Telling, VerdictKey, Verdicts};
@@ -103,6 +104,17 @@ impl Server {
         self.nursery.containment()
     }
 
+    /// What to run for a call that brings these variables.
+    fn spec_with(&self, credentials: &Credentials) -> Cow<'_, Spec> {
+        if credentials.is_empty() {
+            return Cow::Borrowed(&self.spec);
+        }
+        let mut spec = self.spec.clone();
+        spec.env.retain(|(name, _)| credentials.iter().all(|(own, _)| name != own));
+        spec.env.extend(credentials.iter().map(|(name, value)| (name.into(), value.reveal().into())));
+        Cow::Owned(spec)
+    }
+
     /// A verdict stands for this program, started like this, as it is installed now.
     fn verdict_key(&self) -> VerdictKey {
         let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
@@ -159,9 +171,11 @@ enum BrokenOff {
 }
 
 impl Instance {
-    /// Starts a process and opens a conversation with it. The seat belongs to the tree from now on.
+    /// Starts a process, with these variables beside its own, and opens a conversation with it. The seat belongs to the
+    /// tree from now on.
     pub(crate) async fn start(
         server: &Arc<Server>,
+        credentials: &Credentials,
         seat: Seat,
         end: &EarlyEnd,
     ) -> Result<Self, Box<HalfBorn>> {
@@ -172,7 +186,7 @@ impl Instance {
             let times = Times { spawn: Some(began.elapsed()), ..Times::default() };
             Box::new(HalfBorn::new(error, times, body.map_or_else(Stillborn::nothing, Stillborn::here)))
         };
-        let born = Child::spawn(&server.spec, &server.nursery, seat).await;
+        let born = Child::spawn(&server.spec_with(credentials), &server.nursery, seat).await;
         let born = born.map_err(|source| failed(source, None))?;
         let mut body = Body::new(server, born);
         let opened = body.open(&end.within(server.open_deadline)).await;

@@ -24,6 +24,7 @@
 //! config/browser.rs      what stands behind the original API
 //! config/routes.rs       routes of one's own: which paths may be had, and which tool answers there
 //! config/env.rs          the small part of our environment that a server gets to see
+//! config/headers.rs      headers of a request that become variables of its call's process
 //! config/print.rs        all of it as it was understood, with where it came from
 //! config/schema.rs       a JSON Schema of the file, for editors
 //! config/complaint.rs    everything that is wrong, each with its line and column
@@ -157,6 +158,7 @@
 //! child/husks.rs         empty directories removed at once, and given back to the disk later
 //! child/reaper.rs        where a tree goes when its owner was dropped; counted, for it should be none
 //! exchange.rs            the words between the rooms: Request, Answer, Receipt                     (pure)
+//! exchange/credentials.rs what a call brings for its own process: variables from headers           (pure)
 //! exchange/enforcement.rs what was asked of the kernel, and what became of it                      (pure)
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/masked.rs     a failure without secrets                                               (pure)

@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
-mod edge;
 pub(crate) mod check;
 mod diagnosis;
+mod edge;
 mod hint;
 pub(crate) mod once;
 pub(crate) mod progress;
@@ -316,6 +316,7 @@ fn furnish(
             config::Validate::Off => catalog::Validate::Off,
         },
         list_ttl: server.list_ttl,
+        header_env: server.header_env.as_slice().into(),
         protocol: match server.protocol {
             Protocol::Auto => "auto",
             Protocol::Legacy => "legacy",

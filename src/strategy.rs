@@ -26,7 +26,8 @@ pub(crate) use shelf::Shelf;
 
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Ask, CallError, Demand, Events, Introduction, Kept, Origin, Outcome, Process, Seat, Times,
+    About, Ask, CallError, Credentials, Demand, Events, Introduction, Kept, Origin, Outcome, Process, Seat,
+    Times,
 };
 use crate::instance::{HalfBorn, Instance};
 
@@ -37,6 +38,17 @@ pub(crate) trait Strategy: Send + Sync {
 
     /// A live, opened server for one call. The seat goes with the tree.
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>>;
+
+    /// The same for a call that brings variables for its process. Only `fresh` can give them: elsewhere the process is
+    /// there already, which is why no other strategy can be configured beside `header_env`.
+    fn lease_with<'a>(
+        &'a self,
+        seat: Seat,
+        _credentials: &'a Credentials,
+        end: &'a EarlyEnd,
+    ) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
+        self.lease(seat, end)
+    }
 
     /// The servers that wait for a call, if it keeps any.
     fn shelf(&self) -> Option<&Arc<Shelf>> {

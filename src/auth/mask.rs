@@ -17,7 +17,11 @@ const EDGE: usize = 4;
 
 /// Knows what is to be hidden. Clones know the same.
 #[derive(Clone, Default)]
-pub(crate) struct Mask(Arc<RwLock<Vec<Box<str>>>>);
+pub(crate) struct Mask {
+    shared: Arc<RwLock<Vec<Box<str>>>>,
+    /// What one call brought: forgotten with it.
+    own: Arc<[Box<str>]>,
+}
 
 impl std::fmt::Debug for Mask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -29,27 +33,23 @@ impl Mask {
     /// Hides these from now on, in every form in which we would write them: each line of one that has several, too. A
     /// secret of less than eight bytes is not hidden.
     pub(crate) fn learn<'s>(&self, secrets: impl IntoIterator<Item = &'s Secret>) {
-        let mut needles = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for secret in secrets {
-            let whole = secret.reveal().trim();
-            for text in std::iter::once(whole).chain(whole.lines().map(str::trim)) {
-                let json = serde_json::to_string(text).unwrap_or_default();
-                let debug = format!("{text:?}");
-                let forms = [text, json.trim_matches('"'), debug.trim_matches('"')];
-                let new = forms.into_iter().filter(|form| form.len() >= SHORTEST);
-                needles.extend(new.map(Box::<str>::from));
-            }
-        }
-        // One that holds another goes first.
-        needles.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-        needles.dedup();
+        let mut needles = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        add(&mut needles, secrets);
+    }
+
+    /// One that hides these beside all that this one knows and will learn. They are forgotten with it: no other clone
+    /// learns of them.
+    pub(crate) fn and<'s>(&self, secrets: impl IntoIterator<Item = &'s Secret>) -> Self {
+        let mut own = self.own.to_vec();
+        add(&mut own, secrets);
+        Self { shared: Arc::clone(&self.shared), own: own.into() }
     }
 
     /// The same text without secrets.
     pub(crate) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let needles = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let needles = self.shared.read().unwrap_or_else(PoisonError::into_inner);
         let mut masked = Cow::Borrowed(text);
-        for needle in &*needles {
+        for needle in self.own.iter().chain(&*needles) {
             if masked.contains(&**needle) {
                 masked = Cow::Owned(masked.replace(&**needle, STARS));
             }
@@ -84,9 +84,27 @@ impl Mask {
 
     /// How much of the edge of a text is part of some secret, if that is worth hiding.
     fn edge(&self, overlap: impl Fn(&str) -> Option<usize>) -> Option<usize> {
-        let needles = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        needles.iter().filter_map(|needle| overlap(needle)).max().filter(|length| *length >= EDGE)
+        let needles = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let overlaps = self.own.iter().chain(&*needles).filter_map(|needle| overlap(needle));
+        overlaps.max().filter(|length| *length >= EDGE)
     }
+}
+
+/// Adds every form in which we would write these.
+fn add<'s>(needles: &mut Vec<Box<str>>, secrets: impl IntoIterator<Item = &'s Secret>) {
+    for secret in secrets {
+        let whole = secret.reveal().trim();
+        for text in std::iter::once(whole).chain(whole.lines().map(str::trim)) {
+            let json = serde_json::to_string(text).unwrap_or_default();
+            let debug = format!("{text:?}");
+            let forms = [text, json.trim_matches('"'), debug.trim_matches('"')];
+            let new = forms.into_iter().filter(|form| form.len() >= SHORTEST);
+            needles.extend(new.map(Box::<str>::from));
+        }
+    }
+    // One that holds another goes first.
+    needles.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    needles.dedup();
 }
 
 #[cfg(test)]
@@ -142,6 +160,18 @@ mod tests {
         ] {
             assert_eq!(mask.beginning_of(text), masked);
         }
+    }
+
+    #[test]
+    fn what_one_call_brings_is_hidden_for_that_call_and_forgotten_with_it() {
+        let gateway = mask(&["0123456789"]);
+        let call = gateway.and(&[Secret::new("abcdefgh-own")]);
+        assert_eq!(call.text("0123456789 abcdefgh-own"), "*** ***");
+        assert_eq!(call.end_of("fgh-own x"), "*** x");
+        gateway.learn(&[Secret::new("learned later")]);
+        assert_eq!(call.text("learned later"), "***");
+        assert_eq!(gateway.text("abcdefgh-own"), "abcdefgh-own");
+        assert_eq!(gateway.shared.read().unwrap().len(), 2);
     }
 
     #[test]

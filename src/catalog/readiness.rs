@@ -9,7 +9,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{Catalog, plain};
 use crate::deadline::Deadline;
-use crate::exchange::{Answer, CallId, Caller, LastStart, Principal, Reply};
+use crate::exchange::{Answer, CallId, Caller, Credentials, LastStart, Principal, Reply};
 
 /// The shortest pause between two starts that only find out whether there can be any.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -39,7 +39,13 @@ impl Catalog {
         let too_soon = tried.as_mut().is_some_and(|last| last.goes_on() || last.began.elapsed() < AGAIN);
         if !too_soon && let Some(id) = id() {
             let (deadline, reply) = (Deadline::within(self.deadline()), Reply::WhenKnown);
-            let nobody = Caller { id, principal: Principal::anonymous(), deadline, reply };
+            let nobody = Caller {
+                id,
+                principal: Principal::anonymous(),
+                deadline,
+                reply,
+                credentials: Credentials::default(),
+            };
             let answer = self.calls.try_out(plain(nobody, Vec::new()));
             *tried = Some(Trial { began: Instant::now(), answer });
         }

@@ -14,6 +14,7 @@ use super::{Browser, Choice, Config, MetricsFor, Server, StrategyKind};
 use crate::auth::Token;
 use crate::child::spec::Teardown;
 use crate::child::spec::sandbox::{Account, Network, Wish};
+use crate::exchange::HeaderVariable;
 
 /// What stands for a value that is not shown.
 const HIDDEN: &str = "\"...\"";
@@ -150,6 +151,9 @@ impl Page<'_> {
                 self.set("pool.idle", duration(pool.idle));
             }
             StrategyKind::Shared => self.set("strategy", quoted("shared")),
+        }
+        for HeaderVariable { header, variable } in &server.header_env {
+            self.set(&path_to("header_env", header), quoted(variable));
         }
         self.set("protocol", word(PROTOCOLS, server.protocol));
         self.set("deadline", duration(server.deadline));

@@ -96,6 +96,7 @@ const SERVER: Section = Section {
         ("env", Kind::Variables),
         ("pass_env", Kind::Texts),
         ("secret_env", Kind::Texts),
+        ("header_env", Kind::Variables),
         ("strategy", Kind::Words(|| words(STRATEGIES))),
         ("standby", Kind::Table(&STANDBY)),
         ("pool", Kind::Table(&POOL)),

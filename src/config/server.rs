@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::complaint::Place;
 use super::env::{Environment, matches};
+use super::headers::header_env;
 use super::strategy::strategy;
 use super::table::Table;
 use super::tree::Value;
@@ -12,6 +13,7 @@ use super::value::{self, Parsed};
 use super::{OnDisconnect, Server, Validate, plain_spec};
 use crate::auth::Secret;
 use crate::child::spec::{self, Spec, Teardown};
+use crate::exchange::HeaderVariable;
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
@@ -141,6 +143,7 @@ fn variable(name: &str, value: &Value) -> Parsed<Option<String>> {
 /// How the server is dealt with; returns what is said of variables that are given to it.
 fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> Given {
     server.strategy = strategy(table);
+    server.header_env = header_env(table, server.strategy);
     set(&mut server.protocol, table.get("protocol", value::choice(PROTOCOLS)));
     set(&mut server.deadline, table.get("deadline", value::positive_duration));
     set(&mut server.open_deadline, table.get("open_deadline", value::positive_duration));
@@ -229,7 +232,14 @@ type Set = (usize, Vec<(String, Option<String>)>);
 fn surround(table: &Table<'_>, server: &mut Server, given: &Given, (known, set): Set, around: Around<'_>) {
     let patterns: Vec<String> =
         given.pass.iter().chain(&given.secret).map(|(_, pattern)| pattern.clone()).collect();
+    for HeaderVariable { variable, .. } in &server.header_env {
+        if set.iter().any(|(name, _)| **name == **variable) {
+            table.complain(format!("`env` sets {variable}, which `header_env` takes from a header"));
+        }
+    }
     server.spec.env = around.environment.for_server(&patterns, set);
+    // Whoever brings no credentials must not be given the gateway's own.
+    server.spec.env.retain(|(name, _)| server.header_env.iter().all(|own| *name != *own.variable));
     server.secrets = table.secrets(known);
     for (place, pattern) in &given.secret {
         let secret = |name: &OsStr| matches(pattern, name);

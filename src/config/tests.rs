@@ -125,8 +125,10 @@ fn every_key_of_a_file_has_its_effect() {
     assert_eq!((config.concurrent, config.drain, config.body_limit), (16, secs(10), 1 << 20));
     assert_eq!((config.receipts, config.metrics), (0, MetricsFor::Token));
     assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
-    assert_eq!((names(&config), &config.default_server), (vec!["time", "browser"], &None));
-    let [time, browser] = config.servers.as_slice() else { panic!("two servers") };
+    assert_eq!((names(&config), &config.default_server), (vec!["time", "browser", "tickets"], &None));
+    let [time, browser, tickets] = config.servers.as_slice() else { panic!("three servers") };
+    let key_of_tickets = HeaderVariable { header: "x-ticket-key".into(), variable: "TICKET_KEY".into() };
+    assert_eq!(tickets.header_env, [key_of_tickets]);
     let key = format!("API_KEY={}", include_str!("../../tests/fixtures/config/smallest.toml").trim_end());
     let expected = [
         "GIT_TOKEN=t",
@@ -236,7 +238,8 @@ fn the_whole_configuration_is_shown_with_where_it_came_from_and_without_secrets(
     }
     // It is TOML, and but for what is hidden it means the same.
     let read_back = file("again.toml", &text).expect("it can be read");
-    assert_eq!((names(&read_back), read_back.drain), (vec!["time", "browser"], secs(3)));
+    assert_eq!((names(&read_back), read_back.drain), (vec!["time", "browser", "tickets"], secs(3)));
+    assert_eq!(read_back.servers[2].header_env.len(), 1);
     assert_eq!(read_back.servers[0].limits, load(&sample("full.toml")).expect("good").servers[0].limits);
     let json = shown(&sample("vscode.jsonc"));
     for line in [
@@ -445,7 +448,7 @@ fn flags_come_before_variables_and_variables_before_the_file() {
     let by_variable = load(&sources_in(Path::new(SAMPLES), &smallest)).expect("good");
     assert_eq!(names(&by_variable), ["time"]);
     let by_flag = Sources { config: Some("full.toml".into()), ..sources_in(Path::new(SAMPLES), &smallest) };
-    assert_eq!(names(&load(&by_flag).expect("good")), ["time", "browser"]);
+    assert_eq!(names(&load(&by_flag).expect("good")), ["time", "browser", "tickets"]);
 }
 
 #[test]
@@ -603,7 +606,7 @@ fn a_file_and_the_original_variable_go_together() {
     assert_eq!((names(&beside), beside.default_server.as_deref()), (vec!["time", "browser"], None));
     assert!(matches!(beside.browser, Some(Browser { available: Availability::Uv { .. }, .. })));
     let its_own = load("full.toml", &real);
-    assert_eq!(names(&its_own), ["time", "browser"]);
+    assert_eq!(names(&its_own), ["time", "browser", "tickets"]);
     assert!(
         matches!(its_own.browser, Some(Browser { available: Availability::Program { .. }, tool, .. }) if tool == "browse")
     );

@@ -45,7 +45,7 @@ pub(super) async fn run(
     catalog: &Catalog,
     tool: &str,
     body: &RawJson,
-    asker: Asker,
+    asker: Asker<'_>,
 ) -> Result<Response<Body>, Problem> {
     let ask = Ask::Tool { name: tool.to_owned(), arguments: Some(arguments(body)?), extra: Members::new() };
     let steps = Asked { steps: vec![ask.into()], on_error: OnError::Stop };

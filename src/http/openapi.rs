@@ -54,7 +54,7 @@ struct Known {
 
 impl Service {
     /// The document, as this caller may see it. `refresh`: lists that are not known are learned, each by a call.
-    pub(super) async fn openapi(&self, asker: Asker, refresh: bool) -> Result<Response<Body>, Problem> {
+    pub(super) async fn openapi(&self, asker: Asker<'_>, refresh: bool) -> Result<Response<Body>, Problem> {
         let allowed = self.servers.iter().filter(|catalog| asker.who.may_use(catalog.name()));
         let known =
             futures_util::future::join_all(allowed.map(|catalog| known(catalog, &asker, refresh))).await;
@@ -68,7 +68,7 @@ impl Service {
     }
 }
 
-async fn known(catalog: &Catalog, asker: &Asker, refresh: bool) -> Known {
+async fn known(catalog: &Catalog, asker: &Asker<'_>, refresh: bool) -> Known {
     let name = Arc::clone(catalog.name());
     if !refresh {
         let unknown = || "its tools were not listed yet".to_owned();

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
 use super::accept::Media;
@@ -15,7 +15,7 @@ use super::json::Pieces;
 use super::problem::{Problem, Sees};
 use super::route::Post;
 use super::stamp::Stamp;
-use super::terms::Terms;
+use super::terms::{self, Terms};
 use super::{authority, sse, text};
 use crate::catalog::{Catalog, Summary};
 use crate::deadline::Deadline;
@@ -75,13 +75,15 @@ const fn list_kind(ask: &Ask) -> Option<ListKind> {
 
 /// Who asks, on which terms.
 #[derive(Debug, Clone)]
-pub(super) struct Asker {
+pub(super) struct Asker<'h> {
     pub(super) who: Principal,
     pub(super) terms: Terms,
     pub(super) sees: Sees,
+    /// Some of them may be meant for the call's process.
+    pub(super) headers: &'h HeaderMap,
 }
 
-impl Asker {
+impl Asker<'_> {
     /// The time that a call of this server gets.
     pub(super) fn deadline(&self, catalog: &Catalog) -> Deadline {
         Deadline::within(self.terms.budget(catalog.deadline()))
@@ -97,13 +99,15 @@ impl Asker {
             deadline: self.deadline(catalog),
             events: None,
             reply: self.terms.reply,
+            credentials: terms::credentials(self.headers, catalog.header_env())?,
         })
     }
 
     /// The same for a question that is plain.
     pub(super) fn caller(&self, catalog: &Catalog) -> Result<Caller, Problem> {
         let (deadline, reply) = (self.deadline(catalog), self.terms.reply);
-        Ok(Caller { id: new_id()?, principal: self.who.clone(), deadline, reply })
+        let credentials = terms::credentials(self.headers, catalog.header_env())?;
+        Ok(Caller { id: new_id()?, principal: self.who.clone(), deadline, reply, credentials })
     }
 }
 
@@ -134,7 +138,11 @@ pub(super) async fn call(
 }
 
 /// One list of a server.
-pub(super) async fn list(catalog: &Catalog, kind: ListKind, asker: Asker) -> Result<Response<Body>, Problem> {
+pub(super) async fn list(
+    catalog: &Catalog,
+    kind: ListKind,
+    asker: Asker<'_>,
+) -> Result<Response<Body>, Problem> {
     let mut answer = catalog.list(asker.caller(catalog)?, kind).await;
     let stamp = Stamp::of(&mut answer);
     let listed = match first(answer) {
@@ -146,7 +154,7 @@ pub(super) async fn list(catalog: &Catalog, kind: ListKind, asker: Asker) -> Res
 }
 
 /// One server, and what it says of itself.
-pub(super) async fn server(catalog: &Catalog, asker: Asker) -> Result<Response<Body>, Problem> {
+pub(super) async fn server(catalog: &Catalog, asker: Asker<'_>) -> Result<Response<Body>, Problem> {
     let mut answer = catalog.introduce(asker.caller(catalog)?).await;
     let stamp = Stamp::of(&mut answer);
     let told = match answer.failure {

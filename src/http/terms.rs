@@ -6,7 +6,8 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::problem::Refusal;
-use crate::exchange::Reply;
+use crate::auth::Secret;
+use crate::exchange::{Credentials, HeaderVariable, Reply};
 
 const TIMEOUT: &str = "spawnling-timeout";
 const WAIT: &str = "spawnling-wait";
@@ -45,6 +46,27 @@ impl Terms {
     pub(super) fn budget(self, most: Duration) -> Duration {
         self.timeout.map_or(most, |asked| asked.min(most))
     }
+}
+
+/// What of these headers a server wants for the process of its call. One that is absent or empty gives no variable.
+pub(super) fn credentials(headers: &HeaderMap, wanted: &[HeaderVariable]) -> Result<Credentials, Refusal> {
+    let mut found = Vec::new();
+    for HeaderVariable { header, variable } in wanted {
+        let mut values = headers.get_all(&**header).iter();
+        let Some(value) = values.next() else { continue };
+        if values.next().is_some() {
+            return Err(Refusal::malformed(format!("`{header}` is given twice")));
+        }
+        // Whatever is wrong with it, its value is not told.
+        let text = std::str::from_utf8(value.as_bytes()).map(str::trim);
+        let text = text.ok().filter(|text| !text.contains('\0'));
+        let text = text
+            .ok_or_else(|| Refusal::malformed(format!("`{header}` is no text that a variable can hold")))?;
+        if !text.is_empty() {
+            found.push((variable.clone(), Secret::new(text)));
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
@@ -129,6 +151,27 @@ mod tests {
         assert_eq!(asked("5s"), Duration::from_secs(5));
         assert_eq!(asked("5m"), Duration::from_mins(1));
         assert_eq!(terms("/", &[]).unwrap().budget(Duration::from_mins(1)), Duration::from_mins(1));
+    }
+
+    #[test]
+    fn only_the_headers_that_a_server_wants_are_taken() {
+        let wanted = [("x-key", "KEY"), ("x-other", "OTHER"), ("x-empty", "EMPTY")]
+            .map(|(header, variable)| HeaderVariable { header: header.into(), variable: variable.into() });
+        let taken = |headers: &[(&str, &[u8])]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+                map.append(name, http::HeaderValue::from_bytes(value).unwrap());
+            }
+            credentials(&map, &wanted)
+        };
+        let found =
+            taken(&[("X-Key", b"s\xc3\xa9cret "), ("x-empty", b" "), ("authorization", b"no")]).unwrap();
+        let found: Vec<_> = found.iter().map(|(name, value)| (name, value.reveal())).collect();
+        assert_eq!(found, [("KEY", "s\u{e9}cret")]);
+        assert!(taken(&[]).unwrap().is_empty());
+        assert!(taken(&[("x-key", b"a"), ("x-key", b"a")]).is_err());
+        assert!(taken(&[("x-key", b"\xff\xfe")]).is_err());
     }
 
     #[test]

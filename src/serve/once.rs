@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Caller, Events, Exit, LastWords, ListKind, Listed, OnError, Outcome,
-    Principal, RawJson, Reply, Request,
+    Answer, Ask, CallError, CallId, Caller, Credentials, Events, Exit, LastWords, ListKind, Listed, OnError,
+    Outcome, Principal, RawJson, Reply, Request,
 };
 
 /// A call, and what is learned for whoever took a wrong tool: no command asks more often.
@@ -115,6 +115,7 @@ async fn put(catalog: &Catalog, call: &OneCall, arguments: RawJson) -> Answer {
         deadline: Deadline::within(budget),
         events: screen.is_some().then(|| events.clone()),
         reply: Reply::WhenKnown,
+        credentials: Credentials::default(),
     };
     match screen {
         Some(screen) => screen.during(&events, catalog.call(request)).await,
@@ -220,7 +221,7 @@ fn advise(rooms: &Rooms, name: &str, error: &CallError) -> String {
 /// Whoever typed the command, who has all the time that there is.
 pub(super) fn whoever(catalog: &Catalog) -> Caller {
     let (principal, deadline) = (Principal::anonymous(), Deadline::within(catalog.deadline()));
-    Caller { id: new_id(), principal, deadline, reply: Reply::WhenKnown }
+    Caller { id: new_id(), principal, deadline, reply: Reply::WhenKnown, credentials: Credentials::default() }
 }
 
 fn new_id() -> CallId {

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Exclusive, Home, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
-use crate::exchange::{About, CallError, LastStart, Process, Seat};
+use crate::exchange::{About, CallError, Credentials, LastStart, Process, Seat};
 use crate::instance::{self, HalfBorn, Instance, Server};
 use crate::mcp::era::Era;
 
@@ -40,9 +40,21 @@ impl Fresh {
 
     /// Starts one.
     pub(super) async fn start(&self, seat: Seat, end: &EarlyEnd) -> Result<Box<Exclusive>, Box<HalfBorn>> {
+        self.start_with(seat, &Credentials::default(), end).await
+    }
+
+    async fn start_with(
+        &self,
+        seat: Seat,
+        credentials: &Credentials,
+        end: &EarlyEnd,
+    ) -> Result<Box<Exclusive>, Box<HalfBorn>> {
         let wanted = seat.wanted_by_others();
-        let started = Instance::start(&self.0.server, seat, end).await;
-        self.0.remember(started.as_ref().map(drop).map_err(|failed| failed.error()));
+        let started = Instance::start(&self.0.server, credentials, seat, end).await;
+        // How a start with a caller's credentials went says nothing of the others, nor may it be told to them.
+        if credentials.is_empty() {
+            self.0.remember(started.as_ref().map(drop).map_err(|failed| failed.error()));
+        }
         let instance = started?;
         Ok(Box::new(Exclusive::new(instance, self.home(), wanted)))
     }
@@ -68,6 +80,15 @@ impl Strategy for Fresh {
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
         async move { Ok(Lease::Exclusive(self.start(seat, end).await?)) }.boxed()
+    }
+
+    fn lease_with<'a>(
+        &'a self,
+        seat: Seat,
+        credentials: &'a Credentials,
+        end: &'a EarlyEnd,
+    ) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
+        async move { Ok(Lease::Exclusive(self.start_with(seat, credentials, end).await?)) }.boxed()
     }
 
     fn close(&self) {

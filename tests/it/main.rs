@@ -6,6 +6,7 @@ mod bench;
 mod browser;
 mod cli;
 mod config;
+mod credentials;
 mod docs;
 mod edge;
 mod eras;
