@@ -233,7 +233,9 @@ class Job:
             # Who ran out of time in the queue has asked nobody.
             ended = end in ENDING[self.strategy] and (self.fresh or status != 504 or '"phase":"call"' in body)
             alive = self.alive(tree) if ended else []
-            if status != STATUS[end]:
+            # A shared server that died again and again without an answer is started anew after a pause; until then each caller
+            # is told how it died.
+            if status != STATUS[end] and (self.strategy, status) != ("shared", 502):
                 self.odd(f"{end} x {tree} was answered with {status}: {body[:300]}")
         with self.lock:
             self.found.calls += 1
