@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{configured, see_off};
 use crate::support::peers::{Part, peer};
-use crate::support::{Gateway, JSON, Start, demo};
+use crate::support::{Gateway, JSON, Start, demo, events};
 
 const TOKEN: &str = "[[tokens]]\nname = \"a\"\nvalue = \"token-of-the-page\"\n";
 
@@ -23,23 +23,33 @@ fn enter(target: &str, text: &str) -> Value {
     json!({"tool": "browser_type", "arguments": {"element": target, "target": target, "text": text}})
 }
 
-fn pick(tool: &str) -> Value {
-    let arguments = json!({"element": "tool", "target": "#tool", "values": [tool]});
-    json!({"tool": "browser_select_option", "arguments": arguments})
-}
+/// Waits until what was asked on the page is over, and opens the curl line.
+const OVER: &str = "async () => {
+    const over = () => !document.querySelector('#run').disabled && document.querySelector('#stop').hidden;
+    while (!over()) await new Promise((next) => setTimeout(next, 20));
+    document.querySelector('#line').open = true;
+}";
 
-fn until_shown(text: &str) -> Value {
-    json!({"tool": "browser_wait_for", "arguments": {"text": text}})
-}
-
-/// Waits until the page says that what was asked is over, and says what the page shows.
-fn shown() -> Value {
-    let until = "!document.querySelector('#run').disabled && document.querySelector('#stop').hidden";
-    evaluate(&format!(
-        "async () => {{ while (!({until})) await new Promise((next) => setTimeout(next, 20)); \
-         return document.querySelector('main').innerText; }}"
-    ))
-}
+/// What the page shows of a call that went well, and then of one that cannot be made, and of one that fails.
+const LOOK: &str = "async () => {
+    const $ = (which) => document.querySelector(which);
+    const next = () => new Promise((next) => setTimeout(next, 20));
+    const run = async (tool) => {
+        $('#tool').value = tool;
+        $('#tool').dispatchEvent(new Event('change'));
+        $('#run').click();
+        while ($('#run').disabled || !$('#stop').hidden) await next();
+    };
+    while (!$('#copied').textContent) await next();
+    const found = { good: $('main').innerText, curl: $('#curl').textContent, copied: $('#copied').textContent };
+    found.injected = document.querySelectorAll('.injected').length;
+    found.bars = document.querySelectorAll('.bar').length;
+    await run('add');
+    found.missing = [document.activeElement.id, document.activeElement.getAttribute('aria-invalid')];
+    await run('fail');
+    found.failed = $('main').innerText;
+    return found;
+}";
 
 /// A gateway with a page, a demo and a browser.
 fn gateway() -> Option<(Gateway, tempfile::TempDir)> {
@@ -57,16 +67,19 @@ fn on_the_page(gateway: &Gateway, steps: &[Value]) -> Vec<String> {
                  await new Promise((next) => setTimeout(next, 20)); }";
     let before = [
         json!({"tool": "browser_navigate", "arguments": {"url": format!("http://{address}/#demo/echo")}}),
-        until_shown("Use it"),
         enter("#token", "token-of-the-page"),
         click("#enter button"),
         evaluate(known),
     ];
     let all = [&before[..], steps].concat();
     let all = json!({ "steps": all }).to_string();
-    let headers = [JSON, ("X-API-Key", "token-of-the-page")];
+    // What keeps a stream alive keeps the test patient, too: on a busy machine a browser takes its time.
+    let stream = ("Accept", "text/event-stream");
+    let headers = [JSON, stream, ("X-API-Key", "token-of-the-page")];
     let answer = gateway.request("POST", "/v1/servers/browser/calls", &headers, &all);
-    let said = answer.good()["steps"].as_array().expect("its steps").clone();
+    let events = events(&answer.body);
+    let result = events.last().filter(|event| event.name == "result").unwrap_or_else(|| panic!("{answer:?}"));
+    let said = result.data["result"]["steps"].as_array().expect("its steps").clone();
     let text = |step: &Value| step["result"]["content"][0]["text"].as_str().unwrap_or_default().to_owned();
     said[before.len()..].iter().map(text).collect()
 }
@@ -75,44 +88,27 @@ fn on_the_page(gateway: &Gateway, steps: &[Value]) -> Vec<String> {
 fn the_page_runs_a_tool_and_explains_what_went_wrong() {
     let Some((gateway, _dir)) = gateway() else { return };
     let markup = "<b class='injected'>it's</b>";
-    let said = on_the_page(
-        &gateway,
-        &[
-            enter("#field-0", markup),
-            click("#run"),
-            until_shown("How its process ended"),
-            shown(),
-            click("#line summary"),
-            evaluate("() => document.querySelector('#curl').textContent"),
-            evaluate(
-                "() => document.querySelectorAll('.injected').length + document.querySelectorAll('.bar').length * 10",
-            ),
-            click("#copy"),
-            evaluate("() => document.querySelector('#copied').textContent"),
-            pick("add"),
-            click("#run"),
-            evaluate(
-                "() => document.activeElement.id + ' ' + document.activeElement.getAttribute('aria-invalid')",
-            ),
-            pick("fail"),
-            click("#run"),
-            shown(),
-            json!({"tool": "browser_console_messages", "arguments": {"level": "warning"}}),
-        ],
-    );
-    assert!(said[3].contains("It went well.") && said[3].contains("injected"), "{}", said[3]);
-    for line in
-        ["/v1/servers/demo/tools/echo", "Bearer $TOKEN", r"it'\\''s", "Content-Type: application/json"]
+    let console = json!({"tool": "browser_console_messages", "arguments": {"level": "warning"}});
+    let steps =
+        [enter("#field-0", markup), click("#run"), evaluate(OVER), click("#copy"), evaluate(LOOK), console];
+    let said = on_the_page(&gateway, &steps);
+    let found = said[4].split_once("### Result\n").expect("a result").1;
+    let found =
+        serde_json::Deserializer::from_str(found).into_iter::<Value>().next().expect("a value").unwrap();
+    let text = |member: &str| found[member].as_str().unwrap_or_default();
+    assert!(text("good").contains("It went well.") && text("good").contains(markup), "{found}");
+    assert!(text("good").contains("How its process ended"), "{found}");
+    for line in ["/v1/servers/demo/tools/echo", "Bearer $TOKEN", r"it'\''s", "Content-Type: application/json"]
     {
-        assert!(said[5].contains(line), "{line}: {}", said[5]);
+        assert!(text("curl").contains(line), "{line}: {found}");
     }
-    assert!(!said[5].contains("token-of-the-page"), "{}", said[5]);
+    assert!(!text("curl").contains("token-of-the-page"), "{found}");
+    assert!(text("copied").contains("Copied.") || text("copied").contains("Selected"), "{found}");
     // No element was made of what the tool said; each of four phases has its bar.
-    assert!(said[6].lines().any(|line| line == "40"), "{}", said[6]);
-    assert!(said[8].contains("Copied.") || said[8].contains("Selected"), "{}", said[8]);
-    assert!(said[11].contains("field-0 true"), "{}", said[11]);
-    assert!(said[14].contains("424") && said[14].contains("What this means"), "{}", said[14]);
-    assert!(!said[15].contains("Content Security Policy"), "{}", said[15]);
+    assert_eq!((&found["injected"], &found["bars"]), (&json!(0), &json!(4)));
+    assert_eq!(found["missing"], json!(["field-0", "true"]));
+    assert!(text("failed").contains("424") && text("failed").contains("What this means"), "{found}");
+    assert!(!said[5].contains("Content Security Policy"), "{}", said[5]);
     see_off(&gateway);
     gateway.stop();
 }
@@ -125,19 +121,10 @@ fn the_page_is_for_those_who_do_not_see_it_too() {
     // The page's policy lets no script in; what a debugger evaluates is not asked for that.
     let load = format!("() => {{ {axe}; return typeof axe; }}");
     let judge = "async () => (await axe.run()).violations.map((each) => each.id + ' at ' + each.nodes[0].html).join('; ')";
-    let said = on_the_page(
-        &gateway,
-        &[
-            enter("#field-0", "a"),
-            click("#run"),
-            until_shown("How its process ended"),
-            click("#line summary"),
-            evaluate(&load),
-            evaluate(judge),
-        ],
-    );
-    assert!(said[4].contains("object"), "{}", said[4]);
-    assert!(said[5].lines().any(|line| line == "\"\""), "{}", said[5]);
+    let steps = [enter("#field-0", "a"), click("#run"), evaluate(OVER), evaluate(&load), evaluate(judge)];
+    let said = on_the_page(&gateway, &steps);
+    assert!(said[3].contains("object"), "{}", said[3]);
+    assert!(said[4].lines().any(|line| line == "\"\""), "{}", said[4]);
     see_off(&gateway);
     gateway.stop();
 }
