@@ -237,8 +237,8 @@ fn others(args: &Args) -> impl Iterator<Item = Other<'_>> {
 }
 
 /// A name that none of the others has.
-fn unlike<'a>(others: impl Iterator<Item = &'a str> + Clone, name: String) -> String {
-    let is_free = |name: &str| others.clone().all(|other| other != name);
+fn unlike(others: &[Target], name: String) -> String {
+    let is_free = |name: &str| others.iter().all(|other| other.name != name);
     if is_free(&name) {
         return name;
     }
@@ -356,7 +356,7 @@ impl<'a> Run<'a> {
         ensure!(refused.len() < STRATEGIES.len(), "no gateway became ready: {}", refused[0].1);
         for other in others(self.args) {
             let mut target = stage.other(question, &other).await.context("--against")?;
-            target.name = unlike(targets.iter().map(|target| target.name.as_str()), target.name);
+            target.name = unlike(&targets, target.name);
             targets.push(target);
         }
         Ok(targets)

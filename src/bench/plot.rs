@@ -181,7 +181,7 @@ fn by_callers(report: &Report) -> Result<Option<String>> {
     lines(&series, "callers at once", "median latency, milliseconds", &ticks)
 }
 
-fn series<'a>(report: &'a Report, points: impl Fn(&str) -> Option<Vec<(f64, f64)>>) -> Series<'a> {
+fn series(report: &Report, points: impl Fn(&str) -> Option<Vec<(f64, f64)>>) -> Series<'_> {
     let targets = report.targets().into_iter().enumerate();
     targets.filter_map(|(place, name)| Some((place, name, points(name)?))).collect()
 }

@@ -76,7 +76,7 @@ pub(super) struct Summary {
     pub(super) rate_per_s: Option<Spread>,
     /// Calls of the caller that had fewest answered, over the mean of all callers: 1 is perfectly fair.
     pub(super) least_served: Option<Spread>,
-    /// Median milliseconds of each phase, in the order of [`PHASES`]; of those that were told.
+    /// Median milliseconds of each phase, in the order of [`PHASES`]; of those that any call told of.
     pub(super) phases_ms: Vec<(&'static str, f64)>,
     /// The share of calls for which a process stood ready.
     pub(super) standby_hits: f64,
@@ -95,8 +95,12 @@ pub(super) fn summary(rounds: &[Round]) -> Summary {
     let samples = || rounds.iter().flat_map(|round| &round.samples);
     let calls = samples().count() as u64;
     let rates = answered().map(|round| count(round.samples.len() as u64) / round.took.as_secs_f64());
-    let phases = PHASES.iter().enumerate().filter_map(|(place, name)| {
-        Some((*name, median(samples().filter_map(|sample| sample.phases[place]))?))
+    // A call that found a process ready tells of no start: that one took no time, or the few that did would stand for all.
+    let timed = || samples().filter(|sample| sample.phases.iter().any(Option::is_some));
+    let told =
+        PHASES.iter().enumerate().filter(|(place, _)| timed().any(|sample| sample.phases[*place].is_some()));
+    let phases = told.filter_map(|(place, name)| {
+        Some((*name, median(timed().map(|sample| sample.phases[place].unwrap_or_default()))?))
     });
     let seen = samples().filter_map(|sample| sample.seat).map(milliseconds);
     let per_call = |pick: fn((f64, f64)) -> f64| {
@@ -260,7 +264,11 @@ mod tests {
         one.samples[0].standby = true;
         one.samples[0].seat = Some(Duration::from_millis(7));
         let summary = summary(&[Round { seats: vec![9.0], ..one }]);
-        assert_eq!(summary.phases_ms, [("spawn", 5.0), ("call", 1.0)]);
+        assert_eq!(
+            summary.phases_ms,
+            [("spawn", 5.0), ("call", 0.5)],
+            "one call took no time for the other phase"
+        );
         assert_eq!((summary.standby_hits, summary.seat_ms), (0.5, Some(8.0)));
     }
 }
