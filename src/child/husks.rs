@@ -2,28 +2,33 @@
 //!
 //! What takes long when a directory goes is not its name but its blocks: on ext4 without a journal, mounted with `discard`,
 //! the disk is told of them and waited for. The kernel does that when nobody has the directory open any more, as with
-//! files (`unlink(2)`). So it is opened, removed, and closed later by another thread, many at a time. Once removed it is
+//! files (`unlink(2)`). So it is opened, removed, and closed by another thread, which takes whatever is there. Once removed it is
 //! gone for everybody: it has no path, and in it nothing can be made (`ENOENT`, `mkdir(2)`), whoever has it open or stands
 //! in it.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, unlinkat};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many are closed at a time, and how many there are at most, those included that are being closed.
-const MANY: usize = 16;
+/// How many there are at most, those included that are being closed.
 const MOST: usize = 64;
 
 /// Directories that are removed and not yet closed.
 #[derive(Debug)]
 pub(super) struct Husks {
-    many: usize,
     room: Arc<Semaphore>,
-    waiting: Mutex<Vec<Husk>>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    husks: Vec<Husk>,
+    /// Somebody closes them, and looks for more before it ends.
+    closing: bool,
 }
 
 /// One of them. Closed before its place is free.
@@ -35,13 +40,13 @@ struct Husk {
 
 impl Default for Husks {
     fn default() -> Self {
-        Self::new(MANY, MOST)
+        Self::new(MOST)
     }
 }
 
 impl Husks {
-    fn new(many: usize, most: usize) -> Self {
-        Self { many, room: Arc::new(Semaphore::new(most)), waiting: Mutex::default() }
+    fn new(most: usize) -> Self {
+        Self { room: Arc::new(Semaphore::new(most)), waiting: Arc::default() }
     }
 
     /// Removes the empty directory at `path`, without waiting for the disk. Must be called within a runtime.
@@ -55,16 +60,34 @@ impl Husks {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = open(path, flags, Mode::empty())?;
         unlinkat(CWD, path, AtFlags::REMOVEDIR)?;
-        // Nothing panics while holding it; even then the list would be whole.
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(Husk { _directory: directory, _place: place });
-        if waiting.len() >= self.many {
-            let all = std::mem::take(&mut *waiting);
+        let mut waiting = lock(&self.waiting);
+        waiting.husks.push(Husk { _directory: directory, _place: place });
+        if !std::mem::replace(&mut waiting.closing, true) {
+            let waiting = Arc::clone(&self.waiting);
             // Nobody waits for it: what there was to be seen of them is gone.
-            drop(tokio::task::spawn_blocking(|| drop(all)));
+            drop(tokio::task::spawn_blocking(move || close(&waiting)));
         }
         Ok(())
     }
+}
+
+/// Closes until none is left.
+fn close(waiting: &Mutex<Waiting>) {
+    loop {
+        let mut locked = lock(waiting);
+        let all = std::mem::take(&mut locked.husks);
+        locked.closing = !all.is_empty();
+        drop(locked);
+        if all.is_empty() {
+            return;
+        }
+        drop(all);
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    // Nothing panics while holding it; even then the list would be whole.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -93,7 +116,7 @@ mod tests {
         let (full, link) = (base.path().join("full"), base.path().join("link"));
         fs::create_dir_all(full.join("more")).unwrap();
         std::os::unix::fs::symlink(&full, &link).unwrap();
-        let husks = Husks::new(2, 1);
+        let husks = Husks::new(1);
         for path in [&full, &link] {
             husks.remove(path).unwrap_err();
         }
@@ -102,22 +125,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_there_is_no_place_left_nothing_is_removed_until_one_was_closed() {
+    async fn all_are_closed_and_where_there_is_no_place_nothing_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let paths = ["a", "b", "c"].map(|name| base.path().join(name));
         for path in &paths {
             fs::create_dir(path).unwrap();
         }
-        let husks = Husks::new(2, 1);
-        husks.remove(&paths[0]).unwrap();
-        assert_eq!(husks.remove(&paths[1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert!(paths[1].exists());
-        let husks = Husks::new(2, 2);
-        for path in &paths[1..] {
+        let husks = Husks::new(2);
+        for path in &paths[..2] {
             husks.remove(path).unwrap();
         }
-        // Two are many here: both are closed by now, or will be.
+        // Both places come back only when both are closed.
+        let all = husks.room.acquire_many(2).await.unwrap();
+        assert_eq!(husks.remove(&paths[2]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(paths[2].exists());
+        drop(all);
+        husks.remove(&paths[2]).unwrap();
         drop(husks.room.acquire_many(2).await.unwrap());
-        assert!(husks.waiting.lock().unwrap().is_empty());
+        assert!(husks.waiting.lock().unwrap().husks.is_empty());
     }
 }

@@ -58,18 +58,6 @@ pub(crate) enum KeeperError {
     Refused { step: Step, source: io::Error },
 }
 
-impl Step {
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Orders => "reading its orders",
-            Self::Namespace => "making a namespace",
-            Self::Setup => "setting a namespace up",
-            Self::Join => "joining a cgroup",
-            Self::Exec => "executing the program",
-        }
-    }
-}
-
 /// All keepers that keep nothing at the moment.
 #[derive(Debug)]
 pub(super) struct Keepers {

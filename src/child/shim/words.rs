@@ -101,6 +101,19 @@ pub(crate) enum Step {
     Exec,
 }
 
+impl Step {
+    /// For a sentence that says where it failed.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Orders => "reading its orders",
+            Self::Namespace => "making a namespace",
+            Self::Setup => "setting a namespace up",
+            Self::Join => "joining a cgroup",
+            Self::Exec => "executing the program",
+        }
+    }
+}
+
 /// How the leader ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::child) enum Ended {
