@@ -10,6 +10,7 @@
 use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ use crate::telemetry::metrics::{Metrics, OfServer};
 use reload::Reloading;
 use signals::{Signals, Told};
 
+/// How many servers start at once for each processor where nobody says: docs/decisions/starts-at-once.md.
+const STARTS: usize = 4;
 /// How long connections may take to hand over answers that are known.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -134,7 +137,8 @@ impl Rooms {
         rescue.spawn(watch.run(metrics.wardens()));
         tell(&nursery);
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
-        let starts = Starts::new(config.starts.unwrap_or_else(usual_starts));
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let starts = Starts::new(config.starts.unwrap_or(STARTS * processors)).ahead_up_to(processors);
         let house = House::new(config.concurrent, starts.clone());
         if let Some(pressure) = pressure {
             watches.spawn(house.clone().hold_back(pressure));
@@ -225,11 +229,6 @@ impl Rooms {
             tracing::error!("leaving although not everything that lost its owner could be killed");
         }
     }
-}
-
-/// How many servers start at once where nobody says: docs/decisions/starts-at-once.md.
-fn usual_starts() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// What the calls of all servers have in common.

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Starts {
     limit: usize,
+    /// How many of them, calls' included, leave room for one ahead of any call.
+    limit_ahead: usize,
     calls: Arc<Semaphore>,
     ahead: Arc<AtomicUsize>,
     /// Calls that wait to start their server.
@@ -38,7 +40,12 @@ impl Starts {
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         let (calls, ahead) = (Arc::new(Semaphore::new(limit)), Arc::default());
-        Self { limit, calls, ahead, demand: Demand::default() }
+        Self { limit, limit_ahead: limit, calls, ahead, demand: Demand::default() }
+    }
+
+    /// The same, but nothing is started ahead of any call while `most` are starting.
+    pub(crate) fn ahead_up_to(self, most: usize) -> Self {
+        Self { limit_ahead: most.clamp(1, self.limit), ..self }
     }
 
     /// A call's start, if it may be now and no other call waits for one.
@@ -70,7 +77,7 @@ impl Starts {
         if self.demand.waiting() > 0 {
             return None;
         }
-        let more = |ahead: usize| (of_calls + ahead < self.limit).then_some(ahead + 1);
+        let more = |ahead: usize| (of_calls + ahead < self.limit_ahead).then_some(ahead + 1);
         self.ahead.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         Some(StartAhead(Arc::clone(&self.ahead)))
     }
@@ -113,6 +120,18 @@ mod tests {
         assert!(starts.ahead().is_none() && starts.at_once().is_none(), "somebody waits");
         drop(waits);
         assert!(starts.ahead().is_some() && starts.at_once().is_some());
+    }
+
+    #[test]
+    fn what_no_call_has_asked_for_leaves_processors_to_those_who_ask() {
+        let starts = Starts::new(8).ahead_up_to(2);
+        let call = starts.at_once().unwrap();
+        let ahead = starts.ahead().unwrap();
+        assert!(starts.ahead().is_none());
+        let calls: Vec<_> = (0..7).map(|_| starts.at_once().unwrap()).collect();
+        assert!(starts.at_once().is_none());
+        drop((call, calls, ahead));
+        assert!(starts.ahead().is_some());
     }
 
     #[tokio::test(start_paused = true)]
