@@ -7,6 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod homes;
+
+use homes::HOMES;
+
 /// Each room with the rooms that it may use. The order is that of a call: pure files of any room further down may be
 /// named too.
 const ARROWS: [(&str, &[&str]); 14] = [
@@ -33,43 +37,6 @@ const OPEN: [(&str, &[&str]); 4] =
 /// What no pure file names: files, sockets, processes, clocks, tasks.
 const IMPURE: &str = "std::fs std::process std::env std::thread tokio:: tokio_util:: rustix:: Instant::now \
     SystemTime TcpStream TcpListener UdpSocket ToSocketAddrs";
-
-/// Crates that only some rooms name: what a room is for, said by what it depends on.
-const HOMES: [(&str, &[&str]); 33] = [
-    ("clap", &["cli", "demo", "bench", "child"]),
-    ("clap_complete", &["cli"]),
-    ("clap_mangen", &["cli"]),
-    ("toml", &["config", "bench"]),
-    ("jsonc_parser", &["config"]),
-    ("strsim", &["config"]),
-    ("subtle", &["auth"]),
-    ("humantime", &["exchange", "demo", "bench"]),
-    ("hyper", &["http", "bench"]),
-    ("hyper_util", &["http", "bench"]),
-    ("http_body", &["http"]),
-    ("listenfd", &["http"]),
-    ("matchit", &["http"]),
-    ("percent_encoding", &["http", "catalog"]),
-    ("jsonschema", &["catalog"]),
-    ("tokio_process_stream", &["child"]),
-    ("close_fds", &["child"]),
-    ("landlock", &["child"]),
-    ("seccompiler", &["child"]),
-    ("libc", &["child"]),
-    ("nix", &["child"]),
-    ("signal_hook", &["child"]),
-    ("scraper", &["demo"]),
-    ("ureq", &["demo"]),
-    ("anyhow", &["bench"]),
-    ("hdrhistogram", &["bench"]),
-    ("indicatif", &["serve", "bench"]),
-    ("plotters", &["bench"]),
-    ("shlex", &["bench"]),
-    ("tokio_rustls", &["http"]),
-    ("sd_notify", &["serve"]),
-    ("tracing_subscriber", &["telemetry"]),
-    ("prometheus_client", &["telemetry"]),
-];
 
 /// The most lines of a file, its test modules apart.
 const MOST_LINES: usize = 500;
