@@ -39,6 +39,8 @@ WAIT = ("Spawnling-Wait", "end")
 AT_ONCE = 8
 PULSE = "somebody who keeps re-forking and is never seen twice"
 AFTER_HANG_UP, AFTER_KILL = 5, 2
+# Helpers younger than this many seconds are not stopped.
+NEWBORN = 0.1
 # The ends of calls after which nobody of a tree may be there, to which one call at a time is made. After the others somebody is
 # kept, and somebody stands by for the next call.
 ENDING = {"fresh": CALL_ENDS, "pooled": ("crash", "deadline"), "shared": ("crash",), "prewarmed": ()}
@@ -313,9 +315,11 @@ class Job:
                 victims += chance.sample(wardens, min(1, len(wardens)))
                 chance.shuffle(victims)
             if end == "frozen":
-                # One that has just been started, and has no tree yet, may be stopped before it can see to itself.
-                for pid in filter(proc.handles_signals, (*gateway.wardens(), *gateway.keepers())):
-                    send(pid, signal.SIGSTOP)
+                # One that has just been started, and has no tree yet, may be stopped before it can see to itself; and one
+                # that was just forked has the handlers of its parent, but not yet the signal of its parent's death.
+                for pid in (*gateway.wardens(), *gateway.keepers()):
+                    if proc.handles_signals(pid) and proc.age(pid) > NEWBORN:
+                        send(pid, signal.SIGSTOP)
             number = signal.SIGTERM if end == "sigterm" else signal.SIGKILL
             self.home.cgroups()
             for pid in victims:

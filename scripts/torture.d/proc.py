@@ -6,6 +6,7 @@ Nothing here changes anything but `kill`, which kills only what it has just seen
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 VARIABLE = b"SPAWNLING_TORTURE="
@@ -100,6 +101,12 @@ def handles_signals(pid):
     """Whether it has a handler for SIGUSR2, the last thing a helper sees to when it starts (proc_pid_status(5))."""
     found = re.search(rb"^SigCgt:\s+([0-9a-f]+)", _read(pid, "status"), re.M)
     return bool(found and int(found[1], 16) >> (signal.SIGUSR2 - 1) & 1)
+
+
+def age(pid):
+    """Seconds since it was started, or forked (proc_pid_stat(5), the 22nd field)."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else 0
 
 
 def depth(pid):
