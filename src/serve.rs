@@ -387,11 +387,12 @@ async fn run(
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
     serving.spawn(listen::run(listeners, Arc::clone(&live), stop.clone()));
+    // Before anybody knows that we are there: whoever changes a file from then on is noticed.
+    let mut reloading = Reloading::new(sources, config, addresses, draining.clone(), mask);
     announce(&announced).map_err(ServeError::Stdout)?;
     edge::tell_manager(edge::State::Ready);
     rooms.catalogs().iter().for_each(|catalog| catalog.calls().open());
 
-    let mut reloading = Reloading::new(sources, config, addresses, draining.clone(), mask);
     loop {
         let told = tokio::select! {
             told = signals.told() => told,
