@@ -17,7 +17,7 @@ use super::{Fresh, Lease, Pooled, Prewarmed, Reuse, Shelf, Standby, Strategy};
 use crate::auth::{Gate, Token};
 use crate::child::Containment;
 use crate::child::spec::Teardown;
-use crate::child::tests::cradle::{Cradle, Outcome, program};
+use crate::child::tests::cradle::{Cradle, EVERY, Outcome, program};
 use crate::deadline::{Deadline, EarlyEnd};
 use crate::exchange::{Ask, Origin, Principal, Seat, SpareSeats, Starts};
 use crate::instance::{Making, Server};
@@ -28,14 +28,6 @@ use crate::mcp::era::Protocol;
 const MOST: usize = 10_000;
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_mins(5);
-
-const EVERY: [Containment; 5] = [
-    Containment::Group,
-    Containment::Subreaper,
-    Containment::Namespace,
-    Containment::Cgroup,
-    Containment::Strict,
-];
 
 /// A server with a child of its own, in a session of its own where that is held.
 fn server(cradle: &Cradle, program: &Path, containment: Containment) -> Arc<Server> {

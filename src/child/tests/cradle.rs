@@ -53,6 +53,15 @@ impl Drop for Permit {
     }
 }
 
+/// Every containment.
+pub(crate) const EVERY: [Containment; 5] = [
+    Containment::Group,
+    Containment::Subreaper,
+    Containment::Namespace,
+    Containment::Cgroup,
+    Containment::Strict,
+];
+
 /// The program under test, beside which the tests lie; it is keeper and server. `None`: only the tests were built.
 pub(crate) fn program() -> Option<PathBuf> {
     let tests = std::env::current_exe().unwrap();

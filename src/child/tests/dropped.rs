@@ -4,7 +4,7 @@
 //!
 //! These are real processes, in every containment that can be had here, so that what is polled is all that will ever be.
 
-use super::cradle::{Cradle, Outcome, polled};
+use super::cradle::{Cradle, EVERY, Outcome, polled};
 use super::*;
 
 /// More polls than any of them needs.
@@ -56,14 +56,6 @@ async fn stop_dropped_at_every_poll(containment: Containment, teardown: Teardown
     }
     panic!("it does not end");
 }
-
-const EVERY: [Containment; 5] = [
-    Containment::Group,
-    Containment::Subreaper,
-    Containment::Namespace,
-    Containment::Cgroup,
-    Containment::Strict,
-];
 
 #[tokio::test]
 async fn a_birth_that_is_dropped_at_any_point_leaves_nothing() {
