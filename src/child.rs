@@ -44,7 +44,7 @@ pub(crate) mod warden;
 pub(crate) use bounds::BoundsError;
 pub(crate) use containment::{ContainmentError, Watch};
 pub(crate) use ladder::{Ladder, Lesson};
-pub(crate) use program::ProgramError;
+pub(crate) use program::{Program, ProgramError};
 pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
 pub(crate) use spawn::SpawnError;
@@ -71,8 +71,8 @@ const DRAIN: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_millis(5);
 
 /// The file that would be run, if there is one.
-pub(crate) fn find_program(spec: &Spec) -> Option<PathBuf> {
-    program::find(&spec.program, &spec.env).ok()
+pub(crate) fn find_program(spec: &Spec) -> Result<Program, ProgramError> {
+    program::find(&spec.program, &spec.env)
 }
 
 /// Where children are born: what all of them share.
@@ -177,10 +177,12 @@ enum Birth {
     Ordered { program: PathBuf, directory: PathBuf },
 }
 
-/// A child and the two pipes to speak with it.
+/// A child, what it runs, and the two pipes to speak with it.
 #[derive(Debug)]
 pub(crate) struct Born {
     pub(crate) child: Child,
+    /// The file that it was started from.
+    pub(crate) program: Program,
     pub(crate) stdin: Stdin,
     pub(crate) stdout: ChildStdout,
 }
@@ -199,6 +201,7 @@ impl Child {
     ///
     /// Dropping it drops the child, if there is one by then.
     pub(crate) async fn spawn(spec: &Spec, nursery: &Nursery, seat: Seat) -> Result<Born, SpawnError> {
+        let program = find_program(spec)?;
         let scratch = nursery.scratch.allot().map_err(SpawnError::Scratch)?;
         let leaf = nursery.means.cgroups.as_ref().map(cgroup::Root::leaf).transpose();
         let leaf = match leaf {
@@ -213,7 +216,7 @@ impl Child {
             scratch.sweep(&tree::never_born(leaf).await).await;
             return Err(SpawnError::Limit { what: missing.what, why: missing.how });
         }
-        let parts = Parts { nursery, scratch, leaf, cage, seat };
+        let parts = Parts { nursery, program, scratch, leaf, cage, seat };
         match nursery.means.containment {
             Containment::Group => Self::bear(spec, parts).await,
             Containment::Cgroup | Containment::Namespace | Containment::Subreaper | Containment::Strict => {
@@ -224,8 +227,8 @@ impl Child {
 
     /// Starts a child of our own.
     async fn bear(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
-        let Parts { nursery, scratch, cage, seat, .. } = parts;
-        let started = match spawn::start(spec, scratch.path(), &doors(cage.as_ref())) {
+        let Parts { nursery, program, scratch, cage, seat, .. } = parts;
+        let started = match spawn::start(spec, &program.path, scratch.path(), &doors(cage.as_ref())) {
             Ok(started) => started,
             Err(error) => {
                 scratch.sweep(&Gone::never_born()).await;
@@ -248,13 +251,13 @@ impl Child {
         let counted = nursery.alive.enter();
         let living = Living { tree, birth, rest, stderr, cage, scratch, seat, counted };
         let child = Self::new(nursery, living);
-        Ok(Born { child, stdin: started.stdin, stdout: started.stdout })
+        Ok(Born { child, program, stdin: started.stdin, stdout: started.stdout })
     }
 
     /// Has a keeper start a child.
     async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
-        let Parts { nursery, scratch, leaf, cage, seat } = parts;
-        let prepared = nursery.means.prepare(spec, &scratch, leaf.as_ref(), &doors(cage.as_ref()));
+        let Parts { nursery, program: found, scratch, leaf, cage, seat } = parts;
+        let prepared = nursery.means.prepare((spec, &found.path), &scratch, leaf.as_ref(), &doors(cage.as_ref()));
         let (orders, pipes, doors, kept) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -275,7 +278,7 @@ impl Child {
             child.finish().await;
             return Err(SpawnError::Keep(error));
         }
-        Ok(Born { child, stdin: pipes.stdin, stdout: pipes.stdout })
+        Ok(Born { child, program: found, stdin: pipes.stdin, stdout: pipes.stdout })
     }
 
     /// Returns when its program runs, with the moment at which that was so; or does not and will not. A keeper's child can
@@ -477,6 +480,7 @@ impl Living {
 /// What was prepared for one birth.
 struct Parts<'a> {
     nursery: &'a Nursery,
+    program: Program,
     scratch: Scratch,
     leaf: Option<Leaf>,
     cage: Option<Cage>,

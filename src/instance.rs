@@ -9,7 +9,6 @@
 //! watches for the exit, for the caller's leaving and for the deadline.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +30,7 @@ pub(crate) use hub::{Hub, Line, Unanswered};
 pub(crate) use probe::probe;
 
 use crate::child::spec::Spec;
-use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Remains, SpawnError, Stdin};
+use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Program, Remains, SpawnError, Stdin};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Credentials, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
@@ -49,6 +48,8 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Server {
     spec: Spec,
+    /// What its command is, in short.
+    command: VerdictKey,
     protocol: Protocol,
     open_deadline: Duration,
     output: usize,
@@ -77,7 +78,9 @@ impl Server {
     pub(crate) fn new(making: Making, nursery: Nursery, verdicts: Arc<Verdicts>) -> Self {
         let Making { spec, protocol, open_deadline, output } = making;
         let ladder = Ladder::new(spec.teardown);
-        Self { spec, protocol, open_deadline, output, ladder, opening: AtomicU64::new(0), nursery, verdicts }
+        let command = VerdictKey::of(&(&spec.program, &spec.args, &spec.env, &spec.cwd));
+        let opening = AtomicU64::new(0);
+        Self { spec, command, protocol, open_deadline, output, ladder, opening, nursery, verdicts }
     }
 
     /// The era that is known by now.
@@ -85,13 +88,13 @@ impl Server {
         match self.protocol {
             Protocol::Legacy => Some(Era::Legacy),
             Protocol::Modern => Some(Era::Modern),
-            Protocol::Auto => self.verdicts.get(self.verdict_key()),
+            Protocol::Auto => self.verdicts.get(self.verdict_key_by_now()),
         }
     }
 
     /// Whether its era is unknown, or known for so long that a sibling should find it out anew.
     pub(crate) fn era_is_open(&self) -> bool {
-        self.protocol == Protocol::Auto && self.verdicts.is_open(self.verdict_key())
+        self.protocol == Protocol::Auto && self.verdicts.is_open(self.verdict_key_by_now())
     }
 
     /// How long the start and the handshake may take.
@@ -115,18 +118,13 @@ impl Server {
         Cow::Owned(spec)
     }
 
-    /// A verdict stands for this program, started like this, as it is installed now.
-    fn verdict_key(&self) -> VerdictKey {
-        let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
-        let spec = &self.spec;
-        let program = crate::child::find_program(spec);
-        VerdictKey::of(&(
-            &spec.program,
-            &spec.args,
-            &spec.env,
-            &spec.cwd,
-            program.as_deref().and_then(modified),
-        ))
+    /// A verdict stands for this program, started like this, as it is installed.
+    fn verdict_key(&self, program: Option<&Program>) -> VerdictKey {
+        VerdictKey::of(&(self.command, program.and_then(|program| program.modified)))
+    }
+
+    fn verdict_key_by_now(&self) -> VerdictKey {
+        self.verdict_key(crate::child::find_program(&self.spec).ok().as_ref())
     }
 }
 
@@ -320,7 +318,8 @@ impl Instance {
 impl Body {
     fn new(server: &Arc<Server>, born: Born) -> Self {
         let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
-        let (server, child, key) = (Arc::clone(server), born.child, server.verdict_key());
+        let key = server.verdict_key(Some(&born.program));
+        let (server, child) = (Arc::clone(server), born.child);
         Self { server, child, peer, wire, ears: Ears::default(), lesson: Lesson::Learn, key }
     }
 

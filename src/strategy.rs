@@ -33,6 +33,9 @@ use crate::instance::{HalfBorn, Instance};
 
 /// Who gets which server.
 pub(crate) trait Strategy: Send + Sync {
+    /// Its name in configuration, listings and figures.
+    fn name(&self) -> &'static str;
+
     /// What can be told without starting anything.
     fn about(&self) -> About;
 

@@ -14,7 +14,7 @@ pub(super) fn count(record: &Record, strategy: &dyn Strategy, figures: &OfServer
         Origin::New => strategy.shelf().and(times.spawn).map(|_| "miss"),
     };
     figures.ended(&Ended {
-        strategy: strategy.about().strategy,
+        strategy: strategy.name(),
         outcome: told.outcome(),
         fault: told.failure.map(|failure| failure.fault).map_or("", Fault::name),
         phases: [("queue", times.queue), ("spawn", times.spawn), ("open", times.open), ("call", times.call)],

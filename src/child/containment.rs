@@ -161,14 +161,14 @@ impl Means {
     /// Prepares what `spec` says for a keeper, in `leaf`, and in the further cgroups behind `doors`.
     pub(super) fn prepare(
         &self,
-        spec: &Spec,
+        (spec, program): (&Spec, &Path),
         scratch: &Scratch,
         leaf: Option<&Leaf>,
         doors: &[OsString],
     ) -> Result<Prepared, SpawnError> {
         let leaf = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
         let leaf: Vec<File> = leaf.into_iter().flatten().collect();
-        let orders = spawn::orders(spec, scratch.path(), self.keeping, leaf.len(), doors)?;
+        let orders = spawn::orders((spec, program), scratch.path(), self.keeping, leaf.len(), doors)?;
         let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
         let kept = Kept::new(&self.keepers, self.containment).map_err(SpawnError::Keep)?;
         Ok((orders, pipes, leaf, kept))

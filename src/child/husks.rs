@@ -2,20 +2,24 @@
 //!
 //! What takes long when a directory goes is not its name but its blocks: on ext4 without a journal, mounted with `discard`,
 //! the disk is told of them and waited for. The kernel does that when nobody has the directory open any more, as with
-//! files (`unlink(2)`). So it is opened, removed, and closed by another thread, which takes whatever is there. Once removed it is
-//! gone for everybody: it has no path, and in it nothing can be made (`ENOENT`, `mkdir(2)`), whoever has it open or stands
-//! in it.
+//! files (`unlink(2)`). So it is opened, removed, and closed by another thread. Once removed it is gone for everybody: it has no
+//! path, and in it nothing can be made (`ENOENT`, `mkdir(2)`), whoever has it open or stands in it.
+//!
+//! To wake that thread for each of them would cost as much again: it takes all that have come within a moment.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, unlinkat};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many there are at most, those included that are being closed.
 const MOST: usize = 64;
+/// How long more are waited for before they are closed.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Directories that are removed and not yet closed.
 #[derive(Debug)]
@@ -71,9 +75,10 @@ impl Husks {
     }
 }
 
-/// Closes until none is left.
+/// Closes until none is left. This thread is ours to sleep in.
 fn close(waiting: &Mutex<Waiting>) {
     loop {
+        std::thread::sleep(MOMENT);
         let mut locked = lock(waiting);
         let all = std::mem::take(&mut locked.husks);
         locked.closing = !all.is_empty();

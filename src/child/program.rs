@@ -6,8 +6,18 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{Access, access};
+
+/// A file that can be run.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// Where it is, from the root.
+    pub(super) path: PathBuf,
+    /// When it was last written, which tells it from what may lie there later.
+    pub(crate) modified: Option<SystemTime>,
+}
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
@@ -31,36 +41,35 @@ fn show_all(paths: &[PathBuf]) -> String {
 }
 
 /// Finds the file to run: `program` itself if it has a slash, else the first executable of that name in `PATH`.
-pub(super) fn find(program: &Path, env: &[(OsString, OsString)]) -> Result<PathBuf, ProgramError> {
+pub(super) fn find(program: &Path, env: &[(OsString, OsString)]) -> Result<Program, ProgramError> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
         // Spawning changes directory first, so a relative path is made absolute from where we are now.
         let path = std::path::absolute(program).unwrap_or_else(|_| program.to_owned());
-        return check(&path).map(|()| path);
+        return check(path);
     }
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value);
     let looked_in: Vec<PathBuf> = std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect();
-    let candidates: Vec<PathBuf> = looked_in.iter().map(|dir| dir.join(program)).collect();
-    if let Some(found) = candidates.iter().find(|path| check(path).is_ok()) {
-        return Ok(found.clone());
-    }
-    // A file that is there but cannot be run is the better explanation.
-    for path in candidates {
-        if let Err(error @ ProgramError::NotExecutable { .. }) = check(&path) {
-            return Err(error);
+    let mut unusable = None;
+    for directory in &looked_in {
+        match check(directory.join(program)) {
+            Ok(found) => return Ok(found),
+            // A file that is there but cannot be run is the better explanation.
+            Err(error @ ProgramError::NotExecutable { .. }) => unusable = unusable.or(Some(error)),
+            Err(_) => {}
         }
     }
-    Err(ProgramError::NotFound { name: program.display().to_string(), looked_in })
+    Err(unusable.unwrap_or(ProgramError::NotFound { name: program.display().to_string(), looked_in }))
 }
 
-fn check(path: &Path) -> Result<(), ProgramError> {
-    let no = |why| Err(ProgramError::NotExecutable { path: path.to_owned(), why });
-    match path.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => no("may not be looked at"),
-        Err(_) => Err(ProgramError::Missing { path: path.to_owned() }),
-        Ok(meta) if meta.is_dir() => no("is a directory"),
-        Ok(_) if access(path, Access::EXEC_OK).is_err() => no("is not executable"),
-        Ok(_) => Ok(()),
-    }
+fn check(path: PathBuf) -> Result<Program, ProgramError> {
+    let why = match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "may not be looked at",
+        Err(_) => return Err(ProgramError::Missing { path }),
+        Ok(meta) if meta.is_dir() => "is a directory",
+        Ok(_) if access(&path, Access::EXEC_OK).is_err() => "is not executable",
+        Ok(meta) => return Ok(Program { path, modified: meta.modified().ok() }),
+    };
+    Err(ProgramError::NotExecutable { path, why })
 }
 
 #[cfg(test)]
@@ -85,7 +94,7 @@ mod tests {
         file(&second.join("tool"), 0o755);
         let path = std::env::join_paths([&first, &second]).unwrap();
         let env = vec![("PATH".into(), path)];
-        assert_eq!(find(Path::new("tool"), &env).unwrap(), second.join("tool"));
+        assert_eq!(find(Path::new("tool"), &env).unwrap().path, second.join("tool"));
         let Err(ProgramError::NotFound { looked_in, .. }) = find(Path::new("absent"), &env) else {
             panic!("absent")
         };

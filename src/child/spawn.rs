@@ -4,6 +4,7 @@
 //! absolute program, a cleared environment, a process group of its own, a working directory. Nothing but 0, 1 and 2
 //! is inherited: every descriptor that we open is closed on exec, and those that we inherited were marked so at start.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -16,7 +17,7 @@ use signal_hook::consts::SIGPIPE;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio_process_stream::ProcessChunkStream;
 
-use super::program::{self, ProgramError};
+use super::program::ProgramError;
 use super::sandbox;
 use super::shim::words::{Keeping, Orders};
 use super::spec::Spec;
@@ -116,14 +117,18 @@ fn directory<'a>(spec: &'a Spec, scratch: &'a Path) -> &'a Path {
     spec.cwd.as_deref().unwrap_or(scratch)
 }
 
-/// Starts what `spec` says, in `scratch` unless it has a working directory of its own.
+/// Starts what `spec` says, whose program is at `path`, in `scratch` unless it has a working directory of its own.
 ///
 /// Behind the `doors` are further cgroups that it is to be born in.
-pub(super) fn start(spec: &Spec, scratch: &Path, doors: &[OsString]) -> Result<Started, SpawnError> {
-    let path = program::find(&spec.program, &spec.env)?;
+pub(super) fn start(
+    spec: &Spec,
+    path: &Path,
+    scratch: &Path,
+    doors: &[OsString],
+) -> Result<Started, SpawnError> {
     let directory = directory(spec, scratch);
     let Launched { stdin, stderr, hold, mut child } =
-        launch(spec, &path, scratch, doors).map_err(|source| refused(&path, directory, source))?;
+        launch(spec, path, scratch, doors).map_err(|source| refused(path, directory, source))?;
     let (Some(pid), Some(stdout)) = (child.id(), child.stdout.take()) else {
         return Err(SpawnError::Watch(io::Error::other("the process has no pipes")));
     };
@@ -190,38 +195,41 @@ fn executed(
     Ok((US.into(), args))
 }
 
-fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = (OsString, OsString)> {
+/// A variable's name and value.
+type Variable<'a> = (Cow<'a, OsStr>, Cow<'a, OsStr>);
+
+fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = Variable<'a>> {
     let given = spec.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
     let directory = directory(spec, scratch);
     let given = given.chain(
         [("TMPDIR", scratch), ("PWD", directory)].map(|(name, path)| (OsStr::new(name), path.as_os_str())),
     );
-    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let given = given.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
     let led = spec
         .sandbox
         .env
         .iter()
-        .map(|variable| (variable.name.clone().into(), variable.value(scratch).into()));
+        .map(|variable| (Cow::Borrowed(OsStr::new(&variable.name)), Cow::Owned(variable.value(scratch).into())));
     given.chain(led)
 }
 
-/// The orders by which a keeper starts what `spec` says.
+/// The orders by which a keeper starts what `spec` says, whose program is at `path`.
 pub(super) fn orders(
-    spec: &Spec,
+    (spec, path): (&Spec, &Path),
     scratch: &Path,
     keeping: Keeping,
     cgroups: usize,
     doors: &[OsString],
 ) -> Result<Orders, SpawnError> {
-    let path = program::find(&spec.program, &spec.env)?;
-    let (program, args) = executed(spec, &path, scratch, doors).map_err(SpawnError::Contain)?;
-    let env: Vec<(OsString, OsString)> = environment(spec, scratch).collect();
+    let (program, args) = executed(spec, path, scratch, doors).map_err(SpawnError::Contain)?;
+    let env: Vec<(OsString, OsString)> =
+        environment(spec, scratch).map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     let texts = args.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
     if texts.into_iter().any(|text| text.as_encoded_bytes().contains(&0)) {
         // Between us and a keeper it ends a text, as it does for the kernel (`execve(2)`).
         let source =
             io::Error::new(io::ErrorKind::InvalidInput, "an argument or a variable holds a NUL byte");
-        return Err(SpawnError::Exec { path, source });
+        return Err(SpawnError::Exec { path: path.to_owned(), source });
     }
     Ok(Orders { keeping, cgroups, program: program.into(), args, env, cwd: directory(spec, scratch).into() })
 }

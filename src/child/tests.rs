@@ -86,7 +86,7 @@ fn hasty() -> Teardown {
 
 /// Ends a child as an instance would: stdin closed, stdout read to its end.
 async fn stop(born: Born, ladder: &Ladder) -> Remains {
-    let Born { child, stdin, mut stdout } = born;
+    let Born { child, stdin, mut stdout, .. } = born;
     let goodbye = async move {
         drop(stdin);
         let _ = stdout.read_to_end(&mut Vec::new()).await;
@@ -235,7 +235,7 @@ async fn more_than_a_pipe_holds_is_written_while_the_child_reads() {
     let home = Home::new();
     let mut born = home.spawn("wc -c").await.unwrap();
     born.stdin.write_all(&vec![b'x'; 1 << 20]).await.unwrap();
-    let Born { child, stdin, mut stdout } = born;
+    let Born { child, stdin, mut stdout, .. } = born;
     drop(stdin);
     let mut counted = String::new();
     stdout.read_to_string(&mut counted).await.unwrap();

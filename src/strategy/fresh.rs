@@ -66,10 +66,14 @@ impl Fresh {
 }
 
 impl Strategy for Fresh {
+    fn name(&self) -> &'static str {
+        "fresh"
+    }
+
     fn about(&self) -> About {
         let server = &self.0.server;
         About {
-            strategy: "fresh",
+            strategy: self.name(),
             era: server.era().map(Era::name),
             containment: server.containment().name(),
             standbys: None,

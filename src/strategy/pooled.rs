@@ -62,10 +62,14 @@ impl Pooled {
 }
 
 impl Strategy for Pooled {
+    fn name(&self) -> &'static str {
+        "pooled"
+    }
+
     fn about(&self) -> About {
         let Pool { fresh, shelf, alive, .. } = &*self.0;
         let instances = Instances { alive: alive.load(Ordering::Relaxed), idle: shelf.ready() };
-        About { strategy: "pooled", instances: Some(instances), ..fresh.about() }
+        About { strategy: self.name(), instances: Some(instances), ..fresh.about() }
     }
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {

@@ -79,6 +79,10 @@ impl Prewarmed {
 }
 
 impl Strategy for Prewarmed {
+    fn name(&self) -> &'static str {
+        "prewarmed"
+    }
+
     fn about(&self) -> About {
         let Ward { fresh, terms, shelf, starting, .. } = &*self.0;
         let pace = *self.0.pace();
@@ -91,7 +95,7 @@ impl Strategy for Prewarmed {
             failures: pace.failures(),
             retry_in: (wait > Duration::ZERO).then_some(wait),
         };
-        About { strategy: "prewarmed", standbys: Some(standbys), ..fresh.about() }
+        About { strategy: self.name(), standbys: Some(standbys), ..fresh.about() }
     }
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {

@@ -114,12 +114,16 @@ impl Shared {
 }
 
 impl Strategy for Shared {
+    fn name(&self) -> &'static str {
+        "shared"
+    }
+
     fn about(&self) -> About {
         let current = self.0.current();
         let up = current.run.as_ref().filter(|run| run.up.get().is_some_and(Result::is_ok));
         let idle = up.is_some_and(|run| run.users().is_idle());
         let instances = Instances { alive: self.0.alive.load(Ordering::Relaxed), idle: usize::from(idle) };
-        About { strategy: "shared", instances: Some(instances), ..self.0.fresh.about() }
+        About { strategy: self.name(), instances: Some(instances), ..self.0.fresh.about() }
     }
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {

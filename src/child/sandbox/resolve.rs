@@ -30,7 +30,8 @@ pub(in crate::child) fn resolve(spec: &Spec) -> Result<Sandbox, ResolveError> {
     let (scratch_size, rlimits) = (spec.limits.scratch, spec.limits.of_process());
     let Some(wish) = &spec.wish else { return Ok(Sandbox { rlimits, scratch_size, ..Sandbox::default() }) };
     // If there is none, whoever calls it will hear of it.
-    let program = program::find(&spec.program, &spec.env).unwrap_or_else(|_| spec.program.clone());
+    let program = program::find(&spec.program, &spec.env);
+    let program = program.map_or_else(|_| spec.program.clone(), |program| program.path);
     let search = Search { env: &spec.env, cwd: spec.cwd.as_deref() };
     let files = wish.confines_writing().then(|| search.files(wish, &program, &spec.args));
     let env = wish.presets.iter().flat_map(|preset| search.variables(*preset)).collect();
@@ -159,7 +160,7 @@ impl Search<'_> {
             return Some(interpreter);
         }
         let name = words.find(|word| !word.starts_with(b"-") && !word.contains(&b'='))?;
-        program::find(Path::new(OsStr::from_bytes(name)), self.env).ok()
+        program::find(Path::new(OsStr::from_bytes(name)), self.env).ok().map(|program| program.path)
     }
 
     /// The first argument that is a file: the script that an interpreter was given.
