@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::auth::{Secret, Token};
 use crate::child::spec::sandbox::Sandbox;
-use crate::child::spec::{self, Choice, Spec, Teardown};
+use crate::child::spec::{self, Choice, Home, Spec, Teardown};
 use crate::exchange::HeaderVariable;
 use crate::http::listen::address::Address;
 use crate::mcp::era::Protocol;
@@ -284,6 +284,7 @@ fn plain_spec(program: PathBuf) -> Spec {
         program,
         args: Vec::new(),
         env: Vec::new(),
+        home: Home::Real,
         cwd: None,
         stderr_limit: Limits::default().stderr,
         limits: spec::limits::Limits::default(),

@@ -78,7 +78,7 @@ impl Server {
     pub(crate) fn new(making: Making, nursery: Nursery, verdicts: Arc<Verdicts>) -> Self {
         let Making { spec, protocol, open_deadline, output } = making;
         let ladder = Ladder::new(spec.teardown);
-        let command = VerdictKey::of(&(&spec.program, &spec.args, &spec.env, &spec.cwd));
+        let command = VerdictKey::of(&(&spec.program, &spec.args, &spec.env, spec.home, &spec.cwd));
         let opening = AtomicU64::new(0);
         Self { spec, command, protocol, open_deadline, output, ladder, opening, nursery, verdicts }
     }

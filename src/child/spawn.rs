@@ -20,7 +20,7 @@ use tokio_process_stream::ProcessChunkStream;
 use super::program::ProgramError;
 use super::sandbox;
 use super::shim::words::{Keeping, Orders};
-use super::spec::Spec;
+use super::spec::{Home, Spec};
 use super::stdin::Stdin;
 
 /// Why no process was started.
@@ -201,9 +201,9 @@ type Variable<'a> = (Cow<'a, OsStr>, Cow<'a, OsStr>);
 fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = Variable<'a>> {
     let given = spec.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
     let directory = directory(spec, scratch);
-    let given = given.chain(
-        [("TMPDIR", scratch), ("PWD", directory)].map(|(name, path)| (OsStr::new(name), path.as_os_str())),
-    );
+    let home = (spec.home == Home::Scratch).then_some(("HOME", scratch));
+    let ours = [("TMPDIR", scratch), ("PWD", directory)].into_iter().chain(home);
+    let given = given.chain(ours.map(|(name, path)| (OsStr::new(name), path.as_os_str())));
     let given = given.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
     let led = spec
         .sandbox

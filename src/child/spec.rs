@@ -17,8 +17,11 @@ pub(crate) struct Spec {
     pub(crate) program: PathBuf,
     /// Its arguments, without the program's name.
     pub(crate) args: Vec<OsString>,
-    /// Its whole environment; nothing else is inherited. `TMPDIR` and `PWD` are set by the spawn.
+    /// Its whole environment; nothing else is inherited. `TMPDIR` and `PWD` are set by the spawn, and so is `HOME` where it
+    /// is not the real one.
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// What its home directory is.
+    pub(crate) home: Home,
     /// Its working directory; `None`: its scratch directory.
     pub(crate) cwd: Option<PathBuf>,
     /// How much of the end of its stderr is kept, in bytes.
@@ -31,6 +34,16 @@ pub(crate) struct Spec {
     pub(crate) sandbox: Sandbox,
     /// How it is ended.
     pub(crate) teardown: Teardown,
+}
+
+/// What a server's home directory is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Home {
+    /// What its environment says.
+    #[default]
+    Real,
+    /// Its scratch directory.
+    Scratch,
 }
 
 /// Which containment is asked for.

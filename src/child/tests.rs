@@ -65,6 +65,7 @@ fn spec(script: &str) -> Spec {
         program: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        home: spec::Home::Real,
         cwd: None,
         stderr_limit: 1024,
         limits: spec::limits::Limits::default(),

@@ -34,6 +34,11 @@ const ALLOWED: [&str; 18] = [
 const OURS: [&str; 6] =
     ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
+/// Parts of a user's home directory, wherever they are kept (XDG base directory specification).
+const PARTS_OF_HOME: [&str; 4] = ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
+/// What may lead into the home directory, and need not be there: caches, and settings of who lives there.
+const PATHS_INTO_HOME: [&str; 3] = ["UV_*", "NPM_CONFIG_*", "PLAYWRIGHT_BROWSERS_PATH"];
+
 /// A set of variables, names unique. Its `Debug` shows names only.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environment(BTreeMap<OsString, OsString>);
@@ -86,6 +91,23 @@ impl Environment {
             };
         }
         variables.into_iter().collect()
+    }
+
+    /// The same for whoever has another home directory: without the real one, and without the ways into it, but for those that
+    /// `pass` has by their names.
+    pub(super) fn without_home(&self, pass: &[String]) -> Self {
+        // Everything lies in `/`, so of a user who lives there nothing is to be learned by that.
+        let home =
+            self.get("HOME").map(Path::new).filter(|home| home.is_absolute() && home.parent().is_some());
+        let of_any = |patterns: &[&str], name: &OsStr| patterns.iter().any(|pattern| matches(pattern, name));
+        let leads_home = |name: &OsStr, value: &OsStr| {
+            let inside = || home.is_some_and(|home| Path::new(value).starts_with(home));
+            of_any(&PARTS_OF_HOME, name) || (of_any(&PATHS_INTO_HOME, name) && inside())
+        };
+        let stays = |name: &OsStr, value: &OsStr| {
+            name != "HOME" && (pass.iter().any(|named| name == named.as_str()) || !leads_home(name, value))
+        };
+        self.0.clone().into_iter().filter(|(name, value)| stays(name, value)).collect()
     }
 
     /// Where things are kept from one start to the next: `SPAWNLING_CACHE_DIR`, else `spawnling` in the user's cache
@@ -192,6 +214,36 @@ mod tests {
             let pass: Vec<String> = pass.into_iter().map(ToOwned::to_owned).collect();
             assert_eq!(shown(ours.for_server(&pass, set)), expected);
         }
+    }
+
+    #[test]
+    fn whoever_has_another_home_is_not_led_into_the_real_one() {
+        let ours: Environment = [
+            ("HOME", "/home/u"),
+            ("NPM_CONFIG_CACHE", "/home/u2/npm"),
+            ("NPM_CONFIG_USERCONFIG", "/home/u/.npmrc"),
+            ("PATH", "/home/u/bin:/bin"),
+            ("SSL_CERT_FILE", "/home/u/ca.pem"),
+            ("UV_CACHE_DIR", "/home/u/.cache/uv"),
+            ("UV_OFFLINE", "1"),
+            ("XDG_CACHE_HOME", "/var/cache/u"),
+            ("XDG_CONFIG_HOME", "/home/u/.config"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+        let seen = |pass: &[&str]| {
+            let pass: Vec<String> = pass.iter().map(ToString::to_string).collect();
+            let names = ours.without_home(&pass).for_server(&pass, Vec::new()).into_iter();
+            names.map(|(name, _)| name.into_string().expect("ASCII")).collect::<Vec<_>>()
+        };
+        let always = ["NPM_CONFIG_CACHE", "PATH", "SSL_CERT_FILE", "UV_OFFLINE"];
+        assert_eq!(seen(&[]), always);
+        assert_eq!(seen(&["*"]), always);
+        assert_eq!(seen(&["HOME"]), always);
+        let named =
+            ["NPM_CONFIG_CACHE", "PATH", "SSL_CERT_FILE", "UV_CACHE_DIR", "UV_OFFLINE", "XDG_CACHE_HOME"];
+        assert_eq!(seen(&["UV_CACHE_DIR", "XDG_CACHE_HOME"]), named);
     }
 
     #[test]

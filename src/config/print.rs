@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::env;
 use super::routes::{RESPONSES, Route};
 use super::sandbox::PRESETS;
-use super::server::{ON_DISCONNECT, PROTOCOLS, VALIDATE};
+use super::server::{HOMES, ON_DISCONNECT, PROTOCOLS, VALIDATE};
 use super::table::path_to;
 use super::{Browser, Choice, Config, MetricsFor, Server, StrategyKind};
 use crate::auth::Token;
@@ -155,6 +155,7 @@ impl Page<'_> {
         for HeaderVariable { header, variable } in &server.header_env {
             self.set(&path_to("header_env", header), quoted(variable));
         }
+        self.set("home", word(HOMES, server.spec.home));
         self.set("protocol", word(PROTOCOLS, server.protocol));
         self.set("deadline", duration(server.deadline));
         self.set("open_deadline", duration(server.open_deadline));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::routes::RESPONSES;
 use super::sandbox::PRESETS;
-use super::server::{ON_DISCONNECT, PROTOCOLS, TEARDOWNS, VALIDATE};
+use super::server::{HOMES, ON_DISCONNECT, PROTOCOLS, TEARDOWNS, VALIDATE};
 use super::strategy::STRATEGIES;
 use super::{Choice, MetricsFor};
 
@@ -97,6 +97,7 @@ const SERVER: Section = Section {
         ("pass_env", Kind::Texts),
         ("secret_env", Kind::Texts),
         ("header_env", Kind::Variables),
+        ("home", Kind::Words(|| words(HOMES))),
         ("strategy", Kind::Words(|| words(STRATEGIES))),
         ("standby", Kind::Table(&STANDBY)),
         ("pool", Kind::Table(&POOL)),

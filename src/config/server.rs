@@ -12,12 +12,12 @@ use super::tree::Value;
 use super::value::{self, Parsed};
 use super::{OnDisconnect, Server, Validate, plain_spec};
 use crate::auth::Secret;
-use crate::child::spec::{self, Spec, Teardown};
+use crate::child::spec::{self, Home, Spec, Teardown};
 use crate::exchange::HeaderVariable;
 use crate::mcp::era::Protocol;
 
 /// Keys of the design that are still to come.
-const NOT_YET: [&str; 2] = ["home", "containment"];
+const NOT_YET: [&str; 1] = ["containment"];
 
 /// A secret of fewer bytes is not hidden: it would be found everywhere.
 const SHORTEST: usize = 8;
@@ -33,6 +33,7 @@ pub(super) const ON_DISCONNECT: &[(&str, OnDisconnect)] =
     &[("cancel", OnDisconnect::Cancel), ("finish", OnDisconnect::Finish)];
 pub(super) const VALIDATE: &[(&str, Validate)] =
     &[("enforce", Validate::Enforce), ("warn", Validate::Warn), ("off", Validate::Off)];
+pub(super) const HOMES: &[(&str, Home)] = &[("real", Home::Real), ("scratch", Home::Scratch)];
 /// Whether it is asked to leave before it is killed.
 pub(super) const TEARDOWNS: &[(&str, bool)] = &[("ladder", true), ("kill", false)];
 
@@ -151,6 +152,7 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> G
     set(&mut server.validate, table.get("validate", value::choice(VALIDATE)));
     set(&mut server.list_ttl, table.get("list_ttl", value::duration));
     set(&mut server.required, table.get("required", value::flag));
+    set(&mut server.spec.home, table.get("home", value::choice(HOMES)));
     server.spec.teardown = teardown(table);
     if let Some(limits) = table.table("limits") {
         self::limits(limits, server);
@@ -237,7 +239,15 @@ fn surround(table: &Table<'_>, server: &mut Server, given: &Given, (known, set):
             table.complain(format!("`env` sets {variable}, which `header_env` takes from a header"));
         }
     }
-    server.spec.env = around.environment.for_server(&patterns, set);
+    server.spec.env = match server.spec.home {
+        Home::Real => around.environment.for_server(&patterns, set),
+        Home::Scratch => {
+            if set.iter().any(|(name, _)| name == "HOME") {
+                table.complain("`env` says what HOME is, and so does home = \"scratch\"");
+            }
+            around.environment.without_home(&patterns).for_server(&patterns, set)
+        }
+    };
     // Whoever brings no credentials must not be given the gateway's own.
     server.spec.env.retain(|(name, _)| server.header_env.iter().all(|own| *name != *own.variable));
     server.secrets = table.secrets(known);

@@ -127,8 +127,7 @@ fn every_key_of_a_file_has_its_effect() {
     assert_eq!(config.hosts, ["gateway.internal", "tools.example"]);
     assert_eq!((names(&config), &config.default_server), (vec!["time", "browser", "tickets"], &None));
     let [time, browser, tickets] = config.servers.as_slice() else { panic!("three servers") };
-    let key_of_tickets = HeaderVariable { header: "x-ticket-key".into(), variable: "TICKET_KEY".into() };
-    assert_eq!(tickets.header_env, [key_of_tickets]);
+    is_for_tickets(tickets);
     let key = format!("API_KEY={}", include_str!("../../tests/fixtures/config/smallest.toml").trim_end());
     let expected = [
         "GIT_TOKEN=t",
@@ -177,6 +176,12 @@ fn every_key_of_a_file_has_its_effect() {
         route("/time", "time", "get_current_time", None, RouteResponse::Result),
     ];
     assert_eq!(config.routes, expected);
+}
+
+fn is_for_tickets(server: &Server) {
+    let key = HeaderVariable { header: "x-ticket-key".into(), variable: "TICKET_KEY".into() };
+    assert_eq!(server.header_env, [key]);
+    assert_eq!((server.spec.home, env(server)), (Home::Scratch, vec!["PATH=/bin".to_owned()]));
 }
 
 fn is_kept_in_bounds(time: &Server, browser: &Server) {
@@ -241,6 +246,7 @@ fn the_whole_configuration_is_shown_with_where_it_came_from_and_without_secrets(
     assert_eq!((names(&read_back), read_back.drain), (vec!["time", "browser", "tickets"], secs(3)));
     assert_eq!(read_back.servers[2].header_env.len(), 1);
     assert_eq!(read_back.servers[0].limits, load(&sample("full.toml")).expect("good").servers[0].limits);
+    assert_eq!(read_back.servers[2].spec.home, Home::Scratch);
     let json = shown(&sample("vscode.jsonc"));
     for line in [
         "concurrent = 12                          # vscode.jsonc:17:31",

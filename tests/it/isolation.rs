@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+mod home;
 mod strategies;
 
 use crate::support::peers::say_skipped;

@@ -10,7 +10,7 @@ use crate::child::containment::Means;
 use crate::child::keeper::Keepers;
 use crate::child::reaper::Rescue;
 use crate::child::shim::words::{Keeping, Power};
-use crate::child::spec::{Spec, Teardown, limits, sandbox};
+use crate::child::spec::{Home, Spec, Teardown, limits, sandbox};
 use crate::child::{Containment, Nursery, ScratchRoot, proc, reaper};
 use crate::exchange::Seat;
 use crate::telemetry::metrics::Count;
@@ -112,6 +112,7 @@ impl Cradle {
             program: program.into(),
             args: args.iter().map(Into::into).collect(),
             env: vec![("PATH".into(), "/usr/bin:/bin".into()), (MARK.into(), self.mark.as_str().into())],
+            home: Home::Real,
             cwd: None,
             stderr_limit: 1024,
             limits: limits::Limits::default(),
