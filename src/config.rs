@@ -39,6 +39,7 @@ mod routes;
 mod sandbox;
 mod schema;
 mod server;
+mod stamp;
 mod strategy;
 mod table;
 mod tokens;
@@ -52,6 +53,7 @@ pub(crate) use env::Environment;
 pub(crate) use layers::load;
 pub(crate) use routes::{Response as RouteResponse, Route};
 pub(crate) use schema::{Format as SchemaFormat, schema};
+pub(crate) use stamp::{Stamp, Stamped};
 pub(crate) use value::duration_text;
 
 use complaint::Origin;
@@ -104,8 +106,8 @@ pub(crate) struct Config {
     pub(crate) cache_dir: Option<PathBuf>,
     /// What was passed over, each with its place and the reason.
     pub(crate) notices: Vec<String>,
-    /// The files that it was read from, absolute; none: there was no file.
-    pub(crate) files: Vec<PathBuf>,
+    /// The files that it was read from; none: there was no file.
+    pub(crate) files: Vec<Stamped>,
     /// The names of the servers that are part of this program.
     embedded: Vec<String>,
     /// Where each setting came from, by its path in the file.

@@ -27,6 +27,7 @@
 //! config/headers.rs      headers of a request that become variables of its call's process
 //! config/print.rs        all of it as it was understood, with where it came from
 //! config/schema.rs       a JSON Schema of the file, for editors
+//! config/stamp.rs        what shows that a file is another than the one that was read
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/edge.rs          sockets and certificates as configured; the service manager that waits for us

@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
+use super::stamp::Stamped;
 use crate::auth::Secret;
 
 /// Where something was said.
@@ -66,7 +66,7 @@ pub(super) struct Ledger {
     notices: RefCell<Vec<String>>,
     origins: RefCell<BTreeMap<String, Origin>>,
     secrets: RefCell<Vec<Secret>>,
-    files: RefCell<Vec<PathBuf>>,
+    files: RefCell<Vec<Stamped>>,
 }
 
 /// Where a setting came from.
@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     /// Writes down what came from elsewhere into a value: secrets, and the files that they were read from.
-    pub(super) fn keep(&self, secrets: Vec<Secret>, files: Vec<PathBuf>) {
+    pub(super) fn keep(&self, secrets: Vec<Secret>, files: Vec<Stamped>) {
         self.secrets.borrow_mut().extend(secrets);
         self.files.borrow_mut().extend(files);
     }
@@ -124,8 +124,8 @@ impl Ledger {
         self.origins.borrow().clone()
     }
 
-    /// The files that were read for single values.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
+    /// The files that were read, for single values too.
+    pub(super) fn files(&self) -> Vec<Stamped> {
         self.files.borrow().clone()
     }
 

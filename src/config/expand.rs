@@ -11,9 +11,10 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::server::Around;
+use super::stamp::Stamped;
 use crate::auth::Secret;
 
 /// The largest file that is put into a value, in bytes: more fits into no environment.
@@ -29,7 +30,7 @@ pub(super) struct Expanded {
     /// What of it is secret.
     pub(super) secrets: Vec<Secret>,
     /// The files that it came from.
-    pub(super) files: Vec<PathBuf>,
+    pub(super) files: Vec<Stamped>,
 }
 
 /// One expansion that cannot be had.
@@ -157,7 +158,7 @@ fn input(id: &str, around: Around<'_>, expanded: &mut Expanded) -> Result<(), St
 fn file(written: &str, around: Around<'_>, expanded: &mut Expanded) -> Result<(), String> {
     let path = around.path(written)?;
     // Watched even if it cannot be read: it may be there soon.
-    expanded.files.push(path.clone());
+    expanded.files.push(Stamped::before_reading(path.clone()));
     let mut content = String::new();
     let read = fs::File::open(&path)
         .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut content))
@@ -223,7 +224,7 @@ mod tests {
         let expanded = expand_in(dir.path(), "Bearer ${file:token}").expect("it can be read");
         assert_eq!(expanded.text, "Bearer s3cret");
         assert_eq!(expanded.secrets, [Secret::new("s3cret")]);
-        assert_eq!(expanded.files, [dir.path().join("token")]);
+        assert_eq!(expanded.files, [Stamped::before_reading(dir.path().join("token"))]);
         let asked = expand_in(dir.path(), "${input:github-token}").expect("its variable is set");
         assert_eq!((asked.text.as_str(), asked.secrets), ("asked-for", vec![Secret::new("asked-for")]));
         fs::write(dir.path().join("large"), vec![b'x'; 200_000]).expect("written");

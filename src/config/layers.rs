@@ -10,6 +10,7 @@ use super::edge;
 use super::file::{self, Written, WrittenBrowser};
 use super::routes;
 use super::server::Around;
+use super::stamp::Stamped;
 use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
 use crate::auth::{Secret, Token};
 use crate::http::listen::address::Address;
@@ -139,6 +140,7 @@ fn from_command(sources: &Sources) -> Written {
 fn from_file(name: &Path, sources: &Sources) -> (Written, Ledger) {
     let path = sources.surroundings.absolute(name);
     let shown = name.display().to_string();
+    let file = Stamped::before_reading(path.clone());
     let text = fs::read(&path).map_err(|error| format!("cannot be read: {error}"));
     let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()));
     let text = match text {
@@ -150,7 +152,7 @@ fn from_file(name: &Path, sources: &Sources) -> (Written, Ledger) {
         }
     };
     let ledger = Ledger::of_file(shown, text.clone());
-    ledger.keep(Vec::new(), vec![path.clone()]);
+    ledger.keep(Vec::new(), vec![file]);
     let base = path.parent().unwrap_or(&sources.surroundings.dir);
     let around = Around { environment: &sources.surroundings.environment, base };
     let written = file::read(name, &text, around, &ledger);

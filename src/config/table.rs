@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use super::complaint::{Ledger, Place, nearest};
 use super::expand::{Expanded, Wrong, expand};
 use super::server::Around;
+use super::stamp::Stamped;
 use super::tree::{Entry, Node, Value};
 use super::value::Parsed;
 use crate::auth::Secret;
@@ -65,7 +66,7 @@ impl<'t> Table<'t> {
 
     /// Says that the configuration is another when this file is.
     pub(super) fn depends_on(&self, file: PathBuf) {
-        self.ledger.keep(Vec::new(), vec![file]);
+        self.ledger.keep(Vec::new(), vec![Stamped::before_reading(file)]);
     }
 
     /// Says that nobody is to see the value of a variable that this server is given.

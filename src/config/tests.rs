@@ -708,3 +708,35 @@ mod tokens {
         }
     }
 }
+
+#[test]
+fn files_are_known_by_what_they_were_before_they_were_read() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let texts = [
+        (
+            "a.toml",
+            "[servers.a]\ncommand = \"${file:secret}\"\n[[tokens]]\nname = \"t\"\nvalue_file = \"token\"\n",
+        ),
+        ("secret", "x"),
+        ("token", "correct-horse"),
+    ];
+    // Whoever reads a pipe waits for somebody to write to it, which changes it.
+    let writers = texts.map(|(name, text)| {
+        let path = dir.path().join(name);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("made");
+        let pipe = fs::File::options().read(true).write(true).open(&path).expect("opened by both ends");
+        pipe.set_modified(std::time::UNIX_EPOCH).expect("long ago");
+        drop(pipe);
+        std::thread::spawn(move || fs::write(path, text))
+    });
+    let config =
+        load(&Sources { config: Some("a.toml".into()), ..sources_in(dir.path(), &[]) }).expect("good");
+    for writer in writers {
+        writer.join().expect("no panic").expect("written");
+    }
+    assert_eq!(config.files.len(), 3, "{:?}", config.files);
+    for file in &config.files {
+        assert_ne!(file.stamp, Stamp::of(&file.path), "{}", file.path.display());
+    }
+}

@@ -40,7 +40,7 @@ impl Reloading {
         draining: CancellationToken,
         mask: &Mask,
     ) -> Self {
-        let (watch, mask) = (Watch::new(config.files.clone()), mask.clone());
+        let (watch, mask) = (Watch::new(&config.files), mask.clone());
         Self { sources, config, addresses, draining, mask, watch }
     }
 
@@ -105,7 +105,7 @@ impl Reloading {
         let (started, ended) = (names(&added), names(&old));
         tracing::info!(?started, ?ended, "the configuration was read again and is in place");
         rooms.retire(old, &unused);
-        self.watch = Watch::new(config.files.clone());
+        self.watch = Watch::new(&config.files);
         self.config = config;
     }
 }

@@ -1,28 +1,27 @@
 //! Tells when a file has become another. docs/decisions/reload.md says why by looking, and not by being told.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::config::{Stamp, Stamped};
 
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What shows that a file is another: device, inode, size, and when it was changed; `None`: there is none.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
 /// Files that are looked at.
 pub(super) struct Watch {
     files: Vec<PathBuf>,
-    /// As they were when they were last read.
+    /// As they were before they were last read.
     known: Vec<Stamp>,
     /// As they were at the last look.
     last: Vec<Stamp>,
 }
 
 impl Watch {
-    /// Watches these, as they are now.
-    pub(super) fn new(files: Vec<PathBuf>) -> Self {
-        let known: Vec<Stamp> = files.iter().map(|file| stamp(file)).collect();
+    /// Watches these, which have changed already if they are not as they were before they were read.
+    pub(super) fn new(files: &[Stamped]) -> Self {
+        let (files, known): (Vec<_>, Vec<_>) =
+            files.iter().map(|Stamped { path, stamp }| (path.clone(), *stamp)).unzip();
         Self { files, last: known.clone(), known }
     }
 
@@ -40,7 +39,8 @@ impl Watch {
             tokio::time::sleep(LOOK).await;
             let files = self.files.clone();
             // A file system of the network may take its time.
-            let looked = tokio::task::spawn_blocking(move || files.iter().map(|file| stamp(file)).collect());
+            let looked =
+                tokio::task::spawn_blocking(move || files.iter().map(|file| Stamp::of(file)).collect());
             let Ok(now) = looked.await else { continue };
             if self.sees(now) {
                 return;
@@ -59,52 +59,50 @@ impl Watch {
     }
 }
 
-fn stamp(file: &Path) -> Stamp {
-    // Through links: what a secret of Kubernetes is mounted as is a link to one that is exchanged.
-    let meta = file.metadata().ok()?;
-    Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 
     #[test]
     fn a_change_counts_once_it_has_settled_and_once_only() {
-        let one = |size| vec![Some((1, 1, size, 0, 0))];
-        let mut watch = Watch { files: Vec::new(), known: one(1), last: one(1) };
+        let dir = tempfile::tempdir().unwrap();
+        let one = |size: usize| {
+            let file = dir.path().join(size.to_string());
+            fs::write(&file, "x".repeat(size)).unwrap();
+            vec![Stamp::of(&file)]
+        };
+        let (one, two, three) = (one(1), one(2), one(3));
+        let none = vec![Stamp::of(Path::new("/nowhere/at/all"))];
+        let mut watch = Watch { files: Vec::new(), known: one.clone(), last: one.clone() };
         let looks = [
-            (one(1), false),
-            (one(2), false),
-            (one(3), false),
-            (one(3), true),
-            (one(3), false),
-            (vec![None], false),
-            (one(3), false),
-            (vec![None], false),
-            (vec![None], true),
+            (&one, false),
+            (&two, false),
+            (&three, false),
+            (&three, true),
+            (&three, false),
+            (&none, false),
+            (&three, false),
+            (&none, false),
+            (&none, true),
         ];
         for (index, (now, expected)) in looks.into_iter().enumerate() {
-            assert_eq!(watch.sees(now), expected, "look {index}");
+            assert_eq!(watch.sees(now.clone()), expected, "look {index}");
         }
     }
 
     #[test]
-    fn a_file_is_another_when_its_content_or_the_link_to_it_is() {
+    fn a_file_that_changed_while_it_was_read_has_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        assert_eq!(stamp(&path("link")), None);
-        fs::write(path("a"), "a").unwrap();
-        fs::write(path("b"), "a").unwrap();
-        std::os::unix::fs::symlink(path("a"), path("link")).unwrap();
-        let first = stamp(&path("link"));
-        fs::remove_file(path("link")).unwrap();
-        std::os::unix::fs::symlink(path("b"), path("link")).unwrap();
-        let second = stamp(&path("link"));
-        assert_ne!(first, second);
-        fs::write(path("b"), "longer").unwrap();
-        assert_ne!(second, stamp(&path("link")));
+        let file = dir.path().join("it.toml");
+        fs::write(&file, "a").unwrap();
+        let read = [Stamped::before_reading(file.clone())];
+        fs::write(&file, "longer").unwrap();
+        let mut watch = Watch::new(&read);
+        let now = vec![Stamp::of(&file)];
+        assert!(!watch.sees(now.clone()), "it may not be done");
+        assert!(watch.sees(now));
     }
 }

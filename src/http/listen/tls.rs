@@ -50,6 +50,12 @@ pub(crate) struct Files {
     pub(crate) client_ca: Option<PathBuf>,
 }
 
+impl Files {
+    fn stamps(&self) -> Vec<Stamp> {
+        [&self.cert, &self.key].into_iter().chain(&self.client_ca).map(|file| stamp(file)).collect()
+    }
+}
+
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
@@ -70,6 +76,8 @@ pub(crate) enum TlsError {
 /// What is shown to callers at the moment.
 pub(crate) struct Certificates {
     files: Files,
+    /// What they were before they were first read.
+    known: Vec<Stamp>,
     now: RwLock<Arc<ServerConfig>>,
 }
 
@@ -82,8 +90,10 @@ impl std::fmt::Debug for Certificates {
 impl Certificates {
     /// Reads them.
     pub(crate) fn load(files: Files) -> Result<Self, TlsError> {
+        // Before they are read, so that a change during that is one to come.
+        let known = files.stamps();
         let now = RwLock::new(Arc::new(read(&files)?));
-        Ok(Self { files, now })
+        Ok(Self { files, known, now })
     }
 
     /// Reads them again, for handshakes to come. An error changes nothing.
@@ -99,7 +109,7 @@ impl Certificates {
     ///
     /// Dropping it loses nothing but the time since the last look.
     pub(super) async fn watch(&self) {
-        let mut known = self.stamps().await;
+        let mut known = self.known.clone();
         let mut last = known.clone();
         loop {
             tokio::time::sleep(LOOK).await;
@@ -127,11 +137,9 @@ impl Certificates {
     }
 
     async fn stamps(&self) -> Vec<Stamp> {
-        let Files { cert, key, client_ca } = self.files.clone();
-        let files: Vec<PathBuf> = [cert, key].into_iter().chain(client_ca).collect();
+        let files = self.files.clone();
         // A file system of the network may take its time.
-        let looked = tokio::task::spawn_blocking(move || files.iter().map(|file| stamp(file)).collect());
-        looked.await.unwrap_or_default()
+        tokio::task::spawn_blocking(move || files.stamps()).await.unwrap_or_default()
     }
 
     fn acceptor(&self) -> TlsAcceptor {
