@@ -51,6 +51,7 @@
 //! http/listen/stall.rs   a stream whose reader may be slow, but not for ever
 //! http/listen/streams.rs  what is open on a connection, and whether its answers are taken
 //! http/listen/tls.rs     TLS, and certificates that may be exchanged
+//! http/listen/dates.rs   whether certificates are valid by now
 //! http/authority.rs      what a principal may ask, and what of lists it sees                      (pure)
 //! http/edge.rs           Host, Origin, Sec-Fetch-Site: what protects every route alike             (pure)
 //! http/route.rs          method and path -> Route, a closed enum                                   (pure)

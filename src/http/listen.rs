@@ -29,6 +29,7 @@ use super::{Body, Ends, Live};
 use crate::telemetry::metrics::Level;
 
 pub(crate) mod address;
+mod dates;
 mod shared;
 mod sockets;
 mod stall;

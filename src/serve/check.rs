@@ -9,17 +9,21 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::diagnosis::{self, Patient};
+use super::edge;
 use super::once::{Given, OnceError, explain, whoever, with_rooms};
 use crate::catalog::Catalog;
 use crate::child::{ProgramError, SpawnError};
 use crate::config;
+use crate::exchange::fault::chain;
 use crate::exchange::{Answer, Bounds, CallError, Enforcement};
 
 /// How far the lines below a server's name are moved to the right.
 const INDENT: &str = "\n    ";
 
-/// Starts every server once, and tells how that went. An error if any did not start.
+/// Starts every server once, and tells how that went, after a look at the files for TLS. An error if any did not start, or
+/// these cannot be used.
 pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
+    let without_tls = check_tls(given.0)?;
     with_rooms(given, async |rooms| {
         let mut failed = Vec::new();
         for (server, catalog) in &rooms.servers {
@@ -29,12 +33,27 @@ pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
                 failed.push(catalog.name().to_string());
             }
         }
-        if failed.is_empty() {
-            return Ok(());
-        }
         let (some, all) = (failed.len(), rooms.servers.len());
-        Err(OnceError::Failed(format!("{some} of {all} did not start: {}", failed.join(", "))))
+        let servers = (some > 0).then(|| format!("{some} of {all} did not start: {}", failed.join(", ")));
+        let wrong: Vec<String> =
+            without_tls.then(|| "TLS cannot be set up".to_owned()).into_iter().chain(servers).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(OnceError::Failed(wrong.join("; "))) }
     })
+}
+
+/// Opens the files for TLS, if there are to be any, and says what is wrong with them. Whether that keeps the gateway from
+/// starting.
+fn check_tls(config: &config::Config) -> io::Result<bool> {
+    let story = match edge::certificates(config) {
+        Ok(None) => return Ok(false),
+        Ok(Some(certificates)) => {
+            let doubts = certificates.doubts().iter().map(|doubt| format!("{INDENT}warning: {doubt}"));
+            Ok(format!("tls: ok{}", doubts.collect::<String>()))
+        }
+        Err(error) => Err(format!("tls: FAILED: {}{INDENT}try: {}", chain(&error), error.remedy())),
+    };
+    writeln!(io::stdout(), "{}", story.as_ref().unwrap_or_else(|story| story))?;
+    Ok(story.is_err())
 }
 
 /// What to try where a server failed, a line each, each with an end of line before it; empty: nobody knows.

@@ -6,14 +6,17 @@ use sd_notify::NotifyState;
 
 use super::ServeError;
 use crate::config::{self, Config, Exposure};
-use crate::http::listen::{Certificates, Inherited, Listener, Manner, TlsFiles};
+use crate::http::listen::{Certificates, Inherited, Listener, Manner, TlsError, TlsFiles};
 
 /// Everything that is listened on: what was handed over, else what is configured.
 pub(super) fn listeners(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, ServeError> {
     let config::Edge { socket_mode, write_timeout, .. } = config.edge;
     let manner = Manner { mode: socket_mode, unacknowledged: write_timeout };
     // Before any socket is bound: without them none is of use.
-    let certificates = certificates(config)?;
+    let certificates = certificates(config).map_err(ServeError::Tls)?;
+    for doubt in certificates.iter().flat_map(|certificates| certificates.doubts()) {
+        tracing::warn!("{doubt}");
+    }
     let mut listeners = inherited.listeners().map_err(ServeError::Inherited)?;
     if listeners.is_empty() {
         for address in &config.listen {
@@ -43,10 +46,11 @@ fn judge(listeners: &[Listener], config: &Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-fn certificates(config: &Config) -> Result<Option<Arc<Certificates>>, ServeError> {
+/// What is shown to callers, if they are shown anything.
+pub(super) fn certificates(config: &Config) -> Result<Option<Arc<Certificates>>, TlsError> {
     let Some(tls) = config.edge.tls.clone() else { return Ok(None) };
     let files = TlsFiles { cert: tls.cert, key: tls.key, client_ca: tls.client_ca };
-    Certificates::load(files).map(Arc::new).map(Some).map_err(ServeError::Tls)
+    Certificates::load(files).map(Arc::new).map(Some)
 }
 
 /// What a service manager is told.

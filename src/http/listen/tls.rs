@@ -26,6 +26,7 @@ use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use super::dates;
 use super::shared::{Shared, Socket};
 use super::stall::Stalling;
 
@@ -73,11 +74,45 @@ pub(crate) enum TlsError {
     Authorities { path: PathBuf, source: VerifierBuilderError },
 }
 
+impl TlsError {
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::File { source: pem::Error::Io(error), .. } => match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "is that where it is? A relative path begins where the configuration file is"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "let the user that the gateway runs as read it, by `chown` or `setfacl`, and nobody else if it is the key"
+                }
+                _ => "it has to be a file that can be read",
+            },
+            Self::File { source: pem::Error::NoItemsFound, .. } => {
+                "in PEM it has `-----BEGIN CERTIFICATE-----`, or for a key `-----BEGIN PRIVATE KEY-----`: \
+                 `openssl x509 -in FILE -inform der` writes a certificate so, and \
+                 `openssl pkey -in FILE` a key, which it also rids of its passphrase"
+            }
+            Self::File { .. } => "the file is damaged or not whole: it begins like PEM and does not go on so",
+            Self::Pair { source: rustls::Error::InconsistentKeys(_), .. } => {
+                "they are of different pairs: take the key with which this certificate was asked for; and in its file the \
+                 certificate stands before those that lead to its authority"
+            }
+            Self::Pair { .. } => {
+                "an X.509 certificate, version 3, with a key of RSA, ECDSA or Ed25519 is wanted"
+            }
+            Self::Authority { .. } | Self::Authorities { .. } => {
+                "it holds the certificates of the authorities that have signed those of your callers"
+            }
+        }
+    }
+}
+
 /// What is shown to callers at the moment.
 pub(crate) struct Certificates {
     files: Files,
     /// What they were before they were first read.
     known: Vec<Stamp>,
+    doubts: Vec<String>,
     now: RwLock<Arc<ServerConfig>>,
 }
 
@@ -92,15 +127,20 @@ impl Certificates {
     pub(crate) fn load(files: Files) -> Result<Self, TlsError> {
         // Before they are read, so that a change during that is one to come.
         let known = files.stamps();
-        let now = RwLock::new(Arc::new(read(&files)?));
-        Ok(Self { files, known, now })
+        let (now, doubts) = read(&files)?;
+        Ok(Self { files, known, doubts, now: RwLock::new(Arc::new(now)) })
+    }
+
+    /// What keeps callers from taking what is shown, a line each, although it can be used.
+    pub(crate) fn doubts(&self) -> &[String] {
+        &self.doubts
     }
 
     /// Reads them again, for handshakes to come. An error changes nothing.
-    fn reload(&self) -> Result<(), TlsError> {
-        let next = Arc::new(read(&self.files)?);
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(())
+    fn reload(&self) -> Result<Vec<String>, TlsError> {
+        let (next, doubts) = read(&self.files)?;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(doubts)
     }
 
     /// Reads them again whenever they have changed. Never returns.
@@ -128,7 +168,12 @@ impl Certificates {
     pub(crate) fn read_again(&self) {
         let cert = self.files.cert.display();
         match self.reload() {
-            Ok(()) => tracing::info!(%cert, "the certificate was read again and is in place"),
+            Ok(doubts) => {
+                tracing::info!(%cert, "the certificate was read again and is in place");
+                for doubt in doubts {
+                    tracing::warn!("{doubt}");
+                }
+            }
             Err(error) => {
                 let wrong = crate::exchange::fault::chain(&error);
                 tracing::warn!(wrong, "the certificate cannot be used; the one before stays in place");
@@ -155,7 +200,8 @@ fn stamp(file: &Path) -> Stamp {
     Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }
 
-fn read(files: &Files) -> Result<ServerConfig, TlsError> {
+/// What is shown from now on, and what is doubtful about it.
+fn read(files: &Files) -> Result<(ServerConfig, Vec<String>), TlsError> {
     let Files { cert, key, client_ca } = files;
     let wrong = |path: &Path| {
         let path = path.to_owned();
@@ -166,6 +212,8 @@ fn read(files: &Files) -> Result<ServerConfig, TlsError> {
         if all.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(all) }
     };
     let chain = all(cert).map_err(wrong(cert))?;
+    let doubts = dates::untimely(&chain).into_iter().map(|what| format!("{}: {what}", cert.display()));
+    let doubts = doubts.collect();
     let private = PrivateKeyDer::from_pem_file(key).map_err(wrong(key))?;
     let provider = Arc::new(ring::default_provider());
     let pair = |source| TlsError::Pair { cert: cert.clone(), key: key.clone(), source };
@@ -186,7 +234,7 @@ fn read(files: &Files) -> Result<ServerConfig, TlsError> {
     };
     let mut config = builder.with_single_cert(chain, private).map_err(pair)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-    Ok(config)
+    Ok((config, doubts))
 }
 
 type Raw = Stalling<Shared>;
