@@ -2,6 +2,7 @@
 //!
 //! Nothing that a caller sent appears in these answers.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -14,7 +15,7 @@ use super::legacy::BrowserApi;
 use super::problem::{Kind, Problem, Refusal};
 use super::rest::good;
 use super::route::Admin;
-use super::{Ends, Service, is_near, page, rest, unknown};
+use super::{Ends, OwnRoute, Service, is_near, page, rest, unknown};
 use crate::catalog::Catalog;
 use crate::exchange::{LastStart, Principal};
 use crate::telemetry::metrics;
@@ -47,6 +48,10 @@ impl<'a> Visit<'a> {
     fn may_use(self, server: &str) -> bool {
         self.who.is_some_and(|who| who.may_use(server))
     }
+
+    fn may_call(self, server: &str, tool: &str) -> bool {
+        self.may_use(server) && self.who.is_some_and(|who| who.may_call(tool))
+    }
 }
 
 impl MetricsFor {
@@ -72,10 +77,12 @@ impl Service {
             Admin::Front => {
                 let names: Vec<&str> = self.names().filter(|name| visit.may_use(name)).collect();
                 let browser = self.config.browser.as_ref().filter(|api| visit.may_use(&api.server));
+                let own = self.config.routes.iter();
+                let own = own.filter(|own| visit.may_call(&own.server, &own.tool)).collect::<Vec<_>>();
                 // A browser asks for a page, curl for anything.
                 match accept::choose(&head.headers, &[Media::Text, Media::Html]) {
                     Ok(Media::Html) => Ok(page::page()),
-                    _ => Ok(front(&names, browser)),
+                    _ => Ok(front(&names, browser, &own)),
                 }
             }
             Admin::Asset { name } => page::asset(name).ok_or_else(|| unknown(head).into()),
@@ -180,11 +187,11 @@ fn status(word: &str) -> Response<Body> {
 }
 
 /// Where things are.
-fn front(servers: &[&str], browser: Option<&BrowserApi>) -> Response<Body> {
-    good(Pieces::from(bytes::Bytes::from(contents(servers, browser))), Media::Text)
+fn front(servers: &[&str], browser: Option<&BrowserApi>, own: &[&OwnRoute]) -> Response<Body> {
+    good(Pieces::from(bytes::Bytes::from(contents(servers, browser, own))), Media::Text)
 }
 
-fn contents(servers: &[&str], browser: Option<&BrowserApi>) -> String {
+fn contents(servers: &[&str], browser: Option<&BrowserApi>, own: &[&OwnRoute]) -> String {
     let mut text = String::from(
         "Spawnling: a fresh MCP server process for every HTTP request.\n\n\
          GET  /v1/servers                              the configured servers\n\
@@ -207,6 +214,12 @@ fn contents(servers: &[&str], browser: Option<&BrowserApi>) -> String {
              GET  /api/health, /health                     whether its configuration is complete\n\
              POST /api/disconnect                          there is nothing to disconnect\n",
         );
+    }
+    if !own.is_empty() {
+        text.push_str("\nroutes of your own:\n");
+        for route in own {
+            let _ = writeln!(text, "POST {:<40} the tool {} of {}", route.path, route.tool, route.server);
+        }
     }
     if !servers.is_empty() {
         text.push_str("\nservers:\n");

@@ -95,3 +95,23 @@ fn a_route_asks_for_the_same_authority_as_its_tool() {
     }
     gateway.stop();
 }
+
+#[test]
+fn the_front_page_names_the_routes_to_whoever_may_call_what_is_behind_them() {
+    let token = "\n[[tokens]]\nname = \"adds\"\nvalue = \"adds-correct-horse\"\ntools = [\"add\"]\n";
+    let gateway = Gateway::start(&routes());
+    let named = gateway.get("/").body;
+    for line in ["POST /say  ", "POST /api/browser-agent  "] {
+        assert!(
+            named.lines().any(|shown| shown.starts_with(line) && shown.ends_with("the tool echo of demo")),
+            "{named}"
+        );
+    }
+    gateway.stop();
+    let gateway = Gateway::start(&(routes() + token));
+    let ask = |headers: &[(&str, &str)]| gateway.request("GET", "/", headers, "").body;
+    let named = ask(&[("X-API-Key", "adds-correct-horse")]);
+    assert!(named.contains("POST /add  ") && !named.contains("POST /say"), "{named}");
+    assert!(!ask(&[]).contains("POST /add"), "{}", ask(&[]));
+    gateway.stop();
+}

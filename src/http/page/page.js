@@ -38,11 +38,21 @@ async function loadServers() {
     $("enter").hidden = !token;
     offer($("server"), servers, (server) => server.name);
     const [wanted] = here();
+    loadRoutes().catch((error) => notice(error.message));
     $("server").value = servers.some(({ name }) => name === wanted) ? wanted : usual ?? servers[0]?.name ?? "";
     await loadTools();
   } catch (error) {
     notice(error.message);
   }
+}
+
+// Configured routes, as far as this caller may call what is behind them.
+async function loadRoutes() {
+  const { paths } = await get("/openapi.json");
+  const own = Object.entries(paths).filter(([, { post }]) => post?.tags?.includes("routes"));
+  const line = ([where, { post }]) => element("li", {}, element("code", {}, `POST ${where}`), ` ${post.summary}`);
+  $("routes").replaceChildren(...own.map(line));
+  $("own").hidden = own.length === 0;
 }
 
 async function loadTools() {

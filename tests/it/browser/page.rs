@@ -44,6 +44,8 @@ const LOOK: &str = "async () => {
     const found = { good: $('main').innerText, curl: $('#curl').textContent, copied: $('#copied').textContent };
     found.injected = document.querySelectorAll('.injected').length;
     found.bars = document.querySelectorAll('.bar').length;
+    while ($('#own').hidden) await next();
+    found.own = $('#own').innerText;
     await run('add');
     found.missing = [document.activeElement.id, document.activeElement.getAttribute('aria-invalid')];
     await run('fail');
@@ -54,7 +56,8 @@ const LOOK: &str = "async () => {
 /// A gateway with a page, a demo and a browser.
 fn gateway() -> Option<(Gateway, tempfile::TempDir)> {
     let (browser, dir) = configured(&["--isolated"])?;
-    let config = format!("{TOKEN}{}{browser}", demo(&[]));
+    let route = "\n[[routes]]\npath = \"/say\"\nserver = \"demo\"\ntool = \"echo\"\n";
+    let config = format!("{TOKEN}{}{browser}{route}", demo(&[]));
     let start = Start { args: &["--containment", "group"], ..Start::default() };
     Some((Gateway::start_by(&config, start), dir))
 }
@@ -107,6 +110,7 @@ fn the_page_runs_a_tool_and_explains_what_went_wrong() {
     // No element was made of what the tool said; each of four phases has its bar.
     assert_eq!((&found["injected"], &found["bars"]), (&json!(0), &json!(4)));
     assert_eq!(found["missing"], json!(["field-0", "true"]));
+    assert!(text("own").contains("POST /say") && text("own").contains("The tool echo of demo"), "{found}");
     assert!(text("failed").contains("424") && text("failed").contains("What this means"), "{found}");
     assert!(!said[5].contains("Content Security Policy"), "{}", said[5]);
     see_off(&gateway);
