@@ -142,12 +142,17 @@ impl Rooms {
     /// An error changes nothing.
     fn refurnish(&mut self, config: &Config) -> Result<Refurnished, ServeError> {
         let mut next = Vec::with_capacity(config.servers.len());
-        let mut added = Vec::new();
+        let mut added: Vec<Arc<Catalog>> = Vec::new();
         for server in &config.servers {
             if let Some((_, same)) = self.servers.iter().find(|(known, _)| known == server) {
                 next.push((server.clone(), Arc::clone(same)));
             } else {
-                let catalog = self.furnish(server)?;
+                let furnished = self.furnish(server).inspect_err(|_| {
+                    for catalog in &added {
+                        self.shared.metrics.leaves(catalog.name());
+                    }
+                });
+                let catalog = furnished?;
                 added.push(Arc::clone(&catalog));
                 next.push((server.clone(), catalog));
             }
@@ -169,11 +174,12 @@ impl Rooms {
             // What stands by is for nobody from now on.
             catalog.calls().by_call_only();
             self.retired.push(Arc::clone(&catalog));
-            let unused = unused.clone();
+            let (unused, metrics) = (unused.clone(), self.shared.metrics.clone());
             self.retiring.spawn(async move {
                 unused.cancelled().await;
                 catalog.calls().close();
                 catalog.calls().drain().await;
+                metrics.leaves(catalog.name());
                 tracing::info!(server = &**catalog.name(), "nothing is left of the server as it was before");
             });
         }

@@ -10,12 +10,14 @@
 //! Labels are names that were configured and words of ours, so their number is bounded; nothing that a caller or a server
 //! wrote ever becomes one. A handle that belongs to nobody (`default()`) counts for nobody.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
@@ -104,7 +106,7 @@ struct ByStatus {
 
 type Times<L> = Family<L, Histogram, fn() -> Histogram>;
 
-fn times<L: Clone + Eq + std::hash::Hash>() -> Times<L> {
+fn times<L: Clone + Eq + Hash>() -> Times<L> {
     Family::new_with_constructor(|| Histogram::new(SECONDS))
 }
 
@@ -136,6 +138,52 @@ struct Families {
     seats: Family<ByServer, Gauge>,
     taken: Family<ByServer, Gauge>,
     queue: Family<ByServer, Gauge>,
+    /// Who counts, by name.
+    book: Arc<Mutex<HashMap<Arc<str>, Entry>>>,
+}
+
+/// What there is of one name.
+#[derive(Debug, Default)]
+struct Entry {
+    /// How many servers have it: while one follows another there are two.
+    holders: usize,
+    /// What was counted of it so far, each once: a family does not tell.
+    series: Vec<Labels>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Labels {
+    Calls(ByOutcome),
+    Phases(ByPhase),
+    Ends(ByRung),
+    Standby(ByLuck),
+    StandingBy(ByServer),
+}
+
+impl Families {
+    fn book(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down that something is counted of a name; `false`: nothing is any more.
+    fn note(&self, name: &Arc<str>, labels: Labels) -> bool {
+        let mut book = self.book();
+        let Some(entry) = book.get_mut(name) else { return false };
+        if !entry.series.contains(&labels) {
+            entry.series.push(labels);
+        }
+        true
+    }
+
+    fn remove(&self, labels: &Labels) {
+        match labels {
+            Labels::Calls(by) => self.calls.remove(by),
+            Labels::Phases(by) => self.phases.remove(by),
+            Labels::Ends(by) => self.ends.remove(by),
+            Labels::Standby(by) => self.standby.remove(by),
+            Labels::StandingBy(by) => self.standing_by.remove(by),
+        };
+    }
 }
 
 impl Default for Metrics {
@@ -150,6 +198,7 @@ impl Default for Metrics {
             seats: Family::default(),
             taken: Family::default(),
             queue: Family::default(),
+            book: Arc::default(),
         };
         let mut inner = Inner {
             registry: Registry::with_prefix("spawnling"),
@@ -198,10 +247,12 @@ impl Inner {
 }
 
 impl Metrics {
-    /// Those of one server, by its configured name.
+    /// Those of one server, by its configured name, until it [leaves](Self::leaves). Servers of one name count together.
     pub(crate) fn server(&self, name: &Arc<str>) -> OfServer {
         let by = ByServer { server: Arc::clone(name) };
         let families = self.0.families.clone();
+        let mut book = self.0.families.book();
+        book.entry(Arc::clone(name)).or_default().holders += 1;
         let level = |family: &Family<ByServer, Gauge>| Level(family.get_or_create_owned(&by));
         OfServer {
             running: level(&families.running),
@@ -210,6 +261,25 @@ impl Metrics {
             queue: level(&families.queue),
             name: by.server,
             families,
+        }
+    }
+
+    /// A server of this name is no more. What was counted of the last one of a name is gone with it: nothing of it will
+    /// ever change again.
+    pub(crate) fn leaves(&self, name: &Arc<str>) {
+        let families = &self.0.families;
+        let mut book = families.book();
+        let Some(entry) = book.get_mut(name) else { return };
+        entry.holders = entry.holders.saturating_sub(1);
+        if entry.holders > 0 {
+            return;
+        }
+        for labels in book.remove(name).into_iter().flat_map(|entry| entry.series) {
+            families.remove(&labels);
+        }
+        let by = ByServer { server: Arc::clone(name) };
+        for family in [&families.running, &families.seats, &families.taken, &families.queue] {
+            family.remove(&by);
         }
     }
 
@@ -309,7 +379,9 @@ impl OfServer {
     /// So many servers stand by.
     pub(crate) fn standing_by(&self, ready: usize) {
         let by = ByServer { server: Arc::clone(&self.name) };
-        self.families.standing_by.get_or_create(&by).set(whole(ready));
+        self.count(&self.families.standing_by, &by, Labels::StandingBy, |gauge| {
+            gauge.set(whole(ready));
+        });
     }
 
     /// A call is over.
@@ -317,17 +389,37 @@ impl OfServer {
         let Ended { strategy, outcome, fault, phases, kept, end } = *ended;
         let server = || Arc::clone(&self.name);
         let Families { calls, phases: times, ends, standby, .. } = &self.families;
-        calls.get_or_create(&ByOutcome { server: server(), strategy, outcome, fault }).inc();
+        let by = ByOutcome { server: server(), strategy, outcome, fault };
+        self.count(calls, &by, Labels::Calls, |counter| {
+            counter.inc();
+        });
+        let seconds = |took: Duration| move |times: &Histogram| times.observe(took.as_secs_f64());
         for (phase, took) in phases {
             if let Some(took) = took {
-                times.get_or_create(&ByPhase { server: server(), phase }).observe(took.as_secs_f64());
+                self.count(times, &ByPhase { server: server(), phase }, Labels::Phases, seconds(took));
             }
         }
         if let Some(result) = kept {
-            standby.get_or_create(&ByLuck { server: server(), result }).inc();
+            self.count(standby, &ByLuck { server: server(), result }, Labels::Standby, |counter| {
+                counter.inc();
+            });
         }
         if let Some((rung, took)) = end {
-            ends.get_or_create(&ByRung { server: server(), rung }).observe(took.as_secs_f64());
+            self.count(ends, &ByRung { server: server(), rung }, Labels::Ends, seconds(took));
+        }
+    }
+
+    /// Counts, and the first time writes down what.
+    fn count<L, M, C>(&self, family: &Family<L, M, C>, by: &L, labels: fn(L) -> Labels, how: impl FnOnce(&M))
+    where
+        L: Clone + Eq + Hash,
+        C: MetricConstructor<M>,
+    {
+        if let Some(metric) = family.get(by) {
+            return how(&metric);
+        }
+        if self.families.note(&self.name, labels(by.clone())) {
+            how(&family.get_or_create(by));
         }
     }
 }
@@ -373,5 +465,27 @@ mod tests {
             assert!(text.contains(line), "{line}\n{text}");
         }
         assert!(!text.contains("phase=\"spawn\"") && text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn the_last_server_of_a_name_takes_everything_that_was_counted_of_it_along() {
+        let (metrics, name) = (Metrics::default(), Arc::from("a"));
+        let (of, next) = (metrics.server(&name), metrics.server(&name));
+        metrics.server(&"other".into()).ended(&ended("hit"));
+        of.ended(&ended("hit"));
+        of.standing_by(1);
+        let count = || metrics.text().matches("server=\"a\"").count();
+        let all = count();
+        metrics.leaves(&name);
+        assert_eq!(count(), all, "another one of that name counts still");
+        next.ended(&ended("hit"));
+        metrics.leaves(&name);
+        assert_eq!(count(), 0, "{}", metrics.text());
+        next.ended(&ended("hit"));
+        next.standing_by(1);
+        assert_eq!(count(), 0, "{}", metrics.text());
+        assert!(metrics.text().contains("spawnling_calls_total{server=\"other\""));
+        metrics.server(&name).ended(&ended("hit"));
+        assert!(metrics.text().contains("spawnling_standby_total{server=\"a\",result=\"hit\"} 1\n"));
     }
 }

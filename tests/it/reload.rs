@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Gateway, Response, alive, demo, server, until, until_some};
+use crate::support::{Gateway, JSON, Response, alive, demo, server, until, until_some};
 
 const ECHO: &str = r#"{"message":"hello"}"#;
 const STANDBY: &str = "strategy = \"prewarmed\"\nstandby = { min = 1, max = 1 }\n";
@@ -102,5 +102,37 @@ fn what_takes_a_restart_is_said() {
     let fixed = log.lines().filter(|line| line.contains("takes a restart to count")).collect::<Vec<_>>();
     assert_eq!(fixed.len(), 2, "the flag --listen says what the file says in vain: {fixed:?}");
     assert!(fixed[0].contains("concurrent") && fixed[1].contains("receipts"), "{fixed:?}");
+    gateway.stop();
+}
+
+#[test]
+fn what_was_counted_of_a_server_goes_with_the_last_one_of_its_name() {
+    let second = server("second", &["--faults"]) + "protocol = \"legacy\"\n";
+    let gateway = Gateway::start(&(demo(&[]) + &second));
+    let echo = |name: &str| {
+        let path = format!("/v1/servers/{name}/tools/echo");
+        gateway.request("POST", &path, &[JSON, ("Spawnling-Wait", "end")], ECHO).good()
+    };
+    let counted = |text: &str| gateway.get("/metrics").body.matches(text).count();
+    let second_calls =
+        "spawnling_calls_total{server=\"second\",strategy=\"fresh\",outcome=\"ok\",fault=\"\"} ";
+    let gone = || gateway.log().matches("nothing is left of the server as it was before").count();
+    echo("demo");
+    echo("second");
+
+    // With other settings it is the same server to whoever counts.
+    reload(&gateway, &(demo(&[]) + &second + "deadline = \"30s\"\n"), IN_PLACE);
+    until("the old one is gone", || gone() == 1);
+    echo("second");
+    assert_eq!(counted(&format!("{second_calls}2")), 1, "{}", gateway.get("/metrics").body);
+
+    reload(&gateway, &demo(&[]), IN_PLACE);
+    until("the second server is gone", || gone() == 2);
+    assert_eq!(counted("server=\"second\""), 0, "{}", gateway.get("/metrics").body);
+    assert!(counted("server=\"demo\"") > 5);
+
+    reload(&gateway, &(demo(&[]) + &second), IN_PLACE);
+    echo("second");
+    assert_eq!(counted(&format!("{second_calls}1")), 1, "{}", gateway.get("/metrics").body);
     gateway.stop();
 }
