@@ -151,7 +151,7 @@ fn settings(table: &mut Table<'_>, server: &mut Server, around: Around<'_>) -> G
     set(&mut server.on_disconnect, table.get("on_disconnect", value::choice(ON_DISCONNECT)));
     set(&mut server.validate, table.get("validate", value::choice(VALIDATE)));
     set(&mut server.list_ttl, table.get("list_ttl", value::duration));
-    set(&mut server.required, table.get("required", value::flag));
+    set(&mut server.required, required(table, &server.header_env));
     set(&mut server.spec.home, table.get("home", value::choice(HOMES)));
     server.spec.teardown = teardown(table);
     if let Some(limits) = table.table("limits") {
@@ -166,6 +166,16 @@ fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
+}
+
+fn required(table: &mut Table<'_>, header_env: &[HeaderVariable]) -> Option<bool> {
+    let (place, required) = table.get_placed("required", value::flag)?;
+    if required && !header_env.is_empty() {
+        let what = "whether it starts may depend on what a caller brings (`header_env`), and `GET /readyz` brings nothing: \
+                    the gateway might never be ready. Leave one of them out";
+        table.complain_at(place, "required", what);
+    }
+    Some(required)
 }
 
 fn teardown(table: &mut Table<'_>) -> Teardown {

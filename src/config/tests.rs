@@ -337,6 +337,20 @@ fn a_route_has_a_path_of_its_own_and_a_server_that_there_is() {
 }
 
 #[test]
+fn a_server_is_not_required_that_nobody_can_try_without_a_callers_credentials() {
+    let with = |more: &str| {
+        let server = "[servers.a]\ncommand = \"x\"\nheader_env = { X-Key = \"KEY\" }\n";
+        file("a.toml", &format!("{server}{more}")).map_err(|complaints| complaints.to_string())
+    };
+    let complaint = with("required = true\n").expect_err("it might never be ready");
+    assert!(
+        complaint.starts_with("a.toml:4:12: servers.a.required: whether it starts may depend"),
+        "{complaint}"
+    );
+    assert!(with("required = false\n").is_ok());
+}
+
+#[test]
 fn what_an_editor_would_put_in_place_is_put_in_place() {
     let text = r#"{"inputs": [{"id": "github-token"}], "servers": {
         "a": {"command": "x", "args": ["${workspaceFolder}/a"], "env": {"TOKEN": "${input:github-token}"}},
