@@ -207,13 +207,12 @@ impl Means {
     }
 
     /// Why trees do not have the controller in their own cgroup of version 2.
-    pub(super) fn without(&self, controller: &str) -> Option<String> {
+    pub(super) fn without(&self, controller: &str) -> String {
         let Some(root) = &self.cgroups else {
             let name = self.containment.name();
-            return Some(format!("with the containment {name} trees have no cgroup of version 2"));
+            return format!("with the containment {name} trees have no cgroup of version 2");
         };
-        let refused = root.quarters().refused().iter().find(|(name, _)| *name == controller);
-        refused.map(|(_, why)| why.clone())
+        root.quarters().without(controller)
     }
 
     /// A process that would wait for ever, and hides as well as a process can, is started as all others will be, and killed.

@@ -20,8 +20,8 @@ use crate::exchange::{Cause, Enforcement, Exit};
 pub(super) struct Own<'a> {
     /// `None`: it has none.
     pub(super) leaf: Option<&'a Path>,
-    /// Why it does not have a controller, if that is known.
-    pub(super) without: &'a dyn Fn(&str) -> Option<String>,
+    /// Why it does not have a controller.
+    pub(super) without: &'a dyn Fn(&str) -> String,
 }
 
 /// Where the trees of one gateway are limited. Nothing is looked for before somebody asks.

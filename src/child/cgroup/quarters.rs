@@ -43,9 +43,7 @@ impl Quarters {
         let offered = words(&own.join("cgroup.controllers"));
         let (there, missing): (Vec<_>, Vec<_>) =
             wanted.iter().partition(|name| offered.iter().any(|offered| offered == *name));
-        let missing = missing
-            .into_iter()
-            .map(|name| (name, format!("{} has no controller `{name}`; {ADVICE}", own.display())));
+        let missing = missing.into_iter().map(|name| (name, not_offered(own, name)));
         quarters.refused.extend(missing);
         if there.is_empty() {
             return quarters;
@@ -92,9 +90,20 @@ impl Quarters {
         &self.enabled
     }
 
-    /// The controllers that trees were to have and have not, and why.
-    pub(in crate::child) fn refused(&self) -> &[(&'static str, String)] {
-        &self.refused
+    /// Why trees do not have this controller.
+    pub(in crate::child) fn without(&self, controller: &str) -> String {
+        if let Some((_, why)) = self.refused.iter().find(|(name, _)| *name == controller) {
+            return why.clone();
+        }
+        let own = above(&self.root);
+        if !words(&own.join("cgroup.controllers")).iter().any(|offered| offered == controller) {
+            return not_offered(own, controller);
+        }
+        // By now keepers and wardens live where nobody may live then, and these know what they have to undo.
+        format!(
+            "no server needed the controller `{controller}` when the gateway started, and it is handed on only then: \
+             restart the gateway"
+        )
     }
 }
 
@@ -146,6 +155,10 @@ fn hand_on(cgroup: &Path, sign: char, name: &str) -> io::Result<()> {
     write(&cgroup.join("cgroup.subtree_control"), &format_args!("{sign}{name}"))
 }
 
+fn not_offered(own: &Path, name: &str) -> String {
+    format!("{} has no controller `{name}`; {ADVICE}", own.display())
+}
+
 fn cannot(cgroup: &Path, name: &str, error: &io::Error) -> String {
     format!("{} cannot hand the controller `{name}` on: {error}", cgroup.display())
 }
@@ -181,7 +194,7 @@ mod tests {
         let (own, root) = cgroups("domain\n");
         let quarters = Quarters::settle(&root, &["memory", "pids"], 0);
         assert_eq!(quarters.enabled(), ["pids"]);
-        let [(name, why)] = quarters.refused() else { panic!("{quarters:?}") };
+        let [(name, why)] = quarters.refused.as_slice() else { panic!("{quarters:?}") };
         assert!(*name == "memory" && why.contains("has no controller `memory`"), "{why}");
         let said = |path: &Path| fs::read_to_string(path.join("cgroup.subtree_control")).unwrap();
         assert_eq!((said(own.path()), said(&root)), ("+pids".into(), "+pids".into()));
@@ -193,16 +206,27 @@ mod tests {
     fn where_nobody_could_join_all_is_taken_back_at_once() {
         let (own, root) = cgroups("domain invalid\n");
         let quarters = Quarters::settle(&root, &["pids"], 0);
-        assert!(quarters.enabled().is_empty() && quarters.refused()[0].1.contains("domain invalid"));
+        assert!(quarters.enabled().is_empty() && quarters.refused[0].1.contains("domain invalid"));
         let said = |path: &Path| fs::read_to_string(path.join("cgroup.subtree_control")).unwrap();
         assert_eq!((said(own.path()), said(&root)), ("-pids".into(), "-pids".into()));
+    }
+
+    #[test]
+    fn whoever_needs_a_controller_later_is_told_to_restart_the_gateway_if_that_helps() {
+        let (_own, root) = cgroups("domain\n");
+        let quarters = Quarters::settle(&root, &["memory"], 0);
+        assert!(quarters.without("pids").ends_with("restart the gateway"), "{}", quarters.without("pids"));
+        for never in ["memory", "rdma"] {
+            let why = quarters.without(never);
+            assert!(why.contains(&format!("has no controller `{never}`")), "{why}");
+        }
     }
 
     #[test]
     fn nothing_is_touched_for_nothing() {
         let (own, root) = cgroups("domain\n");
         let quarters = Quarters::settle(&root, &[], 0);
-        assert!(quarters.enabled().is_empty() && quarters.refused().is_empty());
+        assert!(quarters.enabled().is_empty() && quarters.refused.is_empty());
         drop(quarters);
         assert_eq!(fs::read_to_string(own.path().join("cgroup.subtree_control")).unwrap(), "");
     }

@@ -86,12 +86,8 @@ impl Cage {
         }
         let path = self.controllers.make(controller).map_err(|first| {
             match ((own.without)(controller.name()), first) {
-                (Some(second), Missing::Refused(first)) => format!("{second}; in version 1: {first}"),
-                (Some(second), Missing::Hierarchy) => second,
-                (None, Missing::Refused(first)) => first,
-                (None, Missing::Hierarchy) => {
-                    format!("no cgroup of ours has the controller `{}`", controller.name())
-                }
+                (second, Missing::Refused(first)) => format!("{second}; in version 1: {first}"),
+                (second, Missing::Hierarchy) => second,
             }
         })?;
         self.own.push(path.clone());
@@ -216,10 +212,7 @@ mod tests {
     }
 
     const fn own(leaf: &Path) -> Own<'_> {
-        Own {
-            leaf: Some(leaf),
-            without: &|name| (name == "memory").then(|| "somebody lives there".to_owned()),
-        }
+        Own { leaf: Some(leaf), without: &|name| format!("somebody lives where `{name}` would be") }
     }
 
     #[test]
@@ -259,7 +252,7 @@ mod tests {
         let (_cage, done) = Cage::make(&limits, &Arc::new(Controllers::none()), &own(leaf.path()));
         let told: Vec<_> = done.iter().map(|done| (done.what.as_str(), done.enforced)).collect();
         assert_eq!(told, [("memory", false), ("processes", true)]);
-        assert_eq!(done[0].how, "somebody lives there");
+        assert_eq!(done[0].how, "somebody lives where `memory` would be");
         assert!(!leaf.path().join("memory.max").exists());
     }
 }

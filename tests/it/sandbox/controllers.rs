@@ -188,6 +188,22 @@ fn a_gateway_whose_servers_have_no_limits_moves_nobody() {
 }
 
 #[test]
+fn a_limit_that_is_new_with_a_reload_and_takes_a_restart_is_named() {
+    let Some(pen) = Pen::new() else { return };
+    let gateway = pen.gateway("", &demo(&[]), &["--containment", "cgroup"]);
+    gateway.configure(&(demo(&[]) + "limits = { processes = 20 }\n"));
+    until("it was read", || gateway.log().contains("was read again and is in place"));
+    let log = gateway.log();
+    let told = log.lines().find(|line| line.contains("NOT ENFORCED")).unwrap_or_else(|| panic!("{log}"));
+    for part in ["demo", "processes", "`pids`", "restart the gateway"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(gateway.tool("echo", r#"{"message":"hello"}"#).said(), "hello");
+    gateway.stop();
+    assert!(pen.is_as_before());
+}
+
+#[test]
 fn a_server_that_has_a_share_of_a_processor_is_slowed_down() {
     let limits = "limits = { cpu = \"5%\" }\n";
     if !possible(limits) {
