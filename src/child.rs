@@ -48,6 +48,7 @@ pub(crate) use program::{Program, ProgramError};
 pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
 pub(crate) use spawn::SpawnError;
+pub(crate) use stderr::Tail;
 pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
@@ -62,7 +63,6 @@ use rest::Rest;
 use scratch::Scratch;
 use shim::words::Step;
 use spec::{Choice, Spec, Teardown};
-use stderr::Tail;
 use tree::Tree;
 
 /// How long the stderr of a server that has failed is read for its last words.
@@ -344,6 +344,11 @@ impl Child {
         let living = self.living_mut();
         let exit = living.tree.leader_exit();
         (exit, limits::cause(exit, living.cage.as_ref()), living.stderr.text())
+    }
+
+    /// The end of its stderr, as it is read from now on too.
+    pub(crate) fn stderr(&self) -> Tail {
+        self.living().stderr.clone()
     }
 
     /// Ends the tree: returns when nothing of it is left.

@@ -1,10 +1,15 @@
 //! The last few kilobytes of what it complained about. Pure.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The end of a byte stream.
+/// The end of a byte stream. A clone shows the same one: where many calls ask one server, each can say what that wrote last,
+/// though only its owner reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tail(Arc<Mutex<End>>);
+
 #[derive(Debug)]
-pub(crate) struct Tail {
+struct End {
     bytes: VecDeque<u8>,
     limit: usize,
     cut: bool,
@@ -12,28 +17,35 @@ pub(crate) struct Tail {
 
 impl Tail {
     /// The last `limit` bytes of what will be pushed.
-    pub(crate) const fn new(limit: usize) -> Self {
-        Self { bytes: VecDeque::new(), limit, cut: false }
+    pub(crate) fn new(limit: usize) -> Self {
+        Self(Arc::new(Mutex::new(End { bytes: VecDeque::new(), limit, cut: false })))
     }
 
     /// Adds what was read; the oldest bytes make room.
-    pub(crate) fn push(&mut self, chunk: &[u8]) {
-        let kept = &chunk[chunk.len().saturating_sub(self.limit)..];
-        let over = (self.bytes.len() + kept.len()).saturating_sub(self.limit);
-        self.cut |= over > 0 || kept.len() < chunk.len();
-        self.bytes.drain(..over);
-        self.bytes.extend(kept);
+    pub(crate) fn push(&self, chunk: &[u8]) {
+        let mut end = self.end();
+        let kept = &chunk[chunk.len().saturating_sub(end.limit)..];
+        let over = (end.bytes.len() + kept.len()).saturating_sub(end.limit);
+        end.cut |= over > 0 || kept.len() < chunk.len();
+        end.bytes.drain(..over);
+        end.bytes.extend(kept);
     }
 
     /// The text, from the first whole line on if its beginning was lost; invalid UTF-8 replaced.
     pub(crate) fn text(&self) -> String {
-        let (front, back) = self.bytes.as_slices();
+        let end = self.end();
+        let (front, back) = end.bytes.as_slices();
         let bytes = [front, back].concat();
         let from = match bytes.iter().position(|byte| *byte == b'\n') {
-            Some(end) if self.cut && end + 1 < bytes.len() => end + 1,
+            Some(line) if end.cut && line + 1 < bytes.len() => line + 1,
             _ => 0,
         };
         String::from_utf8_lossy(&bytes[from..]).into_owned()
+    }
+
+    fn end(&self) -> MutexGuard<'_, End> {
+        // Nothing panics while holding it; even then it would be the end of something.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,7 +63,7 @@ mod tests {
             (&[], ""),
         ];
         for (chunks, expected) in cases {
-            let mut tail = Tail::new(16);
+            let tail = Tail::new(16);
             for chunk in chunks {
                 tail.push(chunk.as_bytes());
             }
@@ -61,7 +73,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_replaced() {
-        let mut tail = Tail::new(16);
+        let tail = Tail::new(16);
         tail.push(b"a\xffb");
         assert_eq!(tail.text(), "a\u{fffd}b");
     }

@@ -21,6 +21,7 @@ use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 
 use super::{Instance, Lesson};
+use crate::child::Tail;
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{Ask, CallError, Event, Events, Introduction, LastWords, Outcome, Phase};
 use crate::mcp::{self, AskError, Session, Telling};
@@ -35,6 +36,8 @@ pub(crate) struct Hub {
     session: Session,
     limit: usize,
     routes: Arc<Routes>,
+    /// What it has written to stderr last.
+    stderr: Tail,
     lines: AtomicU64,
     /// Somebody waited in vain, and the server has given no sign of life since.
     doubt: AtomicBool,
@@ -75,6 +78,7 @@ impl Instance {
             session: self.session.clone(),
             limit: self.body.wire.limit(),
             routes,
+            stderr: self.body.child.stderr(),
             lines: AtomicU64::new(0),
             doubt: AtomicBool::new(false),
             lost: tokio::sync::Mutex::default(),
@@ -134,6 +138,25 @@ impl Hub {
         *lost = !alive;
         alive
     }
+
+    /// The error of a call that ended early.
+    fn early(&self, reason: Reason, end: &EarlyEnd) -> CallError {
+        let phase = Phase::Call;
+        match reason {
+            Reason::CallerGone => CallError::CallerGone { phase },
+            Reason::Stopped => CallError::ShuttingDown { phase },
+            Reason::DeadlineExceeded => {
+                let after = end.deadline().budget();
+                CallError::DeadlineExceeded { phase, after, words: self.words_so_far() }
+            }
+        }
+    }
+
+    /// What the server has complained about so far, to whomever of its callers it was about: it does not say. It lives, so
+    /// there is no exit.
+    fn words_so_far(&self) -> Box<LastWords> {
+        Box::new(LastWords { stderr_tail: self.stderr.text(), ..LastWords::default() })
+    }
 }
 
 impl Line {
@@ -160,7 +183,7 @@ impl Line {
         end: &EarlyEnd,
     ) -> Result<Outcome, Unanswered> {
         if let Some(reason) = end.happened().now_or_never() {
-            return Err(Unanswered::Failed(early(reason, end)));
+            return Err(Unanswered::Failed(self.hub.early(reason, end)));
         }
         let telling = if events.is_some() { Telling::Wanted } else { Telling::Unwanted };
         let _listening = events.map(|events| Listening::new(&self.hub.routes, self.number, events));
@@ -174,11 +197,11 @@ impl Line {
                 }
                 Err(AskError::Answered(error)) => error,
                 Err(AskError::Unreadable(what)) => {
-                    let (what, words) = (what.to_string(), Box::default());
+                    let (what, words) = (what.to_string(), hub.words_so_far());
                     CallError::ProtocolViolation { phase: Phase::Call, what, words }
                 }
                 Err(AskError::TooLarge { limit }) => {
-                    CallError::OutputTooLarge { limit, words: Box::default() }
+                    CallError::OutputTooLarge { limit, words: hub.words_so_far() }
                 }
             };
             Err(Unanswered::Failed(error))
@@ -187,21 +210,8 @@ impl Line {
             Ok(asked) => asked,
             Err(reason) => {
                 hub.doubt.store(true, Ordering::SeqCst);
-                Err(Unanswered::Failed(early(reason, end)))
+                Err(Unanswered::Failed(hub.early(reason, end)))
             }
-        }
-    }
-}
-
-/// The error of a call that ended early. The server's last words are no business of one caller alone while it lives.
-fn early(reason: Reason, end: &EarlyEnd) -> CallError {
-    let phase = Phase::Call;
-    match reason {
-        Reason::CallerGone => CallError::CallerGone { phase },
-        Reason::Stopped => CallError::ShuttingDown { phase },
-        Reason::DeadlineExceeded => {
-            let words = Box::<LastWords>::default();
-            CallError::DeadlineExceeded { phase, after: end.deadline().budget(), words }
         }
     }
 }

@@ -60,6 +60,27 @@ fn a_crash_is_told_to_all_who_wait_and_the_next_call_is_served() {
 }
 
 #[test]
+fn a_failure_says_what_the_server_wrote_last_though_it_lives_on() {
+    let gateway = shared("");
+    gateway.tool("fault", r#"{"kind":"stderr-flood","bytes":100}"#).good();
+    let complains = |problem: &Value| {
+        problem.get("stderr_tail").is_some_and(|tail| tail.as_str().unwrap().starts_with("complaint "))
+    };
+    let (path, late) = ("/v1/servers/demo/tools/sleep", [JSON, ("Spawnling-Timeout", "100ms")]);
+    // It is read while it is attended to, and not before anybody is answered.
+    until("it was read, and is told", || {
+        let answer = gateway.request("POST", path, &late, r#"{"seconds":600}"#);
+        complains(&answer.problem(504, "deadline-exceeded"))
+    });
+    let wrong = gateway.tool("fault", r#"{"kind":"both-result-and-error"}"#);
+    let wrong = wrong.problem(502, "protocol-violation");
+    assert!(complains(&wrong) && wrong.get("exit").is_none(), "{wrong}");
+    let crashed = gateway.tool("fault", r#"{"kind":"exit","code":3}"#).problem(502, "server-crashed");
+    assert!(complains(&crashed) && crashed["exit"]["code"] == 3, "{crashed}");
+    stop(gateway);
+}
+
+#[test]
 fn a_call_that_ends_early_harms_no_other() {
     let gateway = shared("");
     assert_eq!(count(&gateway), 1);
