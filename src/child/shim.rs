@@ -66,6 +66,8 @@ fn serve() -> io::Result<()> {
     // Neither is inherited (`fork(2)`).
     set_parent_process_death_signal(Some(Signal::CONT))?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
+    // Nobody of the same user may look into us or use us as a debugger would (`ptrace(2)`).
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     loop {
         let (orders, descriptors) = control.orders()?;
         tend(&control, &orders, descriptors)?;
@@ -88,16 +90,19 @@ pub(super) fn outlive_a_stop() -> io::Result<()> {
 /// One tree, from its orders until nothing is left of it.
 fn tend(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>) -> io::Result<()> {
     match orders.keeping {
-        Keeping::Subreaper => {
-            // Nobody of the same user may look into us or use us as a debugger would (`ptrace(2)`).
-            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-            keep::keep(control, orders, descriptors, keep::Reach::Descendants)
-        }
+        Keeping::Subreaper => keep::keep(control, orders, descriptors, keep::Reach::Descendants),
         Keeping::Namespace(power) => {
-            // The identity maps of a new user namespace are ours to write only while we may be looked into.
-            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+            // The identity maps of a new user namespace are ours to write only while we may be looked into; whoever is born
+            // meanwhile closes itself to that when they are written.
+            if power == Power::UserNamespace {
+                set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+            }
             let identity = init::Identity::ours();
-            match os::fork(namespaces(power)) {
+            let forked = os::fork(namespaces(power));
+            if !matches!(forked, Ok(Born::Child)) {
+                set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+            }
+            match forked {
                 Ok(Born::Child) => init::run(control, orders, descriptors, identity),
                 Ok(Born::Parent(init)) => {
                     drop(descriptors);

@@ -1,7 +1,7 @@
 //! What a hostile program of the gateway's own user can see of it: from within its own tree, and from beside it.
 
 use super::{Host, User, worst};
-use crate::support::{Gateway, script_says, shown};
+use crate::support::{processes, script_says, shown};
 
 /// The name of a variable that only one gateway has: no server gets to see variables of that name.
 fn secret() -> String {
@@ -26,10 +26,10 @@ fn seen_from_inside(host: &Host, place: &str) -> String {
 }
 
 /// What a process of the same user can do from beside it.
-fn seen_from_beside(host: &Host, gateway: &Gateway, secret: &str) -> String {
+fn seen_from_beside(host: &Host, pid: u32, secret: &str) -> String {
     let become_user = "exec setpriv --reuid 65534 --regid 65534 --clear-groups -- sh \"$@\"";
     let script = if host.becomes_nobody() { become_user } else { "exec sh \"$@\"" };
-    let (spy, pid) = (host.program("spy.sh"), gateway.pid().to_string());
+    let (spy, pid) = (host.program("spy.sh"), pid.to_string());
     let said = script_says(script, host.dir.path(), &[], &[shown(&spy), "outside", secret, &pid]);
     successes(&said).join(" ")
 }
@@ -69,8 +69,28 @@ fn a_strict_gateway_cannot_be_looked_into_by_its_users_other_processes_and_anoth
         let secret = secret();
         let config = host.scripted("spy", "spy.sh", &["inside", &secret]);
         let gateway = host.gateway(&config, &[(&secret, "a secret")]);
-        let seen = seen_from_beside(&host, &gateway, &secret).replace("traces ", "");
+        let seen = seen_from_beside(&host, gateway.pid(), &secret).replace("traces ", "");
         gateway.stop();
         assert_eq!(seen, expected, "{containment}");
     }
+}
+
+#[test]
+fn no_helper_of_a_strict_gateway_can_be_looked_into_by_its_users_other_processes() {
+    let Some(host) = Host::with("strict", User::Plain) else { return };
+    let secret = secret();
+    let config = host.scripted("spy", "spy.sh", &["inside", &secret]);
+    let gateway = host.gateway(&config, &[(&secret, "a secret")]);
+    // Now there is a keeper that has made a namespace, and waits for the next.
+    worst(&gateway, "spy");
+    let guards = processes::keepers_of(gateway.pid());
+    let keepers: Vec<_> = guards.iter().flat_map(|guard| processes::keepers_of(*guard)).collect();
+    let wardens = processes::mentioning("spawnling warden ").into_iter();
+    let wardens: Vec<_> = wardens.filter(|pid| processes::parent_of(*pid) == Some(gateway.pid())).collect();
+    assert!(wardens.len() == 2 && !keepers.is_empty(), "{wardens:?} {guards:?} {keepers:?}");
+    for helper in [wardens, guards, keepers].concat() {
+        let seen = seen_from_beside(&host, helper, &secret);
+        assert_eq!(seen, "", "{}", processes::command_line(helper));
+    }
+    gateway.stop();
 }
