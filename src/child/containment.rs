@@ -46,10 +46,10 @@ enum Refusal {
     Opaque(#[source] io::Error),
     #[error("/proc is that of another PID namespace: nobody's descendants can be found in it")]
     Foreign,
-    #[error(
-        "a process that hid could not be found and ended in {REHEARSAL:?}: /proc does not show it (`hidepid`, perhaps)"
-    )]
+    #[error("a process that hides could not be found and ended: /proc does not show it (`hidepid`, perhaps)")]
     Hidden,
+    #[error("a process could not be found and ended in {REHEARSAL:?}")]
+    Lingers,
     #[error("a process did not start in {REHEARSAL:?}")]
     Late,
 }
@@ -248,6 +248,10 @@ impl Means {
         if let Some(leaf) = leaf.as_ref().filter(|_| !self.containment.has_namespace()) {
             leaf.kill();
         }
+        // Whom /proc does not show to us it shows to no keeper, which is no more than we are: not to be waited for in vain.
+        let hidden =
+            self.containment == Containment::Subreaper && started.is_ok() && !proc::shows(kept.pid());
+        let never = (!hidden).then_some(never);
         kept.kill();
         // What has just started has nobody that it could leave behind.
         let ended = tokio::time::timeout(REHEARSAL, kept.gone()).await;
@@ -256,7 +260,10 @@ impl Means {
             super::tree::empty(leaf).await;
         }
         started?;
-        ended.map(drop).map_err(|_| Refusal::Hidden)
+        if hidden {
+            return Err(Refusal::Hidden);
+        }
+        ended.map(drop).map_err(|_| Refusal::Lingers)
     }
 }
 

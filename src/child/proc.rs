@@ -39,6 +39,11 @@ fn hides(mounts: &str) -> bool {
     hidden.is_some_and(|hidden| !matches!(hidden, "0" | "off"))
 }
 
+/// Whether it shows this process, which is not yet waited for.
+pub(super) fn shows(pid: u32) -> bool {
+    Pid::from_raw(pid.cast_signed()).is_some_and(|pid| matches!(read(pid), Ok(Some(_))))
+}
+
 /// Reads about one process; `None`: there is none, or it cannot be read.
 pub(super) fn stat(pid: Pid) -> Option<Stat> {
     read(pid).ok()?
