@@ -247,6 +247,11 @@ pub(super) fn pipes() -> io::Result<Pipes> {
 
 /// Starts another of this very program, with `stdin` and nothing else of ours: as a keeper or as a warden. Dropped, it is
 /// not killed: it ends by itself when its stdin does, and not before its work is done.
+///
+/// It has a process group of its own from before its exec on. So a signal to the gateway's group spares it; and should it be
+/// stopped before it can ask to be woken at the gateway's death, that death leaves its group an orphan with a stopped member,
+/// to which the kernel sends SIGHUP and SIGCONT (`_exit(2)`, POSIX): it goes. An orphan is a group of which nobody has a
+/// parent elsewhere in the session; so that does not happen where the one that adopts it is in the gateway's own session.
 pub(super) fn another_of_us(program: &Path, args: &[OsString], stdin: OwnedFd) -> io::Result<Child> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let mut us = Command::new(program);

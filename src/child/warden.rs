@@ -1,7 +1,7 @@
 //! The processes that outlive us and end every tree if we are killed.
 //!
 //! ```text
-//!   gateway ==pipe==> warden, warden        the pipe's end means that the gateway has gone, in whatever way;
+//!   gateway ==pipe==> warden, warden        its end, or the gateway's, means that the gateway has gone, in whatever way;
 //!   gateway <--exit-- warden                a warden that dies is replaced
 //! ```
 //!
@@ -10,14 +10,16 @@
 //! killed together with the gateway. They do nothing else, and have nothing of ours but the pipe.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, PidfdFlags, getppid, pidfd_open, set_dumpable_behavior};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
@@ -50,8 +52,7 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
     }
     // For whoever waits for that.
     let _ = io::stdout().write_all(b"\n");
-    // Nobody writes to it: this returns when nobody could any more.
-    let _ = io::stdin().read_to_end(&mut Vec::new());
+    outlast_the_gateway();
     let root = Path::new(root);
     if !root.exists() {
         // It ended in order, and undoes by itself what is to be undone.
@@ -63,6 +64,17 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
     let controllers: Vec<&str> = controllers.iter().filter_map(|name| name.to_str()).collect();
     cgroup::undo_for_the_dead(root, &controllers);
     ExitCode::SUCCESS
+}
+
+/// Returns when the gateway has gone. Nobody writes to our stdin: it ends when nobody could any more. That may be too late, for a
+/// child of the gateway that was stopped before its exec holds the other end as well; so the gateway itself is watched, too
+/// (`pidfd_open(2)`).
+fn outlast_the_gateway() {
+    let stdin = io::stdin();
+    let gateway = getppid().and_then(|gateway| pidfd_open(gateway, PidfdFlags::empty()).ok());
+    let mut watched = vec![PollFd::new(&stdin, PollFlags::IN)];
+    watched.extend(gateway.as_ref().map(|gateway| PollFd::new(gateway, PollFlags::IN)));
+    while poll(&mut watched, None) == Err(Errno::INTR) {}
 }
 
 /// The gateway's side: two wardens, and the pipe by which they know that we live.

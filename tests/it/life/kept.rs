@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{ECHO, HASTE, begin_work};
 use crate::support::peers::has_containment;
-use crate::support::{Gateway, PROGRAM, Start, alive, demo, processes, until};
+use crate::support::{Gateway, PROGRAM, Pending, Start, alive, demo, processes, until, until_some};
 use rustix::process::{Pid, Signal, kill_process};
 
 const KEPT: Start<'static> =
@@ -85,6 +85,10 @@ fn stop(processes: &[u32]) {
     }
 }
 
+fn is_stopped(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("State:\tT")
+}
+
 #[test]
 fn a_keeper_that_was_stopped_while_it_waited_is_replaced() {
     let gateway = Gateway::start_by(&demo(&[]), KEPT);
@@ -92,9 +96,7 @@ fn a_keeper_that_was_stopped_while_it_waited_is_replaced() {
     let [keeper] = *processes::keepers_of(gateway.pid()) else { panic!("one keeper") };
     let pid = Pid::from_raw(keeper.try_into().unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
-    until("it has stopped", || {
-        std::fs::read_to_string(format!("/proc/{keeper}/status")).unwrap().contains("State:\tT")
-    });
+    until("it has stopped", || is_stopped(keeper));
     assert_eq!(gateway.tool_to_its_end("echo", ECHO).said(), "hello");
     let keepers = processes::keepers_of(gateway.pid());
     assert!(keepers.len() == 1 && !keepers.contains(&keeper), "{keeper}: {keepers:?}");
@@ -123,5 +125,78 @@ fn a_gateway_that_is_killed_takes_its_trees_along_though_its_keepers_were_stoppe
         gateway.killed();
         until("the keepers have left", || !helpers.iter().any(|pid| alive(*pid)));
         drop(call);
+    }
+}
+
+#[test]
+fn wardens_notice_the_death_of_their_gateway_though_somebody_else_holds_their_pipe() {
+    if !has_containment("cgroup") {
+        return;
+    }
+    let gateway = Gateway::start_by(&demo(&[]), Start { args: &["--containment", "cgroup"], ..KEPT });
+    let wardens: Vec<_> = children(gateway.pid())
+        .into_iter()
+        .filter(|child| processes::command_line(*child).starts_with("spawnling warden "))
+        .collect();
+    assert_eq!(wardens.len(), 2);
+    // As a child of the gateway has it before its exec: every pipe that there is (`proc_pid_fd(5)`).
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
+    let pipes = descriptors.flatten().map(|entry| entry.path()).filter(|path| {
+        std::fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
+    });
+    let held: Vec<_> =
+        pipes.map(|path| std::fs::File::options().read(true).write(true).open(path).unwrap()).collect();
+    assert!(!held.is_empty());
+    gateway.signal(Signal::KILL);
+    until("the wardens have left", || !wardens.iter().any(|pid| alive(*pid)));
+    drop(held);
+    gateway.was_killed();
+}
+
+/// The guard of a keeper that is hired now, stopped before it could see to anything: it has no handler yet
+/// (`proc_pid_status(5)`, `SigCgt`). Beside it the calls that keepers were hired for.
+fn stopped_at_birth(gateway: &Gateway) -> (u32, Vec<Pending>) {
+    // For the first call there is the keeper that the containment was tried out with.
+    let mut calls = vec![gateway.begin_tool("sleep", r#"{"seconds":600}"#)];
+    gateway.until_servers(1);
+    loop {
+        assert!(calls.len() < 40, "each had seen to itself when it was found");
+        let known = children(gateway.pid());
+        calls.push(gateway.begin_tool("sleep", r#"{"seconds":600}"#));
+        let born = until_some("a guard", || {
+            children(gateway.pid()).into_iter().find(|child| !known.contains(child))
+        });
+        stop(&[born]);
+        until("it has stopped", || is_stopped(born));
+        let status = std::fs::read_to_string(format!("/proc/{born}/status")).unwrap();
+        if status.contains("SigCgt:\t0000000000000000") {
+            return (born, calls);
+        }
+        processes::signal(born, Signal::CONT);
+        gateway.until_servers(calls.len());
+    }
+}
+
+/// As soon as they are there, so without a look at anybody else (`proc_tid_children(5)`).
+fn children(parent: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    let lists =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    lists.collect::<String>().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_helper_that_was_stopped_at_its_birth_goes_with_a_gateway_that_has_a_session_of_its_own() {
+    for containment in ["subreaper", "strict"] {
+        if !has_containment(containment) {
+            continue;
+        }
+        let (script, args) = (Some("exec setsid \"$0\" \"$@\""), ["--containment", containment]);
+        let config = demo(&[]) + "limits = { concurrent = 64 }\n";
+        let gateway = Gateway::start_by(&config, Start { script, args: &args, ..KEPT });
+        let (born, calls) = stopped_at_birth(&gateway);
+        gateway.killed();
+        until("it has gone", || !alive(born));
+        drop(calls);
     }
 }
