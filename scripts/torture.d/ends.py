@@ -19,6 +19,7 @@ import time
 
 import proc
 from gateway import TREES, Gateway, Home, until
+from shared import Shared
 
 CALL_ENDS = ("answer", "error", "crash", "deadline", "gone")
 STOP_ENDS = ("sigterm", "sigkill", "both", "frozen")
@@ -39,16 +40,15 @@ WAIT = ("Spawnling-Wait", "end")
 AT_ONCE = 8
 PULSE = "somebody who keeps re-forking and is never seen twice"
 AFTER_HANG_UP, AFTER_KILL = 5, 2
-# Helpers younger than this many seconds are not stopped.
-NEWBORN = 0.1
+# How long those who were sent a SIGSTOP are waited for: who is in a system call that cannot be interrupted stops later.
+FREEZING = 0.5
 # The ends of calls after which nobody of a tree may be there, to which one call at a time is made. After the others somebody is
 # kept, and somebody stands by for the next call.
 ENDING = {"fresh": CALL_ENDS, "pooled": ("crash", "deadline"), "shared": ("crash",), "prewarmed": ()}
-# Who hangs up does so unheard for a moment, or before anybody was asked: of what is kept it cannot be said then whose it is. And
-# a tree does one thing at a time: shared, one that hangs keeps others waiting.
+# Who hangs up does so unheard for a moment, or before anybody was asked: of what is kept it cannot be said then whose it is.
 ASKED = {"fresh": ENDS, "prewarmed": (*CALL_ENDS, "sigterm", "sigkill"),
          "pooled": ("answer", "error", "crash", "deadline", "sigterm", "sigkill"),
-         "shared": ("answer", "error", "crash", "sigterm", "sigkill")}
+         "shared": (*CALL_ENDS, "sigterm", "sigkill")}
 # Of calls whose keeper has been stopped: longer than a busy machine takes for one that has not.
 PATIENCE_MS = 1500
 
@@ -102,6 +102,7 @@ class Job:
         self.found = Findings(containment or "group", user.name, strategy)
         self.lock, self.gateway, self.stale = threading.Lock(), None, (set(), set())
         self.forgiven = set()  # what killed gateways left, in `group` or against the rules
+        self.shared = {tree: Shared() for tree in TREES}
         self.trees = [tree for tree in TREES if tree in options.trees]
 
     def run(self):
@@ -223,7 +224,9 @@ class Job:
 
     def end_call(self, end, tree, number):
         chance = self.random(end, tree, number)
-        if end == "gone":
+        if self.strategy == "shared":
+            alive = self.end_shared(end, tree, chance)
+        elif end == "gone":
             connection = self.gateway.begin(tree, "hang", 0)
             time.sleep(chance.uniform(0, 0.06))
             connection.close()
@@ -235,9 +238,7 @@ class Job:
             # Who ran out of time in the queue has asked nobody.
             ended = end in ENDING[self.strategy] and (self.fresh or status != 504 or '"phase":"call"' in body)
             alive = self.alive(tree) if ended else []
-            # A shared server that died again and again without an answer is started anew after a pause; until then each caller
-            # is told how it died.
-            if status != STATUS[end] and (self.strategy, status) != ("shared", 502):
+            if status != STATUS[end]:
                 self.odd(f"{end} x {tree} was answered with {status}: {body[:300]}")
         with self.lock:
             self.found.calls += 1
@@ -246,6 +247,44 @@ class Job:
                 self.found.survived(end, tree, alive, self.options.no_stars)
         if alive and not self.home.sweep(tree):
             self.odd(f"{end} x {tree}: this script cannot kill what is left")
+
+    def end_shared(self, end, tree, chance):
+        """The same of a server that one call after the other is put to. Returns who is left of it when it should have ended."""
+        known = self.shared[tree]
+        if end == "gone":
+            self.leave_shared(tree, chance)
+            known.hangs()
+            return []
+        headers = [WAIT, ("Spawnling-Timeout", f"{chance.randint(1, 60)}ms")] if end == "deadline" else [WAIT]
+        status, body = self.gateway.call(tree, HOW[end], chance.randint(0, 30), headers)
+        backed_off = known.is_backed_off() and status == 502 and "/problems/server-crashed" in body
+        if status != STATUS[end] and not backed_off:
+            self.odd(f"{end} x {tree} was answered with {status}: {body[:300]}")
+        if end == "deadline":
+            known.hangs()
+        if end != "crash":
+            if status in (200, 424):
+                known.answers()
+            return []
+        replaced = known.crashes()
+        # One that hung is replaced by the call that finds it so, and goes while that is answered by another.
+        patience = AFTER_HANG_UP if replaced else 0
+        until(lambda: not self.alive(tree), patience)
+        return self.alive(tree)
+
+    def leave_shared(self, tree, chance):
+        """Hangs up on a server that was asked, and sees that the gateway has noticed: the next call is another's."""
+        connection = self.gateway.begin(tree, "hang", 0, [("Accept", "text/event-stream")])
+        try:
+            status = connection.getresponse().status  # events begin when the server is there
+        except OSError as error:
+            status = repr(error)
+        if status != 200 and not (status == 502 and self.shared[tree].is_backed_off()):
+            self.odd(f"gone x {tree}, whose events begin with {status}")
+        time.sleep(chance.uniform(0, 0.06))
+        connection.close()
+        if not until(lambda: not self.gateway.is_asked(tree), AFTER_HANG_UP):
+            self.odd(f"gone x {tree}: its server is in use {AFTER_HANG_UP} s later")
 
     def alive(self, tree):
         """Who is left of a tree: processes, or the pulse of one that is never seen."""
@@ -315,11 +354,13 @@ class Job:
                 victims += chance.sample(wardens, min(1, len(wardens)))
                 chance.shuffle(victims)
             if end == "frozen":
-                # One that has just been started, and has no tree yet, may be stopped before it can see to itself; and one
-                # that was just forked has the handlers of its parent, but not yet the signal of its parent's death.
-                for pid in (*gateway.wardens(), *gateway.keepers()):
-                    if proc.handles_signals(pid) and proc.age(pid) > NEWBORN:
-                        send(pid, signal.SIGSTOP)
+                # The newborn are among them, but not who has yet to execute its program: see docs/threat-model.md.
+                victims = [*gateway.wardens(), *gateway.keepers()]
+                for pid in victims:
+                    send(pid, signal.SIGSTOP)
+                # A stop that reaches somebody only after the death of the gateway is none of a gateway's helper.
+                until(lambda: all((proc.stat(pid) or "Z")[0] in "TZ" for pid in victims), FREEZING)
+                victims = [gateway.pid]
             number = signal.SIGTERM if end == "sigterm" else signal.SIGKILL
             self.home.cgroups()
             for pid in victims:

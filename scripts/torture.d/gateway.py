@@ -151,8 +151,9 @@ class Gateway:
                "HOME": str(home.dir), "SPAWNLING_CACHE_DIR": str(home.dir / "cache"), **(variables or {})}
         self.log = open(home.dir / "log", "ab")
         self.log_start = self.log.tell()
+        # In a session of its own, as a service manager starts it: whoever adopts its orphans is in another.
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
-                                        env=env, cwd=home.dir, text=True)
+                                        env=env, cwd=home.dir, text=True, start_new_session=True)
         line = self.process.stdout.readline()
         found = re.search(r"listening on http://(.*):(\d+)", line)
         if not found:
@@ -173,6 +174,11 @@ class Gateway:
             return json.load(connection.getresponse())
         finally:
             connection.close()
+
+    def is_asked(self, kind):
+        """Whether somebody uses the shared server of that tree."""
+        servers = {server["name"]: server["instances"] for server in self.get("/v1/servers")["servers"]}
+        return servers[kind]["alive"] > servers[kind]["idle"]
 
     def begin(self, kind, how, ms, headers=()):
         """Sends a call and returns its connection."""

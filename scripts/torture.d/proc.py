@@ -6,7 +6,6 @@ Nothing here changes anything but `kill`, which kills only what it has just seen
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 VARIABLE = b"SPAWNLING_TORTURE="
@@ -95,18 +94,6 @@ def field(pid, name):
     """A number of /proc/PID/status: Threads, VmRSS (KiB)."""
     found = re.search(rf"^{name}:\s+(\d+)".encode(), _read(pid, "status"), re.M)
     return int(found[1]) if found else None
-
-
-def handles_signals(pid):
-    """Whether it has a handler for SIGUSR2, the last thing a helper sees to when it starts (proc_pid_status(5))."""
-    found = re.search(rb"^SigCgt:\s+([0-9a-f]+)", _read(pid, "status"), re.M)
-    return bool(found and int(found[1], 16) >> (signal.SIGUSR2 - 1) & 1)
-
-
-def age(pid):
-    """Seconds since it was started, or forked (proc_pid_stat(5), the 22nd field)."""
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else 0
 
 
 def depth(pid):

@@ -147,15 +147,15 @@ impl Hub {
             Reason::Stopped => CallError::ShuttingDown { phase },
             Reason::DeadlineExceeded => {
                 let after = end.deadline().budget();
-                CallError::DeadlineExceeded { phase, after, words: self.words_so_far() }
+                CallError::DeadlineExceeded { phase, after, words: Box::new(self.words_so_far()) }
             }
         }
     }
 
     /// What the server has complained about so far, to whomever of its callers it was about: it does not say. It lives, so
     /// there is no exit.
-    fn words_so_far(&self) -> Box<LastWords> {
-        Box::new(LastWords { stderr_tail: self.stderr.text(), ..LastWords::default() })
+    fn words_so_far(&self) -> LastWords {
+        LastWords { stderr_tail: self.stderr.text(), ..LastWords::default() }
     }
 }
 
@@ -197,11 +197,11 @@ impl Line {
                 }
                 Err(AskError::Answered(error)) => error,
                 Err(AskError::Unreadable(what)) => {
-                    let (what, words) = (what.to_string(), hub.words_so_far());
+                    let (what, words) = (what.to_string(), Box::new(hub.words_so_far()));
                     CallError::ProtocolViolation { phase: Phase::Call, what, words }
                 }
                 Err(AskError::TooLarge { limit }) => {
-                    CallError::OutputTooLarge { limit, words: hub.words_so_far() }
+                    CallError::OutputTooLarge { limit, words: Box::new(hub.words_so_far()) }
                 }
             };
             Err(Unanswered::Failed(error))

@@ -78,6 +78,12 @@ impl Control {
         let _ = self.0.shutdown(std::net::Shutdown::Read);
     }
 
+    /// The gateway is dead, whoever else may hold its end: that is seen by all who look at this one, and nothing is told any
+    /// more.
+    pub(super) fn hang_up(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Tells the gateway.
     pub(super) fn tell(&self, report: &Report) -> io::Result<()> {
         let mut line = serde_json::to_vec(report).map_err(io::Error::other)?;

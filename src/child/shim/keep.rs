@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -90,22 +90,28 @@ fn join(mut door: &File) -> io::Result<()> {
     door.write_all(b"0")
 }
 
-/// Tells when a child has died.
-struct Children {
+/// Tells when a child has died, or was stopped.
+pub(super) struct Children {
     bell: UnixStream,
     hook: signal_hook::SigId,
 }
 
 impl Children {
-    fn watch() -> io::Result<Self> {
+    pub(super) fn watch() -> io::Result<Self> {
         let (bell, rope) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         Ok(Self { bell, hook: signal_hook::low_level::pipe::register(SIGCHLD, rope)? })
     }
 
-    fn silence(&self) {
+    pub(super) fn silence(&self) {
         let mut heard = [0; 64];
         while (&self.bell).read(&mut heard).is_ok_and(|length| length == heard.len()) {}
+    }
+}
+
+impl AsFd for Children {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 }
 
@@ -222,8 +228,7 @@ fn wait_for(
     children: &Children,
     at_most: Option<&Timespec>,
 ) -> io::Result<(bool, bool)> {
-    let bell = children.bell.as_fd();
-    let mut watched = vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+    let mut watched = vec![PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)];
     watched.extend(control.map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)));
     match poll(&mut watched, at_most) {
         // A signal: its handler has rung the bell, if it was a death.

@@ -1,11 +1,13 @@
 //! What is kept by a process of ours between: odd ends, and what must not come through.
 
+use std::os::fd::OwnedFd;
+
 use serde_json::{Value, json};
 
 use super::{ECHO, HASTE, begin_work};
 use crate::support::peers::has_containment;
 use crate::support::{Gateway, PROGRAM, Pending, Start, alive, demo, processes, until, until_some};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
 
 const KEPT: Start<'static> =
     Start { env: &[], args: &["--containment", "subreaper"], script: None, mark: None, stdin: None };
@@ -128,29 +130,33 @@ fn a_gateway_that_is_killed_takes_its_trees_along_though_its_keepers_were_stoppe
     }
 }
 
+/// All that a process has open, as a child of it has that was not yet executed (`pidfd_getfd(2)`).
+fn descriptors_of(pid: u32) -> Vec<OwnedFd> {
+    let process = pidfd_open(Pid::from_raw(pid.try_into().unwrap()).unwrap(), PidfdFlags::empty()).unwrap();
+    let names = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let numbers = names.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    numbers.filter_map(|number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()).collect()
+}
+
 #[test]
-fn wardens_notice_the_death_of_their_gateway_though_somebody_else_holds_their_pipe() {
-    if !has_containment("cgroup") {
-        return;
+fn a_gateway_that_is_killed_takes_its_trees_along_though_somebody_holds_all_that_it_had_open() {
+    for containment in ["cgroup", "namespace", "subreaper"] {
+        if !has_containment(containment) {
+            continue;
+        }
+        let args = ["--containment", containment];
+        let gateway = Gateway::start_by(&demo(&[]), Start { args: &args, ..KEPT });
+        let call = begin_work(&gateway, 600.0);
+        let helpers = children(gateway.pid());
+        let held = descriptors_of(gateway.pid());
+        assert!(held.len() > helpers.len(), "{held:?} {helpers:?}");
+        gateway.signal(Signal::KILL);
+        until("its servers have gone", || gateway.servers().is_empty());
+        until("its helpers have gone", || !helpers.iter().any(|pid| alive(*pid)));
+        drop(held);
+        drop(call);
+        gateway.was_killed();
     }
-    let gateway = Gateway::start_by(&demo(&[]), Start { args: &["--containment", "cgroup"], ..KEPT });
-    let wardens: Vec<_> = children(gateway.pid())
-        .into_iter()
-        .filter(|child| processes::command_line(*child).starts_with("spawnling warden "))
-        .collect();
-    assert_eq!(wardens.len(), 2);
-    // As a child of the gateway has it before its exec: every pipe that there is (`proc_pid_fd(5)`).
-    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
-    let pipes = descriptors.flatten().map(|entry| entry.path()).filter(|path| {
-        std::fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
-    });
-    let held: Vec<_> =
-        pipes.map(|path| std::fs::File::options().read(true).write(true).open(path).unwrap()).collect();
-    assert!(!held.is_empty());
-    gateway.signal(Signal::KILL);
-    until("the wardens have left", || !wardens.iter().any(|pid| alive(*pid)));
-    drop(held);
-    gateway.was_killed();
 }
 
 /// The guard of a keeper that is hired now, stopped before it could see to anything: it has no handler yet
