@@ -10,7 +10,7 @@ mod operator;
 
 use crate::cli::command;
 use crate::support::peers::installed;
-use crate::support::{Gateway, demo};
+use crate::support::{Gateway, PROGRAM, demo};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -51,6 +51,21 @@ fn the_script_that_hangs_up_fails_where_calls_outlive_their_callers() {
     assert!(!output.status.success() && said.contains("calls outlived their callers"), "{output:?}");
     gateway.signal(Signal::TERM);
     gateway.ended();
+}
+
+#[test]
+fn the_curl_scripts_with_tokens_meet_what_they_expect() {
+    if installed("curl").is_none() {
+        return;
+    }
+    let config = include_str!("../../scripts/curl/tokens/gateway.toml");
+    let gateway = Gateway::start(&config.replace("\"spawnling\"", &format!("{PROGRAM:?}")));
+    let mut script = command(root().join("scripts/curl/all"), &gateway.tmp());
+    script.arg("tokens").env("SPAWNLING_URL", format!("http://{}", gateway.address()));
+    let output = script.env_remove("SPAWNLING_TOKEN").output().expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("6 passed, 0 failed"), "{output:?}");
+    gateway.stop();
 }
 
 #[test]
