@@ -1,5 +1,8 @@
 //! Bounds of time, number and memory at the edge; beside whoever meets one, the others are served.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
 use rustix::process::Signal;
 
 use super::{ECHO, gateway, head, serves};
@@ -130,10 +133,11 @@ fn a_reader_who_takes_nothing_is_given_up_in_time() {
     gateway.stop();
 }
 
-/// Memory that is really there, in bytes.
-fn resident(pid: u32) -> u64 {
+/// Memory that is really there, in bytes: `VmRSS`, or `VmHWM` for the most that ever was. See `proc_pid_status(5)`.
+fn resident(pid: u32, which: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
+    let line = line.expect("it has memory");
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
 }
 
@@ -143,7 +147,7 @@ fn two_thousand_idle_connections_are_held_in_little_memory_and_others_are_served
     serves(&gateway);
     let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let count = usize::try_from(own / 2).unwrap_or(usize::MAX).min(2000);
-    let before = resident(gateway.pid());
+    let before = resident(gateway.pid(), "VmRSS");
     let idle: Vec<Connection> = (0..count)
         .map(|_| {
             let mut connection = Connection::to(&gateway);
@@ -152,8 +156,57 @@ fn two_thousand_idle_connections_are_held_in_little_memory_and_others_are_served
         })
         .collect();
     serves(&gateway);
-    let each = (resident(gateway.pid()).saturating_sub(before)) / count as u64;
+    let each = (resident(gateway.pid(), "VmRSS").saturating_sub(before)) / count as u64;
     assert!(each < 64 << 10, "{each} bytes for each of {count}");
     drop(idle);
     gateway.stop();
+}
+
+/// A connection on which a head is sent, and behind it a gibibyte in these pieces, if the gateway takes that much.
+/// What it answered meanwhile.
+fn gibibyte(gateway: &Gateway, head: &str, piece: &[u8], end: &[u8]) -> String {
+    let mut stream = TcpStream::connect(gateway.address()).expect("it accepts connections");
+    let mut reader = stream.try_clone().expect("a copy");
+    let answer = std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        // Whoever goes on sending may be reset; what came before that is kept.
+        let _ = reader.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    let pieces = std::iter::repeat_n(piece, (1 << 30) / (1 << 16));
+    let mut all = std::iter::once(head.as_bytes()).chain(pieces).chain([end]);
+    if all.all(|bytes| stream.write_all(bytes).is_ok()) {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    answer.join().expect("it was read")
+}
+
+#[test]
+fn a_body_of_a_gibibyte_is_refused_early_and_never_held() {
+    let piece = vec![b' '; 1 << 16];
+    let chunk = [b"10000\r\n", &piece[..], b"\r\n"].concat();
+    let open = |path: &str, framing: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n{framing}\r\n\r\n"
+        )
+    };
+    let (length, chunked) = ("Content-Length: 1073741824", "Transfer-Encoding: chunked");
+    let echo = "/v1/servers/demo/tools/echo";
+    for (path, status) in
+        [(echo, "413"), ("/v1/servers/demo/calls", "413"), ("/healthz", "405"), ("/no/such/route", "404")]
+    {
+        let gateway = gateway("body_limit = \"1MiB\"");
+        serves(&gateway);
+        let before = resident(gateway.pid(), "VmHWM");
+        for answer in [
+            gibibyte(&gateway, &open(path, length), &piece, b""),
+            gibibyte(&gateway, &open(path, chunked), &chunk, b"0\r\n\r\n"),
+        ] {
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer:.300}");
+        }
+        let more = resident(gateway.pid(), "VmHWM") - before;
+        assert!(more < 16 << 20, "{path}: {more} bytes more");
+        serves(&gateway);
+        gateway.stop();
+    }
 }
