@@ -63,7 +63,8 @@ impl Service {
         let browser = self.config.browser.as_ref();
         let browser =
             browser.is_some_and(|api| asker.who.may_use(&api.server) && asker.who.may_call(&api.tool));
-        let document = Document::begin(own, browser, self.config.gate.asks());
+        let mut document = Document::begin(own, browser, self.config.gate.asks());
+        document.name_servers(&known);
         Ok(good(document.finish(&known, &asker.who), Media::Json))
     }
 }
@@ -130,15 +131,21 @@ impl Document {
             base.paths.retain(|path, _| !path.starts_with("/api/") && path != "/health");
         }
         for route in own {
-            let response = match route.response {
-                super::RouteResponse::Result => "ToolResult",
-                super::RouteResponse::Envelope => "Envelope",
+            let reference = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
+            // In an envelope every answer looks alike, whatever its status.
+            let responses = match route.response {
+                super::RouteResponse::Result => json!({"200": reference("ToolResult")}),
+                super::RouteResponse::Envelope => {
+                    json!({"200": reference("Envelope"), "default": reference("Envelope")})
+                }
             };
+            // What pointers pick from may be anything; whatever else is the arguments.
+            let body = if route.arguments.is_some() { json!({}) } else { json!({"type": "object"}) };
             let summary = format!("The tool {} of {}, under a path of one's own", route.tool, route.server);
             let operation = json!({
                 "operationId": format!("route:{}", route.path), "summary": summary, "tags": ["routes"],
-                "requestBody": {"required": true, "content": {"application/json": {"schema": {}}}},
-                "responses": {"200": {"$ref": format!("#/components/responses/{response}")}},
+                "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+                "responses": responses,
                 "x-calls": true,
             });
             base.paths.insert(route.path.clone(), json!({ "post": operation }));
@@ -151,8 +158,20 @@ impl Document {
             tokens,
             unlisted: Vec::new(),
         };
+        if tokens {
+            // To whom it is shown is configured: by default to whoever asks from this machine, too.
+            document.base.paths["/metrics"]["get"]["security"] = json!([{}, {"bearer": []}, {"key": []}]);
+        }
         document.add_problems();
         document
+    }
+
+    /// Names the servers that a path may name. Where there is none, any name would do as badly as any other.
+    fn name_servers(&mut self, known: &[Known]) {
+        if !known.is_empty() {
+            let names: Vec<&str> = known.iter().map(|known| &*known.name).collect();
+            self.base.parameters["server"]["schema"] = json!({"type": "string", "enum": names});
+        }
     }
 
     /// One response for each status of a problem; and for whatever makes a call, all that can become of one.
@@ -179,13 +198,20 @@ impl Document {
         for item in self.base.paths.values_mut() {
             for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
                 let Some(operation) = operation.as_object_mut() else { continue };
-                if operation.remove("x-calls").is_none() {
-                    operation.remove("x-enveloped");
-                    continue;
+                operation.remove("x-enveloped");
+                let calls = operation.remove("x-calls").is_some();
+                if calls {
+                    operation.entry("parameters").or_insert_with(of_calls);
                 }
-                operation.entry("parameters").or_insert_with(of_calls);
-                if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
-                    responses.extend(problems.clone());
+                let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+                let Some(responses) = responses.filter(|responses| !responses.contains_key("default")) else {
+                    continue;
+                };
+                // What any request may be told: that it is malformed, or comes from a foreign page.
+                for (status, problem) in &problems {
+                    if calls || matches!(&**status, "400" | "403") {
+                        responses.entry(status.as_str()).or_insert_with(|| problem.clone());
+                    }
                 }
             }
         }

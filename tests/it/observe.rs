@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::{Gateway, JSON, PROGRAM, Response, demo, server, shown, until, until_some};
 
+mod contract;
 mod openapi;
 
 /// The value of one series; `None`: there is no such series.
