@@ -20,6 +20,8 @@ mod credentials;
 mod enforcement;
 pub(crate) mod events;
 pub(crate) mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod json;
 mod masked;
 mod receipt;

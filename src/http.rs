@@ -33,6 +33,8 @@ mod authority;
 mod body;
 mod budget;
 mod edge;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod json;
 mod legacy;
 pub(crate) mod listen;

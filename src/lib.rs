@@ -5,6 +5,7 @@
 //! ```text
 //! main.rs                arguments in, exit code out
 //! lib.rs                 this map, and the list of rooms
+//! fuzz.rs                what is fuzzed; compiled for that and for tests only
 //! cli.rs                 every flag and subcommand, as data
 //! cli/run.rs             from the words to the room that does it, and to an exit code
 //! cli/pages.rs           completions for shells, and the manual page
@@ -61,6 +62,7 @@
 //! http/budget.rs         how many bytes of bodies and answers may be on their way at once
 //! http/json.rs           JSON written around relayed JSON, which is not copied                     (pure)
 //! http/text.rs           the text alone of a result                                                (pure)
+//! http/fuzz.rs           what must be true of a request, whatever a caller wrote into it
 //! http/stamp.rs          call id, timing, receipt: what every answer to a call carries             (pure)
 //! http/receipt.rs        a receipt as a header and as JSON                                        (pure)
 //! http/rest.rs           the REST dialect <-> exchange::{Request, Answer}
@@ -114,6 +116,7 @@
 //! rpc/message.rs         requests, replies, notifications, ids                                     (pure)
 //! rpc/frame.rs           one message per line; bounded, safe to cancel
 //! rpc/pending.rs         questions awaiting answers; one dropped unanswered says so
+//! rpc/fuzz.rs            what must be true of a conversation, whatever was written
 //! child.rs               Child: a process tree we own, from spawn to proof of death
 //! child/spec.rs          what to run, and how patiently it is ended                                (pure)
 //! child/spec/limits.rs   how much of the machine it may use                                        (pure)
@@ -165,6 +168,7 @@
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/masked.rs     a failure without secrets                                               (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
+//! exchange/fuzz.rs       what must be true of JSON that is relayed                                 (pure)
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
 //! exchange/record.rs     the receipt of a whole call: what is known of it by now                   (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
@@ -207,6 +211,7 @@
 //! files of any room further on. `tests/it/tidy.rs` holds the code to this map and to these arrows.
 //!
 //! ```text
+//! fuzz -> http, rpc, exchange (parsers only, while they are fuzzed)
 //! main -> cli -> config -> serve (wires every room; none points back)     cli -> demo, bench, child::{sandbox, shim, warden}
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
@@ -224,6 +229,8 @@ mod config;
 mod deadline;
 mod demo;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod instance;
 mod mcp;

@@ -89,7 +89,7 @@ where
 
 /// Accepts `application/json` and `application/...+json` in UTF-8. A browser cannot send either to another site
 /// without asking first, which is what stops cross-site form posts.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let unsupported = |got: Option<&str>| Refusal::UnsupportedMediaType { got: got.map(str::to_owned) };
     if let Some(coding) = headers.get(header::CONTENT_ENCODING)
         && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -106,11 +106,10 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
         !name.trim().eq_ignore_ascii_case("charset")
             || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
     });
-    if utf8 && (subtype == "json" || subtype.ends_with("+json")) {
-        Ok(())
-    } else {
-        Err(unsupported(Some(value)))
-    }
+    // One type only, not a list of them: RFC 9110, sections 8.3.1 and 5.6.2.
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let json = subtype == "json" || (subtype.ends_with("+json") && subtype.bytes().all(token));
+    if utf8 && json { Ok(()) } else { Err(unsupported(Some(value))) }
 }
 
 /// What we answer with.
@@ -221,6 +220,7 @@ mod tests {
             "text/plain",
             "application/x-www-form-urlencoded",
             "application/json; charset=latin1",
+            "application/x-www-form-urlencoded, application/vnd.api+json",
             "",
             "json",
         ] {

@@ -24,7 +24,7 @@ use crate::exchange::{
     ListKind, Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Standbys,
 };
 
-mod steps;
+pub(super) mod steps;
 
 pub(super) use steps::Asked;
 pub(super) use steps::read as read_steps;

@@ -13,8 +13,9 @@ use homes::HOMES;
 
 /// Each room with the rooms that it may use. The order is that of a call: pure files of any room further down may be
 /// named too.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
+    ("fuzz", &["http", "rpc"]),
     ("cli", &["config", "serve", "demo", "bench", "child::sandbox", "child::shim", "child::warden"]),
     ("config", &[]),
     ("serve", &["config", "http", "catalog", "call", "strategy", "instance", "mcp", "rpc", "child"]),
