@@ -30,7 +30,7 @@ use crate::auth::Mask;
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
     About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Process, Record, Reply, Request,
-    Step, Times, Told,
+    Step, Times, Told, TraceContext,
 };
 use crate::strategy::{Lease, Strategy};
 use crate::telemetry::metrics::InFlight;
@@ -115,13 +115,21 @@ impl Calls {
         let id = request.id;
         if self.draining.load(Ordering::Relaxed) {
             let refusal = CallError::ShuttingDown { phase: Phase::Queue };
-            return self.spared(Answer::refused(id, refusal, Times::default()), &request.principal);
+            return self.spared(
+                Answer::refused(id, refusal, Times::default()),
+                &request.principal,
+                request.trace.as_ref(),
+            );
         }
         let admission = &self.parts.admission;
         let asking = match self.parts.shares.ask(&request.principal, |share| admission.when_one_of(share)) {
             Ok(asking) => asking,
             Err(refusal) => {
-                return self.spared(Answer::refused(id, refusal, Times::default()), &request.principal);
+                return self.spared(
+                    Answer::refused(id, refusal, Times::default()),
+                    &request.principal,
+                    request.trace.as_ref(),
+                );
             }
         };
         let caller = CancellationToken::new();
@@ -157,7 +165,8 @@ impl Calls {
     ) -> oneshot::Receiver<Answer> {
         let end = EarlyEnd::new(caller, self.stop.clone(), request.deadline);
         let (way, told) = oneshot::channel();
-        let entry = self.receipts.open(request.id, request.principal.clone(), &self.parts.server);
+        let (principal, trace) = (request.principal.clone(), request.trace.as_ref());
+        let entry = self.receipts.open(request.id, principal, &self.parts.server, trace);
         let mask = if request.credentials.is_empty() {
             self.mask.clone()
         } else {
@@ -183,9 +192,14 @@ impl Calls {
     }
 
     /// Puts down a call that needed no life of its own: answered from memory, or refused at once.
-    pub(crate) fn spared(&self, answer: Answer, principal: &Principal) -> Answer {
+    pub(crate) fn spared(
+        &self,
+        answer: Answer,
+        principal: &Principal,
+        trace: Option<&TraceContext>,
+    ) -> Answer {
         let answer = answer.masked(&self.mask);
-        let entry = self.receipts.open(answer.id, principal.clone(), &self.parts.server);
+        let entry = self.receipts.open(answer.id, principal.clone(), &self.parts.server, trace);
         let (told, story) = in_short(&answer, OnError::Stop);
         self.parts.over(&entry.end(told, None), story.as_deref());
         answer
@@ -353,7 +367,7 @@ async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Tim
     }
     for Step { ask, gate } in request.steps {
         let learning = gate.is_some();
-        let outcome = lease.ask(&ask, request.events.as_ref(), end).await;
+        let outcome = lease.ask(&ask, request.trace.as_ref(), request.events.as_ref(), end).await;
         if let (Ok(Outcome::Listed(listed)), Some(gate)) = (&outcome, gate)
             && let Err(refused) = gate.pass(listed)
         {

@@ -20,7 +20,7 @@ use crate::deadline::Deadline;
 use crate::exchange::fault::Violation;
 use crate::exchange::{
     About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, HeaderVariable, Introduction, LastWords,
-    ListKind, Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times,
+    ListKind, Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times, TraceContext,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -158,18 +158,18 @@ impl Catalog {
             return self.run(request).await;
         };
         if kept.is_fresh() {
-            return self.refused(request.id, refusal, &request.principal);
+            return self.refused(request.id, refusal, &request.principal, request.trace.as_ref());
         }
         // The list is old: before anybody is refused it is learned anew, once for all who wait for it.
         let arrived = Instant::now();
         let asking = match self.turn(shelf, request.deadline).await {
             Ok(asking) => asking,
-            Err(late) => return self.refused(request.id, late, &request.principal),
+            Err(late) => return self.refused(request.id, late, &request.principal, request.trace.as_ref()),
         };
         match shelf.kept().filter(|kept| kept.learned > arrived) {
             Some(kept) => match judge(&kept, &tools, self.settings.validate) {
                 Ok(()) => self.run(request).await,
-                Err(refusal) => self.refused(request.id, refusal, &request.principal),
+                Err(refusal) => self.refused(request.id, refusal, &request.principal, request.trace.as_ref()),
             },
             None => self.learn_and_run(request, tools, Some(asking)).await,
         }
@@ -190,7 +190,7 @@ impl Catalog {
         let arrived = Instant::now();
         let _asking = match self.turn(shelf, who.deadline).await {
             Ok(asking) => asking,
-            Err(late) => return self.refused(who.id, late, &who.principal),
+            Err(late) => return self.refused(who.id, late, &who.principal, who.trace.as_ref()),
         };
         // Whoever was asking meanwhile has asked for us too, however short its answer stays fresh.
         if let Some(kept) = shelf.kept().filter(|kept| kept.learned > arrived) {
@@ -219,7 +219,7 @@ impl Catalog {
         let _introducing = tokio::select! {
             turn = self.introducing.lock() => turn,
             () = who.deadline.passed() => {
-                return self.refused(who.id, late(who.deadline), &who.principal);
+                return self.refused(who.id, late(who.deadline), &who.principal, who.trace.as_ref());
             }
         };
         match self.introduced(&who) {
@@ -268,16 +268,22 @@ impl Catalog {
     fn introduced(&self, who: &Caller) -> Option<Answer> {
         let introduction = self.introduction().filter(|introduction| introduction.capabilities.is_some())?;
         let answer = Answer { introduction: Some(introduction), ..nothing(who.id) };
-        Some(self.calls.spared(answer, &who.principal))
+        Some(self.calls.spared(answer, &who.principal, who.trace.as_ref()))
     }
 
-    fn refused(&self, id: CallId, refusal: CallError, who: &Principal) -> Answer {
-        self.calls.spared(Answer::refused(id, refusal, Times::default()), who)
+    fn refused(
+        &self,
+        id: CallId,
+        refusal: CallError,
+        who: &Principal,
+        trace: Option<&TraceContext>,
+    ) -> Answer {
+        self.calls.spared(Answer::refused(id, refusal, Times::default()), who, trace)
     }
 
     fn remembered(&self, who: &Caller, kept: &Kept) -> Answer {
         let steps = vec![Ok(Outcome::Listed(Arc::clone(&kept.listed)))];
-        self.calls.spared(Answer { steps, ..nothing(who.id) }, &who.principal)
+        self.calls.spared(Answer { steps, ..nothing(who.id) }, &who.principal, who.trace.as_ref())
     }
 
     fn introduction(&self) -> Option<Arc<Introduction>> {
@@ -336,9 +342,9 @@ fn nothing(id: CallId) -> Answer {
 }
 
 fn plain(who: Caller, steps: Vec<Step>) -> Request {
-    let Caller { id, principal, deadline, reply, credentials } = who;
+    let Caller { id, principal, deadline, reply, credentials, trace } = who;
     let on_error = OnError::Stop;
-    Request { id, principal, steps, on_error, deadline, events: None, reply, credentials }
+    Request { id, principal, steps, on_error, deadline, events: None, reply, credentials, trace }
 }
 
 fn late(deadline: Deadline) -> CallError {

@@ -28,6 +28,7 @@ mod receipt;
 mod record;
 mod seat;
 mod starts;
+mod trace;
 mod turns;
 
 pub(crate) use credentials::{Credentials, HeaderVariable};
@@ -39,6 +40,7 @@ pub(crate) use receipt::{Cause, Exit, Kept, Measured, Process, Receipt, Rung};
 pub(crate) use record::{Failed, Moment, Record, Stage, Told};
 pub(crate) use seat::{Demand, Seat, SpareSeats};
 pub(crate) use starts::{Start, StartAhead, Starts};
+pub(crate) use trace::{TraceContext, TraceId};
 pub(crate) use turns::Turns;
 
 /// The name of one call: 128 random bits, shown as 32 hexadecimal digits.
@@ -90,6 +92,8 @@ pub(crate) struct Request {
     pub(crate) reply: Reply,
     /// What its process alone is given. Only where each call has a process of its own.
     pub(crate) credentials: Credentials,
+    /// The trace that it belongs to: told to the server with each step, and named in the log.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Who asks, and on which terms: a call of which the question is plain.
@@ -100,6 +104,7 @@ pub(crate) struct Caller {
     pub(crate) deadline: Deadline,
     pub(crate) reply: Reply,
     pub(crate) credentials: Credentials,
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Whether the steps after a failed one are still asked.

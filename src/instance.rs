@@ -34,6 +34,7 @@ use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Program, R
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Credentials, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
+    TraceContext,
 };
 use crate::mcp::era::{Era, Protocol};
 use crate::mcp::{self, AskError, OpenError, Session, Telling, VerdictKey, Verdicts};
@@ -224,6 +225,7 @@ impl Instance {
     pub(crate) async fn ask(
         &mut self,
         ask: &Ask,
+        trace: Option<&TraceContext>,
         events: Option<&Events>,
         end: &EarlyEnd,
     ) -> Result<Outcome, CallError> {
@@ -231,7 +233,7 @@ impl Instance {
         self.body.ears.events = events.cloned();
         let limit = self.body.wire.limit();
         let (era, contradicted) = (self.session.era(), self.session.contradicted());
-        let asked = self.body.converse_as_it_starts(self.session.ask(ask, telling, limit), end).await;
+        let asked = self.body.converse_as_it_starts(self.session.ask(ask, trace, telling, limit), end).await;
         self.body.ears.events = None;
         let left = matches!(asked, Ok(Err(AskError::HungUp { .. })));
         let turned = self.session.era() != era;

@@ -174,6 +174,7 @@
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
 //! exchange/starts.rs     the right to start a server, and who comes first
 //! exchange/events.rs     progress and log messages on their way to a caller who listens
+//! exchange/trace.rs      the trace that a call belongs to                                          (pure)
 //! exchange/turns.rs      who waits: principals in turn                                             (pure)
 //! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
 //! auth/mask.rs           secrets replaced by stars in whatever we write

@@ -15,7 +15,9 @@ mod verdicts;
 pub(crate) use open::{OpenError, discover, open, proves_modern};
 pub(crate) use verdicts::{VerdictKey, Verdicts};
 
-use crate::exchange::{Ask, CallError, Introduction, ListKind, Listed, Members, Outcome, RawJson};
+use crate::exchange::{
+    Ask, CallError, Introduction, ListKind, Listed, Members, Outcome, RawJson, TraceContext,
+};
 use crate::rpc::{HungUp, Peer, Question, Reply};
 use era::Era;
 use types::{Extras, Unreadable};
@@ -139,17 +141,18 @@ impl Session {
     pub(crate) async fn ask(
         &mut self,
         ask: &Ask,
+        trace: Option<&TraceContext>,
         telling: Telling,
         limit: usize,
     ) -> Result<Outcome, AskError> {
         if let Ask::List(kind) = ask {
-            let listed = self.list(ask, *kind, limit).await;
+            let listed = self.list(ask, *kind, trace, limit).await;
             // A list does nothing, so it may be asked twice; anything else is not.
             let again = listed.is_err() && self.questioned() && self.turn_legacy().await;
-            return if again { self.list(ask, *kind, limit).await } else { listed };
+            return if again { self.list(ask, *kind, trace, limit).await } else { listed };
         }
         let token = (telling == Telling::Wanted).then(|| self.next_token());
-        let result = self.request(ask, Extras { cursor: None, token }).await?;
+        let result = self.request(ask, Extras { cursor: None, token, trace }).await?;
         types::outcome(ask, result)?.map_err(AskError::Answered)
     }
 
@@ -192,11 +195,17 @@ impl Session {
         }
     }
 
-    async fn list(&mut self, ask: &Ask, kind: ListKind, limit: usize) -> Result<Outcome, AskError> {
+    async fn list(
+        &mut self,
+        ask: &Ask,
+        kind: ListKind,
+        trace: Option<&TraceContext>,
+        limit: usize,
+    ) -> Result<Outcome, AskError> {
         let mut listed = Listed { items: Vec::new(), ttl: None };
         let (mut cursor, mut seen, mut bytes) = (None::<RawJson>, HashSet::new(), 0);
         for _ in 0..MOST_PAGES {
-            let result = self.request(ask, Extras { cursor: cursor.as_ref(), token: None }).await?;
+            let result = self.request(ask, Extras { cursor: cursor.as_ref(), token: None, trace }).await?;
             bytes += result.as_str().len();
             if bytes > limit {
                 return Err(AskError::TooLarge { limit });

@@ -27,7 +27,7 @@ pub(crate) use shelf::Shelf;
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
     About, Ask, CallError, Credentials, Demand, Events, Introduction, Kept, Origin, Outcome, Process, Seat,
-    Times,
+    Times, TraceContext,
 };
 use crate::instance::{HalfBorn, Instance};
 
@@ -143,16 +143,17 @@ impl Lease {
     pub(crate) async fn ask(
         &mut self,
         ask: &Ask,
+        trace: Option<&TraceContext>,
         events: Option<&Events>,
         end: &EarlyEnd,
     ) -> Result<Outcome, CallError> {
         match self {
             Self::Exclusive(lease) => {
-                let asked = lease.instance.ask(ask, events, end).await;
+                let asked = lease.instance.ask(ask, trace, events, end).await;
                 lease.broken_off |= asked.as_ref().is_err_and(|error| !error.is_an_answer());
                 asked
             }
-            Self::Shared(lease) => lease.ask(ask, events, end).await,
+            Self::Shared(lease) => lease.ask(ask, trace, events, end).await,
         }
     }
 

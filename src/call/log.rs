@@ -22,6 +22,7 @@ pub(super) fn write(record: &Record, story: Option<&str>) {
                 server = &*record.server,
                 principal = record.principal.name(),
                 call = %record.id,
+                trace_id = record.trace.map(tracing::field::display),
                 outcome = told.outcome(),
                 fault = failure.map(|failure| failure.fault.name()),
                 phase = failure.and_then(|failure| failure.phase).map(Phase::name),

@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::exchange::{CallId, Moment, Principal, Process, Record, Stage, Told};
+use crate::exchange::{CallId, Moment, Principal, Process, Record, Stage, Told, TraceContext};
 
 /// The records of all servers' calls.
 #[derive(Debug)]
@@ -62,10 +62,17 @@ impl Receipts {
     }
 
     /// Begins the record of a call.
-    pub(super) fn open(self: &Arc<Self>, id: CallId, principal: Principal, server: &Arc<str>) -> Entry {
+    pub(super) fn open(
+        self: &Arc<Self>,
+        id: CallId,
+        principal: Principal,
+        server: &Arc<str>,
+        trace: Option<&TraceContext>,
+    ) -> Entry {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (server, began) = (Arc::clone(server), Moment::since_epoch(since_epoch));
-        let record = Record { id, principal, server, began, stage: Stage::Running };
+        let trace = trace.map(TraceContext::trace_id);
+        let record = Record { id, principal, server, trace, began, stage: Stage::Running };
         let entry = Entry { receipts: Arc::clone(self), record, since: Instant::now() };
         entry.write();
         entry
@@ -139,7 +146,7 @@ mod tests {
     };
 
     fn open(receipts: &Arc<Receipts>, number: u128) -> Entry {
-        receipts.open(CallId::from_bits(number), Principal::anonymous(), &"s".into())
+        receipts.open(CallId::from_bits(number), Principal::anonymous(), &"s".into(), None)
     }
 
     fn stage(receipts: &Receipts, number: u128) -> Option<&'static str> {

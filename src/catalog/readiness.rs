@@ -45,6 +45,7 @@ impl Catalog {
                 deadline,
                 reply,
                 credentials: Credentials::default(),
+                trace: None,
             };
             let answer = self.calls.try_out(plain(nobody, Vec::new()));
             *tried = Some(Trial { began: Instant::now(), answer });

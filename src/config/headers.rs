@@ -8,7 +8,7 @@ use super::value::{self, Parsed};
 use crate::exchange::HeaderVariable;
 
 /// Headers that mean something to us, or to the connection: nobody's credentials for a server. `name-*`: all of a kind.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 19] = [
     "host",
     "authorization",
     "x-api-key",
@@ -27,6 +27,7 @@ const RESERVED: [&str; 18] = [
     "proxy-*",
     "spawnling-*",
     "traceparent",
+    "tracestate",
 ];
 
 /// Variables that decide what is run, and where: no caller may.

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{CallError, CallId, Fault, Phase, Principal, Process, Times};
+use super::{CallError, CallId, Fault, Phase, Principal, Process, Times, TraceId};
 use crate::deadline::Reason;
 
 /// What is known of one call.
@@ -22,6 +22,8 @@ pub(crate) struct Record {
     pub(crate) principal: Principal,
     /// The server that it was meant for.
     pub(crate) server: Arc<str>,
+    /// The trace that it belongs to, if its caller named one.
+    pub(crate) trace: Option<TraceId>,
     /// When it came in.
     pub(crate) began: Moment,
     /// How far it has come.

@@ -182,6 +182,7 @@ mod tests {
             id: CallId::from_bits(0xab),
             principal: Principal::anonymous(),
             server: "demo".into(),
+            trace: None,
             began: Moment::since_epoch(Duration::from_millis(1_795_376_557_123)),
             stage,
         }

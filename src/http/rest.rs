@@ -100,6 +100,7 @@ impl Asker<'_> {
             events: None,
             reply: self.terms.reply,
             credentials: terms::credentials(self.headers, catalog.header_env())?,
+            trace: terms::trace(self.headers),
         })
     }
 
@@ -107,7 +108,8 @@ impl Asker<'_> {
     pub(super) fn caller(&self, catalog: &Catalog) -> Result<Caller, Problem> {
         let (deadline, reply) = (self.deadline(catalog), self.terms.reply);
         let credentials = terms::credentials(self.headers, catalog.header_env())?;
-        Ok(Caller { id: new_id()?, principal: self.who.clone(), deadline, reply, credentials })
+        let trace = terms::trace(self.headers);
+        Ok(Caller { id: new_id()?, principal: self.who.clone(), deadline, reply, credentials, trace })
     }
 }
 

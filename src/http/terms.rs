@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::problem::Refusal;
 use crate::auth::Secret;
-use crate::exchange::{Credentials, HeaderVariable, Reply};
+use crate::exchange::{Credentials, HeaderVariable, Reply, TraceContext};
 
 const TIMEOUT: &str = "spawnling-timeout";
 const WAIT: &str = "spawnling-wait";
@@ -67,6 +67,12 @@ pub(super) fn credentials(headers: &HeaderMap, wanted: &[HeaderVariable]) -> Res
         }
     }
     Ok(found.into_iter().collect())
+}
+
+/// The trace that the call belongs to. Headers that are not well formed are as good as absent.
+pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let all = |name| headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+    TraceContext::read(all("traceparent"), all("tracestate"))
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {

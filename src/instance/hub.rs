@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Instance, Lesson};
 use crate::child::Tail;
 use crate::deadline::{Deadline, EarlyEnd, Reason};
-use crate::exchange::{Ask, CallError, Event, Events, Introduction, LastWords, Outcome, Phase};
+use crate::exchange::{Ask, CallError, Event, Events, Introduction, LastWords, Outcome, Phase, TraceContext};
 use crate::mcp::{self, AskError, Session, Telling};
 
 /// How long a server that let somebody wait in vain may take to give any sign of life, before others go elsewhere.
@@ -129,7 +129,7 @@ impl Hub {
             return !*lost;
         }
         let mut line = self.line();
-        let asked = line.session.ask(&Ask::Ping, Telling::Unwanted, self.limit);
+        let asked = line.session.ask(&Ask::Ping, None, Telling::Unwanted, self.limit);
         // A refusal is a sign of life too: modern servers do not know `ping`.
         let alive = tokio::time::timeout(SIGN_OF_LIFE, asked).await.is_ok();
         if alive {
@@ -179,6 +179,7 @@ impl Line {
     pub(crate) async fn ask(
         &mut self,
         ask: &Ask,
+        trace: Option<&TraceContext>,
         events: Option<&Events>,
         end: &EarlyEnd,
     ) -> Result<Outcome, Unanswered> {
@@ -189,7 +190,7 @@ impl Line {
         let _listening = events.map(|events| Listening::new(&self.hub.routes, self.number, events));
         let hub = &self.hub;
         let asked = async {
-            let error = match self.session.ask(ask, telling, hub.limit).await {
+            let error = match self.session.ask(ask, trace, telling, hub.limit).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(AskError::HungUp { said }) => {
                     let error = hub.over.wait().await.clone();

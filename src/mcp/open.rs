@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy, newest_legacy_of};
-use super::types::{CLIENT, meta, server_info};
+use super::types::{CLIENT, Extras, meta, server_info};
 use super::{InFlight, Session, Standing};
 use crate::exchange::{Introduction, Members, RawJson};
 use crate::rpc::{ErrorObject, HungUp, Peer, Reply};
@@ -78,8 +78,10 @@ pub(crate) async fn open(
 ///
 /// Dropping it tells the server that the request was cancelled.
 pub(crate) async fn discover(peer: &Peer) -> Result<Introduction, OpenError> {
-    let params: Members =
-        meta(Era::Modern, None, None).map(|meta| ("_meta".to_owned(), meta)).into_iter().collect();
+    let params: Members = meta(Era::Modern, Extras::default(), None)
+        .map(|meta| ("_meta".to_owned(), meta))
+        .into_iter()
+        .collect();
     match InFlight::new(peer, "server/discover", &params).answer().await? {
         Reply::Result(result) => read_discovery(&result),
         Reply::Error(error) => Err(OpenError::Refused { code: error.code, message: error.message }),

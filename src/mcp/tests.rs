@@ -322,7 +322,7 @@ async fn initialized_and_the_first_request_leave_together() {
     let ask = tool();
     let chunk = tokio::select! {
         biased;
-        asked = session.ask(&ask, Telling::Unwanted, 1000) => panic!("{asked:?}"),
+        asked = session.ask(&ask, None, Telling::Unwanted, 1000) => panic!("{asked:?}"),
         closed = stage.wire.run(&mut stage.ears) => panic!("{closed:?}"),
         chunk = stage.far.read_once() => chunk,
     };
@@ -344,7 +344,8 @@ async fn a_server_known_to_be_modern_costs_one_round_trip() {
         assert!(stage.heard().await.is_empty());
         let answer = r#""result":{"content":[],"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"m"}}}"#;
         let ask = tool();
-        let asked = stage.play(session.ask(&ask, Telling::Unwanted, 1000), &[("tools/call", answer)]).await;
+        let asked =
+            stage.play(session.ask(&ask, None, Telling::Unwanted, 1000), &[("tools/call", answer)]).await;
         assert!(matches!(asked, Ok(Outcome::Result(_))), "{asked:?}");
         assert_eq!(session.standing, Standing::Confirmed);
         assert_eq!(session.introduction().server_info.as_ref().unwrap().as_str(), r#"{"name":"m"}"#);

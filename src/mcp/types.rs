@@ -10,11 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_MODERN};
-use crate::exchange::{Ask, CallError, Event, ListKind, Members, Outcome, RawJson};
+use crate::exchange::{Ask, CallError, Event, ListKind, Members, Outcome, RawJson, TraceContext};
 use crate::rpc::ErrorObject;
 
 /// Names of `_meta` that only the protocol itself may use.
 const RESERVED: &str = "io.modelcontextprotocol/";
+/// Names of `_meta` for the trace that a request belongs to, without a prefix (SEP-414). Older revisions know neither of
+/// them, and allow both: their `_meta` is open.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Whom we say we are.
 #[derive(Serialize)]
@@ -47,6 +50,8 @@ pub(super) struct Extras<'a> {
     pub(super) cursor: Option<&'a RawJson>,
     /// Asks for progress and log messages under this token.
     pub(super) token: Option<u64>,
+    /// The trace that the request belongs to.
+    pub(super) trace: Option<&'a TraceContext>,
 }
 
 /// The params of a question.
@@ -80,16 +85,20 @@ pub(super) fn params(ask: &Ask, era: Era, extras: Extras<'_>) -> Members {
         }
     }
     let theirs = extra.iter().find(|(name, _)| name == "_meta").map(|(_, meta)| meta);
-    if let Some(meta) = meta(era, extras.token, theirs) {
+    if let Some(meta) = meta(era, extras, theirs) {
         params.push(("_meta".to_owned(), meta));
     }
     params
 }
 
-/// `_meta`: what the era wants, our progress token, and what the caller may add (trace context, for example).
-pub(super) fn meta(era: Era, token: Option<u64>, theirs: Option<&RawJson>) -> Option<RawJson> {
+/// `_meta`: what the era wants, our progress token, the trace of the call, and what the caller may add.
+pub(super) fn meta(era: Era, extras: Extras<'_>, theirs: Option<&RawJson>) -> Option<RawJson> {
     let mut meta: Members = theirs.and_then(|theirs| theirs.members().ok()).unwrap_or_default();
     meta.retain(|(name, _)| !name.starts_with(RESERVED) && name != "progressToken");
+    // Of a trace, parent and state belong together: all of it is theirs, or all of it is ours.
+    if extras.trace.is_some() {
+        meta.retain(|(name, _)| !TRACE.contains(&&**name));
+    }
     let mut put = |name: &str, value: RawJson| meta.push((name.to_owned(), value));
     if era == Era::Modern {
         put("io.modelcontextprotocol/protocolVersion", RawJson::of(NEWEST_MODERN));
@@ -98,7 +107,13 @@ pub(super) fn meta(era: Era, token: Option<u64>, theirs: Option<&RawJson>) -> Op
         // not ask for what is not declared, so without this nobody could ever be asked.
         put("io.modelcontextprotocol/clientCapabilities", RawJson::of(&Capabilities::default()));
     }
-    if let Some(token) = token {
+    if let Some(trace) = extras.trace {
+        put(TRACE[0], RawJson::of(&trace.traceparent()));
+        if let Some(state) = trace.tracestate() {
+            put(TRACE[1], RawJson::of(state));
+        }
+    }
+    if let Some(token) = extras.token {
         put("progressToken", RawJson::of(&token));
         if era == Era::Modern {
             // Without it a modern server must not log at all.
@@ -293,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_modern_request_says_who_asks_each_time() {
-        let params = params(&tool(), Era::Modern, Extras { token: Some(7), cursor: None });
+        let params = params(&tool(), Era::Modern, Extras { token: Some(7), ..Extras::default() });
         let text = shown(&params);
         for part in [
             "protocolVersion\":\"2026-07-28\"",
@@ -320,6 +335,23 @@ mod tests {
         };
         let text = shown(&params(&ask, Era::Legacy, Extras::default()));
         assert_eq!(text, r#"{"name":"add","requestState":"s","_meta":{"traceparent":"t"}}"#);
+    }
+
+    #[test]
+    fn of_two_traces_that_of_the_request_counts_whole() {
+        let read = |parent: &str, state: &str| {
+            TraceContext::read([parent.as_bytes()].into_iter(), [state.as_bytes()].into_iter()).unwrap()
+        };
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let theirs = raw(r#"{"a":1,"traceparent":"t","tracestate":"s"}"#);
+        let shown = |trace: Option<TraceContext>| {
+            let extras = Extras { trace: trace.as_ref(), ..Extras::default() };
+            super::meta(Era::Legacy, extras, Some(&theirs)).unwrap().as_str().to_owned()
+        };
+        assert_eq!(shown(Some(read(parent, ""))), format!(r#"{{"a":1,"traceparent":"{parent}"}}"#));
+        let quoted = format!(r#"{{"a":1,"traceparent":"{parent}","tracestate":"x=\"\\"}}"#);
+        assert_eq!(shown(Some(read(parent, r#"x="\"#))), quoted);
+        assert_eq!(shown(None), theirs.as_str());
     }
 
     #[test]

@@ -116,6 +116,7 @@ async fn put(catalog: &Catalog, call: &OneCall, arguments: RawJson) -> Answer {
         events: screen.is_some().then(|| events.clone()),
         reply: Reply::WhenKnown,
         credentials: Credentials::default(),
+        trace: None,
     };
     match screen {
         Some(screen) => screen.during(&events, catalog.call(request)).await,
@@ -221,7 +222,8 @@ fn advise(rooms: &Rooms, name: &str, error: &CallError) -> String {
 /// Whoever typed the command, who has all the time that there is.
 pub(super) fn whoever(catalog: &Catalog) -> Caller {
     let (principal, deadline) = (Principal::anonymous(), Deadline::within(catalog.deadline()));
-    Caller { id: new_id(), principal, deadline, reply: Reply::WhenKnown, credentials: Credentials::default() }
+    let (reply, credentials) = (Reply::WhenKnown, Credentials::default());
+    Caller { id: new_id(), principal, deadline, reply, credentials, trace: None }
 }
 
 fn new_id() -> CallId {

@@ -121,9 +121,10 @@ async fn compare(catalog: &Catalog, trials: &mut [Trial], order: &[usize]) {
 
 /// One call, all in one process: the answers, as texts; fewer than steps if the process did not live to the end.
 async fn ask(catalog: &Catalog, steps: Vec<Step>) -> Vec<String> {
-    let Caller { id, principal, deadline, reply, credentials } = whoever(catalog);
+    let Caller { id, principal, deadline, reply, credentials, trace } = whoever(catalog);
     let on_error = OnError::Continue;
-    let request = Request { id, principal, steps, on_error, deadline, events: None, reply, credentials };
+    let request =
+        Request { id, principal, steps, on_error, deadline, events: None, reply, credentials, trace };
     let answer = catalog.call(request).await;
     let failure = answer.failure.map(Err);
     answer.steps.into_iter().chain(failure).map(|outcome| in_words(&outcome)).collect()

@@ -27,7 +27,7 @@ use super::{Exclusive, Fresh, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     About, Ask, CallError, Demand, Events, Instances, Introduction, Kept, Origin, Outcome, Phase, Process,
-    Receipt, Seat, Start, Times,
+    Receipt, Seat, Start, Times, TraceContext,
 };
 use crate::instance::{HalfBorn, Hub, Line, Server, Stillborn, Unanswered};
 
@@ -403,11 +403,12 @@ impl Use {
     pub(super) async fn ask(
         &mut self,
         ask: &Ask,
+        trace: Option<&TraceContext>,
         events: Option<&Events>,
         end: &EarlyEnd,
     ) -> Result<Outcome, CallError> {
         loop {
-            let error = match self.line.ask(ask, events, end).await {
+            let error = match self.line.ask(ask, trace, events, end).await {
                 Ok(outcome) => {
                     self.was_answered();
                     return Ok(outcome);

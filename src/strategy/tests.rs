@@ -81,7 +81,7 @@ async fn used(strategy: &dyn Strategy, seat: Option<Seat>, leased: &Cell<bool>) 
     };
     leased.set(true);
     let origin = lease.times().origin;
-    lease.ask(&Ask::Ping, None, &end).await.expect("it is answered");
+    lease.ask(&Ask::Ping, None, None, &end).await.expect("it is answered");
     lease.end().await;
     origin
 }

@@ -25,3 +25,4 @@ mod support;
 mod threats;
 mod tidy;
 mod torture;
+mod traces;

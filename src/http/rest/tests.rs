@@ -123,6 +123,7 @@ fn every_answer_to_a_call_is_stamped_good_or_bad() {
         id: CallId::from_bits(1),
         principal: Principal::anonymous(),
         server: "demo".into(),
+        trace: None,
         began: Moment::since_epoch(Duration::ZERO),
         stage: Stage::Ended { told, lasted: Duration::ZERO, process: Some(process.into()) },
     };

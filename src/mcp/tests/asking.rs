@@ -20,7 +20,7 @@ fn shown(asked: Result<Outcome, AskError>) -> String {
 
 async fn ask_once(stage: &mut Stage, session: &mut Session, answer: &str) -> String {
     let ask = tool();
-    let asked = stage.play(session.ask(&ask, Telling::Unwanted, 1000), &[("tools/call", answer)]).await;
+    let asked = stage.play(session.ask(&ask, None, Telling::Unwanted, 1000), &[("tools/call", answer)]).await;
     shown(asked)
 }
 
@@ -28,7 +28,7 @@ async fn ask_once(stage: &mut Stage, session: &mut Session, answer: &str) -> Str
 async fn dropping_a_question_cancels_it_by_its_id() {
     for (mut stage, mut session) in [Stage::legacy().await, Stage::modern().await] {
         let ask = tool();
-        let asking = tokio::time::timeout(LONG, session.ask(&ask, Telling::Unwanted, 1000));
+        let asking = tokio::time::timeout(LONG, session.ask(&ask, None, Telling::Unwanted, 1000));
         assert!(stage.play(asking, &[("tools/call", "")]).await.is_err());
         let heard = stage.heard().await;
         let [.., asked, cancelled] = heard else { panic!("{heard:?}") };
@@ -64,7 +64,7 @@ async fn a_list_is_all_its_pages_and_an_empty_cursor_is_one() {
         ("tools/list", r#""result":{"tools":[],"nextCursor":{"a":1.0},"ttlMs":50}"#),
         ("tools/list", r#""result":{"tools":[3],"nextCursor":null,"ttlMs":700}"#),
     ];
-    let asked = stage.play(session.ask(&TOOLS, Telling::Wanted, 1000), &script).await;
+    let asked = stage.play(session.ask(&TOOLS, None, Telling::Wanted, 1000), &script).await;
     assert_eq!(shown(asked), "[1,2,3] Some(50ms)");
     let heard = stage.heard().await;
     let params: Vec<String> = heard[2..].iter().map(|asked| asked["params"].to_string()).collect();
@@ -77,13 +77,13 @@ async fn a_list_without_end_is_given_up() {
     let (one, two) = (page("\"one\""), page("\"two\""));
     let script = [("tools/list", &*one), ("tools/list", &two), ("tools/list", &one)];
     let (mut stage, mut session) = Stage::legacy().await;
-    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+    let asked = stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1000), &script).await;
     assert_eq!(shown(asked), r#"the cursor "one" leads back to itself"#);
 
     let pages: Vec<String> = (0..=MOST_PAGES).map(|number| page(&number.to_string())).collect();
     let script: Vec<(&str, &str)> = pages.iter().map(|page| ("tools/list", page.as_str())).collect();
     let (mut stage, mut session) = Stage::legacy().await;
-    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1 << 20), &script).await;
+    let asked = stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1 << 20), &script).await;
     assert_eq!(shown(asked), "a list of more than 1000 pages");
     let asked = stage.methods().await.into_iter().filter(|method| *method == "tools/list").count();
     assert_eq!(asked, MOST_PAGES);
@@ -95,7 +95,7 @@ async fn all_pages_together_stay_below_the_limit() {
     let pages = [page(1), page(2), page(3)];
     let script: Vec<(&str, &str)> = pages.iter().map(|page| ("tools/list", page.as_str())).collect();
     let (mut stage, mut session) = Stage::legacy().await;
-    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 800), &script).await;
+    let asked = stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 800), &script).await;
     assert!(matches!(asked, Err(AskError::TooLarge { limit: 800 })), "{asked:?}");
 }
 
@@ -103,7 +103,7 @@ async fn all_pages_together_stay_below_the_limit() {
 async fn a_list_of_an_unknown_kind_of_result_is_no_list() {
     let (mut stage, mut session) = Stage::modern().await;
     let script = [("tools/list", r#""result":{"tools":[1],"resultType":"task"}"#)];
-    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+    let asked = stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1000), &script).await;
     assert_eq!(shown(asked), r#"unknown resultType "task""#);
 }
 
@@ -115,7 +115,7 @@ async fn a_hint_that_cannot_be_read_spoils_no_answer() {
     {
         let answer = format!(r#""result":{{"resultType":"complete","tools":[],"ttlMs":{hint}}}"#);
         let asked =
-            stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &[("tools/list", &answer)]).await;
+            stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1000), &[("tools/list", &answer)]).await;
         assert_eq!(shown(asked), format!("[] {ttl}"), "{hint}");
     }
     let answer = r#""result":{"protocolVersion":"2025-11-25","instructions":"half a \ud83d pair"}"#;
@@ -181,7 +181,7 @@ async fn who_listens_gets_a_token_of_its_own_for_each_question() {
         [("legacy", Stage::legacy().await), ("modern", Stage::modern().await)]
     {
         for telling in [Telling::Wanted, Telling::Unwanted, Telling::Wanted] {
-            stage.play(session.ask(&ask, telling, 1000), &[("tools/call", DONE)]).await.unwrap();
+            stage.play(session.ask(&ask, None, telling, 1000), &[("tools/call", DONE)]).await.unwrap();
         }
         let heard = stage.heard().await;
         let calls = heard.iter().filter(|message| message["method"] == "tools/call");
@@ -265,7 +265,7 @@ async fn a_list_that_an_older_server_refused_is_asked_again_after_a_handshake() 
             ("initialize", INITIALIZED),
             ("tools/list", page),
         ];
-        let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+        let asked = stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1000), &script).await;
         assert_eq!(shown(asked), "[1] None");
         assert_eq!((session.era(), session.standing), (Era::Legacy, Standing::Confirmed));
     }
@@ -276,13 +276,14 @@ async fn a_list_that_a_modern_server_refused_is_refused() {
     let found = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}"#;
     let (mut stage, mut session) = Stage::modern().await;
     let script = [("tools/list", NO_METHOD), ("server/discover", found)];
-    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &script).await;
+    let asked = stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1000), &script).await;
     assert!(matches!(asked, Err(AskError::Answered(CallError::NotOffered { .. }))), "{asked:?}");
     assert_eq!((session.era(), session.standing), (Era::Modern, Standing::Confirmed));
 
     let mut stage = Stage::new();
     let mut session = stage.open(Protocol::Modern, None, &[]).await.unwrap();
-    let asked = stage.play(session.ask(&TOOLS, Telling::Unwanted, 1000), &[("tools/list", NO_METHOD)]).await;
+    let asked =
+        stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1000), &[("tools/list", NO_METHOD)]).await;
     assert!(matches!(asked, Err(AskError::Answered(CallError::NotOffered { .. }))), "{asked:?}");
     assert_eq!(stage.methods().await, ["tools/list"], "what is configured is not doubted");
 }

@@ -53,19 +53,24 @@ impl Ledger {
 
     /// The methods that each of its processes was told, in the order in which they started.
     pub(crate) fn told(&self) -> Vec<Vec<String>> {
+        let method = |message: &Value| message["method"].as_str().unwrap_or("(answer)").to_owned();
+        self.heard().iter().map(|messages| messages.iter().map(method).collect()).collect()
+    }
+
+    /// The messages that each of its processes was told, likewise.
+    pub(crate) fn heard(&self) -> Vec<Vec<Value>> {
         let log = fs::read_to_string(self.file("log")).unwrap_or_default();
-        let mut processes: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut processes: Vec<(&str, Vec<Value>)> = Vec::new();
         for line in log.lines() {
             match line.split_once('\t') {
                 None => processes.push((line, Vec::new())),
                 Some((name, message)) => {
                     let message: Value = serde_json::from_str(message).expect("we say nothing but JSON");
-                    let method = message["method"].as_str().unwrap_or("(answer)").to_owned();
                     let process = processes.iter_mut().find(|(known, _)| *known == name);
-                    process.expect("it had started").1.push(method);
+                    process.expect("it had started").1.push(message);
                 }
             }
         }
-        processes.into_iter().map(|(_, methods)| methods).collect()
+        processes.into_iter().map(|(_, messages)| messages).collect()
     }
 }
