@@ -23,6 +23,7 @@ mod figures;
 mod log;
 mod receipts;
 pub(crate) mod shares;
+mod spans;
 
 pub(crate) use receipts::Receipts;
 
@@ -34,10 +35,12 @@ use crate::exchange::{
 };
 use crate::strategy::{Lease, Strategy};
 use crate::telemetry::metrics::InFlight;
+use crate::telemetry::traces::Traces;
 use admission::{Admission, Entered};
 use at_once::at_once;
 use receipts::Entry;
 use shares::{Asking, Life, Shares};
+use spans::CallSpan;
 
 /// What becomes of a call whose caller leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,7 @@ pub(crate) struct Calls {
     lives: TaskTracker,
     draining: AtomicBool,
     mask: Mask,
+    traces: Traces,
     /// The last resort: ends every call, with an answer.
     stop: CancellationToken,
     on_disconnect: OnDisconnect,
@@ -69,6 +73,8 @@ pub(crate) struct Common {
     pub(crate) shares: Arc<Shares>,
     /// What none of them may tell.
     pub(crate) mask: Mask,
+    /// Who follows their traces.
+    pub(crate) traces: Traces,
 }
 
 struct Parts {
@@ -80,8 +86,11 @@ struct Parts {
 
 impl Parts {
     /// Tells of a call that is over.
-    fn over(&self, record: &Record, story: Option<&str>) {
+    fn over(&self, record: &Record, story: Option<&str>, span: Option<CallSpan>) {
         log::write(record, story);
+        if let Some(span) = span {
+            span.end(record, self.strategy.about().strategy);
+        }
         figures::count(record, &*self.strategy, self.admission.figures());
     }
 }
@@ -95,10 +104,10 @@ impl Calls {
         on_disconnect: OnDisconnect,
         common: Common,
     ) -> Self {
-        let Common { receipts, shares, mask } = common;
+        let Common { receipts, shares, mask, traces } = common;
         let parts = Arc::new(Parts { server, shares, admission, strategy });
         let (lives, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { parts, receipts, lives, draining: AtomicBool::new(false), mask, stop, on_disconnect }
+        Self { parts, receipts, lives, draining: AtomicBool::new(false), mask, traces, stop, on_disconnect }
     }
 
     /// What can be told without starting anything.
@@ -165,7 +174,9 @@ impl Calls {
     ) -> oneshot::Receiver<Answer> {
         let end = EarlyEnd::new(caller, self.stop.clone(), request.deadline);
         let (way, told) = oneshot::channel();
-        let (principal, trace) = (request.principal.clone(), request.trace.as_ref());
+        let span = CallSpan::begin(&self.traces, request.trace.as_ref());
+        let trace = span.as_ref().map(CallSpan::context).or(request.trace.as_ref());
+        let principal = request.principal.clone();
         let entry = self.receipts.open(request.id, principal, &self.parts.server, trace);
         let mask = if request.credentials.is_empty() {
             self.mask.clone()
@@ -174,7 +185,7 @@ impl Calls {
         };
         let running = self.parts.admission.figures().running();
         let (reply, on_error) = (request.reply, request.on_error);
-        let teller = Teller { way, reply, on_error, entry, asking, mask, _running: running };
+        let teller = Teller { way, reply, on_error, entry, asking, mask, span, _running: running };
         self.lives.spawn(at_once(life(Arc::clone(&self.parts), request, end, teller)));
         told
     }
@@ -199,9 +210,11 @@ impl Calls {
         trace: Option<&TraceContext>,
     ) -> Answer {
         let answer = answer.masked(&self.mask);
+        let span = CallSpan::begin(&self.traces, trace);
+        let trace = span.as_ref().map(CallSpan::context).or(trace);
         let entry = self.receipts.open(answer.id, principal.clone(), &self.parts.server, trace);
         let (told, story) = in_short(&answer, OnError::Stop);
-        self.parts.over(&entry.end(told, None), story.as_deref());
+        self.parts.over(&entry.end(told, None), story.as_deref(), span);
         answer
     }
 
@@ -243,6 +256,7 @@ struct Teller {
     /// Its place in the principal's share, up to its answer.
     asking: Asking,
     mask: Mask,
+    span: Option<CallSpan>,
     /// Dropped when nothing of the call is alive.
     _running: InFlight,
 }
@@ -250,7 +264,7 @@ struct Teller {
 impl Teller {
     /// 4. and 5. Answered, and ended; or ended and then answered, for a caller who wants the receipt.
     async fn finish(self, parts: &Parts, answer: Answer, ended: impl Future<Output = Option<Process>>) {
-        let Self { way, reply, on_error, mut entry, asking, mask, _running } = self;
+        let Self { way, reply, on_error, mut entry, asking, mask, span, _running } = self;
         let mut answer = answer.masked(&mask);
         let (told, story) = in_short(&answer, on_error);
         entry.told(told);
@@ -262,11 +276,11 @@ impl Teller {
                 let _ = way.send(answer);
                 // Whoever waits for the answer goes first: they may be next on this very thread.
                 tokio::task::yield_now().await;
-                parts.over(&entry.end(told, ended.await), story.as_deref());
+                parts.over(&entry.end(told, ended.await), story.as_deref(), span);
             }
             Reply::WhenDead => {
                 let record = entry.end(told, ended.await);
-                parts.over(&record, story.as_deref());
+                parts.over(&record, story.as_deref(), span);
                 answer.receipt = Some(Box::new(record));
                 drop(asking);
                 let _ = way.send(answer);
@@ -276,7 +290,7 @@ impl Teller {
 }
 
 /// One call, from the door to the proof of death.
-async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller) {
+async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, mut teller: Teller) {
     let id = request.id;
     let mut times = Times::default();
     let entered = admit(&parts, &request.principal, &end, &mut times).await;
@@ -312,7 +326,7 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
         events.leased();
     }
     times = Times { queue, ..lease.times() };
-    let answer = ask(&mut lease, request, &end, times).await;
+    let answer = ask(&mut lease, request, &end, times, teller.span.as_mut()).await;
     // Before the answer: whoever has it may ask again at once, and finds what is kept.
     let given_back = lease.give_back();
     let ended = async {
@@ -358,7 +372,13 @@ async fn admit(
 }
 
 /// 3. Every step in order, as far as it goes.
-async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Times) -> Answer {
+async fn ask(
+    lease: &mut Lease,
+    request: Request,
+    end: &EarlyEnd,
+    mut times: Times,
+    mut span: Option<&mut CallSpan>,
+) -> Answer {
     let began = Instant::now();
     let mut answer = Answer::begun(request.id, times);
     if request.steps.is_empty() {
@@ -367,7 +387,12 @@ async fn ask(lease: &mut Lease, request: Request, end: &EarlyEnd, mut times: Tim
     }
     for Step { ask, gate } in request.steps {
         let learning = gate.is_some();
-        let outcome = lease.ask(&ask, request.trace.as_ref(), request.events.as_ref(), end).await;
+        let asking = span.as_ref().and_then(|span| span.step());
+        let trace = asking.as_ref().map(|asking| &asking.context).or(request.trace.as_ref());
+        let outcome = lease.ask(&ask, trace, request.events.as_ref(), end).await;
+        if let (Some(span), Some(asking)) = (&mut span, asking) {
+            span.asked(asking, &ask, &outcome);
+        }
         if let (Ok(Outcome::Listed(listed)), Some(gate)) = (&outcome, gate)
             && let Err(refused) = gate.pass(listed)
         {

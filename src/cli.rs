@@ -129,6 +129,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TIME")]
     drain: Option<String>,
 
+    /// Send spans of calls to this OpenTelemetry collector, by OTLP over HTTP: `http://127.0.0.1:4318`, for example
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
     /// Print the configuration as it was understood, with where each value came from, and serve nothing
     #[arg(long)]
     pub(crate) print_config: bool,
@@ -161,6 +165,7 @@ impl Serve {
             listen: self.listen.clone(),
             exposure: if self.insecure { Exposure::Accepted } else { Exposure::Refused },
             drain: self.drain.clone(),
+            otlp: self.otlp_endpoint.clone(),
             ..self.setup.sources(surroundings)
         }
     }

@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) body_limit: usize,
     /// How many calls that are over are remembered, each with its receipt; 0: none, nor those that go on.
     pub(crate) receipts: usize,
+    /// Where spans of calls are sent to, if anywhere: the address for traces itself.
+    pub(crate) otlp: Option<String>,
     /// To whom the metrics are shown.
     pub(crate) metrics: MetricsFor,
     /// Names beside those of the loopback that `Host` and `Origin` may hold; lower case, no ports.
@@ -339,6 +341,8 @@ pub(crate) struct Sources {
     pub(crate) exposure: Exposure,
     /// `--drain`
     pub(crate) drain: Option<String>,
+    /// `--otlp-endpoint`
+    pub(crate) otlp: Option<String>,
     /// `--containment`
     pub(crate) containment: Option<String>,
     /// What stands behind `--`: a server's command; empty: nothing does.
@@ -355,6 +359,7 @@ impl Sources {
             listen: Vec::new(),
             exposure: Exposure::Moot,
             drain: None,
+            otlp: None,
             containment: None,
             command: Vec::new(),
             surroundings,

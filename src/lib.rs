@@ -93,6 +93,7 @@
 //! call/at_once.rs        a task that wakes itself goes on at once
 //! call/figures.rs        a call that is over, as it is counted
 //! call/log.rs            the receipt of a call in the log
+//! call/spans.rs          the spans of a call, for whoever follows its trace
 //! strategy.rs            the trait Strategy, the type Lease, the promise that every strategy keeps
 //! strategy/fresh.rs      a new server for every call
 //! strategy/prewarmed.rs  a new server for every call, started before it was asked for
@@ -181,6 +182,7 @@
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once
 //! telemetry/metrics.rs   every metric, as typed handles
+//! telemetry/traces.rs    spans on their way to a collector: OTLP
 //! demo.rs                the demo MCP server; shares no code with the rooms above
 //! demo/server.rs         one process's worth of server: takes a line, answers it
 //! demo/wire.rs           lines in, lines out: JSON-RPC as this server speaks it

@@ -31,7 +31,7 @@ mod signals;
 mod tools;
 mod watch;
 
-use crate::auth::{Gate, Mask, Principal};
+use crate::auth::{Mask, Principal};
 use crate::call::admission::{Admission, Entered, House, Limits, NoAccount, Pressure};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
@@ -39,12 +39,13 @@ use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchR
 use crate::config::{self, Config, Sources};
 use crate::exchange::{Bounds, Starts};
 use crate::http::listen::address::Address;
-use crate::http::{self, BrowserApi, Budget, Live, OwnRoute, Service, listen};
+use crate::http::{Live, Service, listen};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
 use crate::strategy::{self, Fresh, Pooled, Prewarmed, Reuse, Standby, Strategy, TreeDoor};
 use crate::telemetry::metrics::{Metrics, OfServer};
+use crate::telemetry::traces::{Traces, TracesError};
 use reload::Reloading;
 use signals::{Signals, Told};
 
@@ -88,6 +89,9 @@ pub(crate) enum ServeError {
     /// What is to be watched cannot be.
     #[error("`memory_pressure` cannot be had here")]
     Pressure(#[from] NoAccount),
+    /// Nobody could be sent spans.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The runtime or the signal handlers could not be set up.
     #[error("cannot set up the runtime")]
     Runtime(#[source] io::Error),
@@ -116,8 +120,13 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// Builds everything below HTTP. So many `receipts` are kept.
-    pub(crate) async fn build(config: &Config, receipts: usize, mask: &Mask) -> Result<Self, ServeError> {
+    /// Builds everything below HTTP. So many `receipts` are kept; spans go to the `collector`, if there is one.
+    pub(crate) async fn build(
+        config: &Config,
+        receipts: usize,
+        collector: Option<&str>,
+        mask: &Mask,
+    ) -> Result<Self, ServeError> {
         // Before anything is there that would have to be given up again.
         let pressure = config.memory_pressure.map(Pressure::of_this_machine).transpose()?;
         let mut watches = JoinSet::new();
@@ -125,6 +134,8 @@ impl Rooms {
         let scratch = ScratchRoot::create(&base).map_err(|source| ServeError::Scratch { base, source })?;
         let metrics = Metrics::default();
         metrics.seats_overall(config.concurrent);
+        let traces = collector.map(|address| Traces::to(address, metrics.spans()));
+        let traces = traces.transpose()?.unwrap_or_default();
         let (reaper, taken_over) = reaper(metrics.rescued());
         let mut controllers: Vec<_> =
             config.servers.iter().flat_map(|server| server.spec.limits.controllers()).collect();
@@ -149,6 +160,7 @@ impl Rooms {
                 receipts: Arc::new(Receipts::new(receipts)),
                 shares: Arc::default(),
                 mask: mask.clone(),
+                traces,
             },
             starts,
             metrics,
@@ -213,7 +225,11 @@ impl Rooms {
 
     /// Gives up everything. Returns when the trees that lost their owner, of which there should be none, are dead too.
     pub(crate) async fn leave(self) {
-        let Self { servers, retired, mut retiring, nursery, mut rescue, watches, .. } = self;
+        let Self { servers, retired, mut retiring, nursery, mut rescue, watches, shared, .. } = self;
+        let traces = shared.calls.traces;
+        // Those of the last calls go out while the rest is given up. Where nobody wants them, this is nothing.
+        let flushed =
+            traces.are_wanted().then(|| tokio::task::spawn_blocking(move || traces.close(FAREWELL)));
         drop(watches);
         // Drained all the same, they have nothing to do any more but to wait for requests that were cut off.
         retiring.shutdown().await;
@@ -227,6 +243,9 @@ impl Rooms {
         let all = async { while rescue.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_RESORT, all).await.is_err() {
             tracing::error!("leaving although not everything that lost its owner could be killed");
+        }
+        if let Some(flushed) = flushed {
+            let _ = flushed.await;
         }
     }
 }
@@ -378,11 +397,11 @@ async fn run(
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let mut rooms = Rooms::build(&config, config.receipts, mask).await?;
+    let mut rooms = Rooms::build(&config, config.receipts, config.otlp.as_deref(), mask).await?;
     let draining = CancellationToken::new();
     let (catalogs, receipts) = (rooms.catalogs(), Arc::clone(&rooms.shared.calls.receipts));
     let service =
-        Service::new(http_config(&config, mask, &rooms.shared.metrics), catalogs, receipts, draining.clone());
+        Service::new(edge::http(&config, mask, &rooms.shared.metrics), catalogs, receipts, draining.clone());
     let live = Arc::new(Live::new(service));
     let stop = listen::Stop::default();
     let mut serving = JoinSet::new();
@@ -425,49 +444,6 @@ async fn run(
     drained.map_err(|_| ServeError::StillAlive)?;
     tracing::info!("stopped: no process is left");
     Ok(())
-}
-
-fn http_config(config: &Config, mask: &Mask, metrics: &Metrics) -> http::Config {
-    let browser = config.browser.as_ref().map(|browser| {
-        let available = browser.available.clone();
-        BrowserApi {
-            server: browser.server.as_str().into(),
-            tool: browser.tool.clone(),
-            available: Arc::new(move || available.check()),
-        }
-    });
-    let route = |route: &config::Route| OwnRoute {
-        path: route.path.clone(),
-        server: route.server.as_str().into(),
-        tool: route.tool.clone(),
-        arguments: route.arguments.clone(),
-        response: match route.response {
-            config::RouteResponse::Result => http::RouteResponse::Result,
-            config::RouteResponse::Envelope => http::RouteResponse::Envelope,
-        },
-    };
-    let config::Edge { max_connections, header_timeout, body_timeout, write_timeout, in_flight, .. } =
-        config.edge;
-    http::Config {
-        routes: config.routes.iter().map(route).collect(),
-        body_limit: config.body_limit,
-        body_timeout,
-        header_timeout,
-        write_timeout,
-        max_connections,
-        budget: Budget::new(in_flight),
-        hosts: config.hosts.clone(),
-        browser,
-        gate: Gate::new(config.tokens.iter().cloned()),
-        mask: mask.clone(),
-        metrics: metrics.clone(),
-        metrics_for: match config.metrics {
-            config::MetricsFor::Loopback => http::MetricsFor::Loopback,
-            config::MetricsFor::Token => http::MetricsFor::Token,
-            config::MetricsFor::Everybody => http::MetricsFor::Everybody,
-        },
-        default_server: config.default_server.as_deref().map(Into::into),
-    }
 }
 
 /// The gateway's own origins. One that listens on every address is visited on the loopback.

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 pub(crate) mod metrics;
+pub(crate) mod traces;
 
 use crate::auth::Mask;
 

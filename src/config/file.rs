@@ -37,6 +37,7 @@ pub(super) struct Written {
     pub(super) receipts: Option<usize>,
     pub(super) metrics: Option<MetricsFor>,
     pub(super) drain: Option<Duration>,
+    pub(super) otlp: Option<String>,
     pub(super) containment: Option<Choice>,
     pub(super) body_limit: Option<usize>,
     pub(super) hosts: Vec<String>,
@@ -124,6 +125,7 @@ fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
         starts: table.get("starts", value::positive_count),
         memory_pressure: table.get("memory_pressure", value::percentage),
         drain: table.get("drain", value::duration),
+        otlp: table.get("otlp", value::collector),
         containment: table.get("containment", value::containment),
         body_limit: table.get("body_limit", value::positive_size),
         hosts: table

@@ -90,6 +90,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         starts: written.starts,
         memory_pressure: written.memory_pressure,
         drain: drain(written.drain, sources, &ledger),
+        otlp: otlp(written.otlp, sources, &ledger),
         containment: containment(written.containment, sources, &ledger),
         body_limit: written.body_limit.unwrap_or(4 << 20),
         receipts: written.receipts.unwrap_or(1000),
@@ -290,6 +291,15 @@ fn containment(written: Option<Choice>, sources: &Sources, ledger: &Ledger) -> C
         value::containment_text(&text).map_err(|what| ledger.complain(Place::Named(place), "", what)).ok()
     });
     parsed.or(written).unwrap_or_default()
+}
+
+fn otlp(written: Option<String>, sources: &Sources, ledger: &Ledger) -> Option<String> {
+    let flag = sources.otlp.as_deref().and_then(|text| {
+        let place = Place::Named("--otlp-endpoint");
+        ledger.count(place, "otlp", false);
+        value::collector_text(text).map_err(|what| ledger.complain(place, "", what)).ok()
+    });
+    flag.or(written)
 }
 
 fn drain(written: Option<Duration>, sources: &Sources, ledger: &Ledger) -> Duration {

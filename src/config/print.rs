@@ -87,6 +87,9 @@ impl Page<'_> {
         let containment = Choice::ALL.iter().find(|(_, choice)| *choice == config.containment);
         self.set("containment", quoted(containment.map_or("auto", |(name, _)| name)));
         self.set("drain", duration(config.drain));
+        if let Some(otlp) = &config.otlp {
+            self.set("otlp", quoted(otlp.strip_suffix("/v1/traces").unwrap_or(otlp)));
+        }
         self.set("body_limit", size(config.body_limit as u64));
         self.set("hosts", list(config.hosts.iter().cloned()));
         self.set("receipts", config.receipts.to_string());

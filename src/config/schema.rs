@@ -75,6 +75,7 @@ const GATEWAY: Section = Section {
         ("memory_pressure", Kind::Percentage),
         ("containment", Kind::Words(|| Choice::ALL.map(|(name, _)| name).to_vec())),
         ("drain", Kind::Duration),
+        ("otlp", Kind::Text),
         ("body_limit", Kind::Size),
         ("hosts", Kind::Texts),
         ("receipts", Kind::Count),

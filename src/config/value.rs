@@ -88,6 +88,27 @@ pub(super) fn containment_text(text: &str) -> Parsed<Choice> {
     })
 }
 
+/// The address of a collector of traces.
+pub(super) fn collector(value: &Value) -> Parsed<String> {
+    collector_text(&text(value)?)
+}
+
+/// Likewise: the path for traces goes behind it, as OTLP has it for an address that is for all signals.
+pub(super) fn collector_text(text: &str) -> Parsed<String> {
+    let address = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let plain = |url: &url::Url| {
+        url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    match address.filter(plain) {
+        Some(url) => Ok(format!("{}/v1/traces", url.as_str().trim_end_matches('/'))),
+        None => Err(format!("{text:?} is not the address of a collector, such as http://127.0.0.1:4318")),
+    }
+}
+
 /// A length of time, in a string.
 pub(super) fn duration(value: &Value) -> Parsed<Duration> {
     match value {
@@ -265,6 +286,21 @@ mod tests {
 
     fn said(text: &str) -> Value {
         Value::Text(text.to_owned())
+    }
+
+    #[test]
+    fn a_collector_is_an_address_for_all_signals() {
+        for (said, meant) in [
+            ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+            ("https://otel.example/base/", "https://otel.example/base/v1/traces"),
+        ] {
+            assert_eq!(collector_text(said).as_deref(), Ok(meant), "{said}");
+        }
+        for bad in
+            ["", "127.0.0.1:4318", "grpc://a:4317", "http://", "http://u:p@a", "http://a/?b", "http://a/#b"]
+        {
+            assert!(collector_text(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

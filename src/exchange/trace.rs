@@ -40,6 +40,27 @@ impl TraceContext {
         Some(Self { state: state(states), ..parse(parent)? })
     }
 
+    /// A trace that begins here, with this span, and is recorded. Both halves of its name are random.
+    pub(crate) fn begin((high, low): (NonZeroU64, NonZeroU64), span: NonZeroU64) -> Self {
+        let trace = TraceId(NonZeroU128::from(low) | (u128::from(high.get()) << 64));
+        Self { trace, parent: span, flags: FLAGS, state: None }
+    }
+
+    /// The same trace, with another span as the parent of what comes.
+    pub(crate) fn at(&self, span: NonZeroU64) -> Self {
+        Self { parent: span, ..self.clone() }
+    }
+
+    /// The span under which the call, or whatever this is told to, is made.
+    pub(crate) const fn parent(&self) -> NonZeroU64 {
+        self.parent
+    }
+
+    /// Whether the caller may have recorded the trace, and wants others to.
+    pub(crate) const fn is_sampled(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
     /// The name of the trace.
     pub(crate) const fn trace_id(&self) -> TraceId {
         self.trace
@@ -53,6 +74,13 @@ impl TraceContext {
     /// The value of `tracestate`, if there is anything in it.
     pub(crate) fn tracestate(&self) -> Option<&str> {
         self.state.as_deref()
+    }
+}
+
+impl TraceId {
+    /// The name as a number.
+    pub(crate) const fn bits(self) -> u128 {
+        self.0.get()
     }
 }
 

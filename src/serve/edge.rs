@@ -1,12 +1,59 @@
-//! The edge, set up as configured: sockets, certificates, and the service manager that waits for us.
+//! The edge, set up as configured: sockets, certificates, what HTTP is told, and the service manager that waits for us.
 
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
 
 use super::ServeError;
+use crate::auth::{Gate, Mask};
 use crate::config::{self, Config, Exposure};
 use crate::http::listen::{Certificates, Inherited, Listener, Manner, TlsError, TlsFiles};
+use crate::http::{self, BrowserApi, Budget, OwnRoute};
+use crate::telemetry::metrics::Metrics;
+
+/// What HTTP has to know of the configuration.
+pub(super) fn http(config: &Config, mask: &Mask, metrics: &Metrics) -> http::Config {
+    let browser = config.browser.as_ref().map(|browser| {
+        let available = browser.available.clone();
+        BrowserApi {
+            server: browser.server.as_str().into(),
+            tool: browser.tool.clone(),
+            available: Arc::new(move || available.check()),
+        }
+    });
+    let route = |route: &config::Route| OwnRoute {
+        path: route.path.clone(),
+        server: route.server.as_str().into(),
+        tool: route.tool.clone(),
+        arguments: route.arguments.clone(),
+        response: match route.response {
+            config::RouteResponse::Result => http::RouteResponse::Result,
+            config::RouteResponse::Envelope => http::RouteResponse::Envelope,
+        },
+    };
+    let config::Edge { max_connections, header_timeout, body_timeout, write_timeout, in_flight, .. } =
+        config.edge;
+    http::Config {
+        routes: config.routes.iter().map(route).collect(),
+        body_limit: config.body_limit,
+        body_timeout,
+        header_timeout,
+        write_timeout,
+        max_connections,
+        budget: Budget::new(in_flight),
+        hosts: config.hosts.clone(),
+        browser,
+        gate: Gate::new(config.tokens.iter().cloned()),
+        mask: mask.clone(),
+        metrics: metrics.clone(),
+        metrics_for: match config.metrics {
+            config::MetricsFor::Loopback => http::MetricsFor::Loopback,
+            config::MetricsFor::Token => http::MetricsFor::Token,
+            config::MetricsFor::Everybody => http::MetricsFor::Everybody,
+        },
+        default_server: config.default_server.as_deref().map(Into::into),
+    }
+}
 
 /// Everything that is listened on: what was handed over, else what is configured.
 pub(super) fn listeners(config: &Config, inherited: Inherited) -> Result<Vec<Listener>, ServeError> {

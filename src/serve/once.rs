@@ -194,7 +194,7 @@ pub(super) fn with_rooms(
 ) -> Result<(), OnceError> {
     runtime()?.block_on(async {
         let mut signals = Signals::new(false).map_err(ServeError::Runtime)?;
-        let rooms = Rooms::build(config, RECEIPTS, mask).await?;
+        let rooms = Rooms::build(config, RECEIPTS, None, mask).await?;
         // What would be learned beside the call serves later ones, and here there is one only.
         rooms.catalogs().iter().for_each(|catalog| catalog.calls().by_call_only());
         let done = tokio::select! {

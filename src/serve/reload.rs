@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::watch::Watch;
-use super::{Rooms, ServeError, http_config, origins};
+use super::{Rooms, ServeError, edge, origins};
 use crate::auth::Mask;
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Sources};
@@ -92,7 +92,7 @@ impl Reloading {
             tracing::warn!(key, "has changed, and takes a restart to count");
         }
         let service = Service::new(
-            http_config(&config, &self.mask, &rooms.shared.metrics),
+            edge::http(&config, &self.mask, &rooms.shared.metrics),
             rooms.catalogs(),
             Arc::clone(&rooms.shared.calls.receipts),
             self.draining.clone(),
@@ -125,6 +125,7 @@ fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
         ("memory_pressure", before.memory_pressure != after.memory_pressure),
         ("containment", before.containment != after.containment),
         ("receipts", before.receipts != after.receipts),
+        ("otlp", before.otlp != after.otlp),
     ];
     changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

@@ -100,6 +100,22 @@ struct ByLuck {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByFate {
+    result: &'static str,
+}
+
+/// Spans that were to be handed to a collector.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spans(Family<ByFate, Counter>);
+
+impl Spans {
+    /// So many more that were `sent`, `failed` on the way, or were `dropped` before.
+    pub(crate) fn count(&self, result: &'static str, number: usize) {
+        self.0.get_or_create(&ByFate { result }).inc_by(number as u64);
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByStatus {
     status: u16,
 }
@@ -124,6 +140,7 @@ struct Inner {
     responses: Family<ByStatus, Counter>,
     rescued: Count,
     wardens: Count,
+    spans: Spans,
 }
 
 /// Those that each server has.
@@ -209,6 +226,7 @@ impl Default for Metrics {
             responses: Family::default(),
             rescued: Count::default(),
             wardens: Count::default(),
+            spans: Spans::default(),
         };
         inner.register();
         Self(Arc::new(inner))
@@ -243,6 +261,8 @@ impl Inner {
         let rescued = "Process trees that lost their owner; more than 0 is a defect";
         registry.register("rescued", rescued, self.rescued.0.clone());
         registry.register("wardens_restarted", "Wardens that died and were replaced", self.wardens.0.clone());
+        let spans = "Spans for the collector of traces, by what became of them";
+        registry.register("spans", spans, self.spans.0.clone());
     }
 }
 
@@ -306,6 +326,11 @@ impl Metrics {
     /// Wardens that were replaced.
     pub(crate) fn wardens(&self) -> Count {
         self.0.wardens.clone()
+    }
+
+    /// Spans for a collector.
+    pub(crate) fn spans(&self) -> Spans {
+        self.0.spans.clone()
     }
 
     /// One more answer of this status.

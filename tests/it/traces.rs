@@ -1,10 +1,15 @@
 //! A call belongs to the trace that its caller names: the server is told so with each step, and the log says it.
 
+use opentelemetry_proto::tonic::trace::v1::Span;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::ledger::Ledger;
 use crate::support::{Gateway, JSON, Start, until};
+
+mod collector;
+
+use collector::Collector;
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -127,4 +132,97 @@ fn the_log_names_the_trace_of_a_call() {
     traces.sort_by_key(Value::is_null);
     assert_eq!(traces, [json!(TRACE), json!(TRACE), json!(TRACE), Value::Null]);
     gateway.stop();
+}
+
+fn names(spans: &[Span]) -> Vec<&str> {
+    let mut names: Vec<&str> = spans.iter().map(|span| &*span.name).collect();
+    names.sort_unstable();
+    names
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).expect("it is below 16")).collect()
+}
+
+fn sends_to(address: &str, ledger: &Ledger) -> Gateway {
+    let start = Start { args: &["--otlp-endpoint", address], ..Start::default() };
+    Gateway::start_by(&legacy(ledger), start)
+}
+
+#[track_caller]
+fn the_call(spans: &[Span]) -> &Span {
+    let found = spans.iter().find(|span| span.name == "call demo");
+    found.unwrap_or_else(|| panic!("no span of the call: {:?}", names(spans)))
+}
+
+#[test]
+fn a_collector_sees_each_part_of_a_call_below_the_callers_span() {
+    let (ledger, collector) = (Ledger::new(&["--faults"]), Collector::answering(200));
+    let gateway = sends_to(&collector.address, &ledger);
+    let steps = json!({"steps": [{"tool": "echo", "arguments": {"message": "a"}}, {"tool": "fail"}]});
+    let traced = [JSON, ("traceparent", PARENT), ("tracestate", STATE), ("spawnling-wait", "end")];
+    let answer = gateway.request("POST", "/v1/servers/demo/calls", &traced, &steps.to_string());
+    answer.problem(424, "step-failed");
+    let all = ["call demo", "end", "open", "queue", "spawn", "tools/call echo", "tools/call fail"];
+    until("all spans have come", || collector.spans().len() >= all.len());
+    let spans = collector.spans();
+    assert_eq!(names(&spans), all);
+    let call = the_call(&spans);
+    assert_eq!(hex(&call.parent_span_id), &PARENT[36..52]);
+    for span in &spans {
+        assert_eq!(hex(&span.trace_id), TRACE, "{}", span.name);
+        assert!(span.name == call.name || span.parent_span_id == call.span_id, "{}", span.name);
+        assert!(span.start_time_unix_nano >= call.start_time_unix_nano, "{}", span.name);
+        let failed = span.status.as_ref().is_some_and(|status| status.code == 2);
+        assert_eq!(failed, matches!(&*span.name, "call demo" | "tools/call fail"), "{}", span.name);
+    }
+    // What the server makes of a step belongs below that step.
+    for (step, (_, parent, state)) in ["tools/call echo", "tools/call fail"].iter().zip(told(&ledger)) {
+        let span = spans.iter().find(|span| span.name == *step).expect("it is one of all");
+        assert_eq!(parent, format!("00-{TRACE}-{}-01", hex(&span.span_id)));
+        assert_eq!(state, STATE);
+    }
+    gateway.stop();
+}
+
+#[test]
+fn a_trace_that_is_not_recorded_is_left_as_it_is_and_an_untraced_call_begins_one() {
+    let (ledger, collector) = (Ledger::new(&[]), Collector::answering(200));
+    let gateway = sends_to(&collector.address, &ledger);
+    let unsampled = PARENT.replace("-01", "-00");
+    gateway.request("POST", ECHO, &[JSON, ("traceparent", &unsampled)], HELLO).good();
+    gateway.post(ECHO, HELLO).good();
+    // Whoever is told to stop sends what waits before.
+    gateway.stop();
+    let spans = collector.spans();
+    let call = the_call(&spans);
+    assert_eq!(names(&spans).iter().filter(|name| **name == "call demo").count(), 1);
+    assert!(call.parent_span_id.is_empty() && hex(&call.trace_id) != TRACE, "{call:?}");
+    let parents: Vec<Value> = told(&ledger).into_iter().map(|(_, parent, _)| parent).collect();
+    let step = spans.iter().find(|span| span.name == "tools/call echo").expect("it was asked");
+    let own = format!("00-{}-{}-03", hex(&call.trace_id), hex(&step.span_id));
+    assert_eq!(parents, [json!(unsampled), json!(own)]);
+}
+
+#[test]
+fn a_collector_that_takes_nothing_is_in_nobodys_way() {
+    let ledger = Ledger::new(&[]);
+    let refusing = Collector::answering(503);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let deaf = format!("http://{}", silent.local_addr().expect("an address"));
+    for address in [&refusing.address, &deaf] {
+        let gateway = sends_to(address, &ledger);
+        for _ in 0..3 {
+            assert_eq!(gateway.post(ECHO, HELLO).status, 200);
+        }
+        if address == &refusing.address {
+            until("the spans are lost", || {
+                let metrics = gateway.get("/metrics").body;
+                metrics.lines().any(|line| line.starts_with("spawnling_spans_total{result=\"failed\"}"))
+            });
+        }
+        gateway.signal(Signal::TERM);
+        gateway.ended();
+    }
 }

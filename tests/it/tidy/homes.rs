@@ -1,7 +1,7 @@
 //! Which rooms name which crates.
 
 /// Crates that only some rooms name: what a room is for, said by what it depends on.
-pub(super) const HOMES: [(&str, &[&str]); 33] = [
+pub(super) const HOMES: [(&str, &[&str]); 37] = [
     ("clap", &["cli", "demo", "bench", "child"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -25,7 +25,11 @@ pub(super) const HOMES: [(&str, &[&str]); 33] = [
     ("nix", &["child"]),
     ("signal_hook", &["child"]),
     ("scraper", &["demo"]),
-    ("ureq", &["demo"]),
+    ("ureq", &["demo", "telemetry"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("anyhow", &["bench"]),
     ("hdrhistogram", &["bench"]),
     ("indicatif", &["serve", "bench"]),
