@@ -257,7 +257,8 @@ impl Child {
     /// Has a keeper start a child.
     async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
         let Parts { nursery, program: found, scratch, leaf, cage, seat } = parts;
-        let prepared = nursery.means.prepare((spec, &found.path), &scratch, leaf.as_ref(), &doors(cage.as_ref()));
+        let prepared =
+            nursery.means.prepare((spec, &found.path), &scratch, leaf.as_ref(), &doors(cage.as_ref()));
         let (orders, pipes, doors, kept) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {

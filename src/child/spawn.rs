@@ -205,11 +205,9 @@ fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = Va
     let ours = [("TMPDIR", scratch), ("PWD", directory)].into_iter().chain(home);
     let given = given.chain(ours.map(|(name, path)| (OsStr::new(name), path.as_os_str())));
     let given = given.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
-    let led = spec
-        .sandbox
-        .env
-        .iter()
-        .map(|variable| (Cow::Borrowed(OsStr::new(&variable.name)), Cow::Owned(variable.value(scratch).into())));
+    let led = spec.sandbox.env.iter().map(|variable| {
+        (Cow::Borrowed(OsStr::new(&variable.name)), Cow::Owned(variable.value(scratch).into()))
+    });
     given.chain(led)
 }
 
