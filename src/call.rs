@@ -186,7 +186,8 @@ impl Calls {
         let running = self.parts.admission.figures().running();
         let (reply, on_error) = (request.reply, request.on_error);
         let teller = Teller { way, reply, on_error, entry, asking, mask, span, _running: running };
-        self.lives.spawn(at_once(life(Arc::clone(&self.parts), request, end, teller)));
+        let life = Box::pin(life(Arc::clone(&self.parts), request, end, teller));
+        self.lives.spawn(at_once(life));
         told
     }
 

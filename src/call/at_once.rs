@@ -5,7 +5,7 @@
 //! two threads woken, and the answer carried to the other processor, for nothing. Here a task that was woken while it ran
 //! is polled again instead. Not for ever: others want to run too.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -34,13 +34,13 @@ impl Wake for Bell {
     }
 }
 
-/// Does `work`.
+/// Does `work`. It is boxed so that it is moved but once: a future that holds another as an argument and awaits it has
+/// room for it twice, and is copied as a whole when it is spawned.
 ///
 /// # Cancel safety
 ///
 /// That of `work`.
-pub(super) async fn at_once<F: Future>(work: F) -> F::Output {
-    let mut work = pin!(work);
+pub(super) async fn at_once<F: Future>(mut work: Pin<Box<F>>) -> F::Output {
     let mut bell: Option<Arc<Bell>> = None;
     std::future::poll_fn(move |cx| {
         let bell = match bell.take().filter(|bell| bell.task.will_wake(cx.waker())) {
@@ -90,7 +90,7 @@ mod tests {
 
     fn poll_once(work: impl Future<Output = u32>) -> (Poll<u32>, usize) {
         let wakes = Arc::new(Wakes::default());
-        let mut work = pin!(at_once(work));
+        let mut work = std::pin::pin!(at_once(Box::pin(work)));
         let polled = work.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&wakes))));
         (polled, wakes.0.load(Ordering::Relaxed))
     }
@@ -128,7 +128,7 @@ mod tests {
         for _ in 0..2_000 {
             let (tell, told) = oneshot::channel();
             let telling = tokio::task::spawn_blocking(move || tell.send(7));
-            assert_eq!(at_once(told).await, Ok(7));
+            assert_eq!(at_once(Box::pin(told)).await, Ok(7));
             telling.await.unwrap().unwrap();
         }
     }

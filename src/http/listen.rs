@@ -15,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -246,13 +247,14 @@ where
             // follows such a request is not for us to tell (RFC 9112, section 6.1).
             let last = request.headers().contains_key(TRANSFER_ENCODING);
             let answered = answer(ends, request);
-            async move {
-                let mut response = answered.await.map(|body| Answer::new(body, open));
+            // Not awaited within another future, which would have room for it twice.
+            answered.map(move |response| {
+                let mut response = response.map(|body| Answer::new(body, open));
                 if last {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
-            }
+            })
         })
     };
     let builder = builder(shared);
@@ -326,7 +328,8 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        let stream = unless_stuck(future, self.write);
+        // Each of those who hold it has room for it twice.
+        let stream = unless_stuck(Box::pin(future), self.write);
         self.tasks.spawn(self.hard.clone().run_until_cancelled_owned(stream));
     }
 }
