@@ -142,6 +142,7 @@
 //! child/cgroup.rs        a cgroup for each tree: joined before exec, killed as a whole, removed
 //! child/cgroup/place.rs  where our own cgroup is mounted
 //! child/cgroup/quarters.rs  where the gateway sits while its trees have controllers
+//! child/cgroup/rush.rs   whether joining one is cheap just now
 //! child/keeper.rs        the process between us and a tree that is kept, seen from here
 //! child/shim.rs          the re-executed first step: the keeper itself, seen from inside
 //! child/shim/words.rs    what the gateway and a keeper say to each other                          (pure)

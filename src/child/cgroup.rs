@@ -24,10 +24,12 @@ use rustix::fs::{FlockOperation, flock};
 
 mod place;
 mod quarters;
+mod rush;
 
 use super::stock::Stock;
 use super::tree::Gone;
 pub(super) use quarters::{Quarters, undo_for_the_dead};
+use rush::Rush;
 
 /// How long a root of a dead gateway is tried to be ended at start. What does not die of SIGKILL in that time hangs in the
 /// kernel.
@@ -62,6 +64,7 @@ pub(crate) struct Root {
     /// Where keepers are while they are in no leaf.
     keepers: PathBuf,
     leaves: Stock,
+    rush: Rush,
     /// Undone when nobody needs it any more: the wardens outlive the root.
     quarters: Arc<Quarters>,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
@@ -90,7 +93,8 @@ impl Root {
             fs::create_dir(&keepers).map_err(make)?;
             let kills = path.join("cgroup.kill").exists();
             let quarters = Arc::new(Quarters::settle(&path, if kills { wanted } else { &[] }, 0));
-            let root = Self { leaves: Stock::new(&path), path, keepers, quarters, _lock: lock };
+            let (leaves, rush) = (Stock::new(&path), Rush::default());
+            let root = Self { leaves, rush, path, keepers, quarters, _lock: lock };
             return if kills { Ok(root) } else { Err(CgroupError::NoKill) };
         }
     }
@@ -121,6 +125,15 @@ impl Drop for Root {
     }
 }
 
+/// How the first process of a tree comes into its cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// It is born there.
+    Birth,
+    /// It is, or its keeper joins for so long as it starts it: whatever is quicker now.
+    Quickest,
+}
+
 /// The cgroup of one tree.
 #[derive(Debug)]
 pub(super) struct Leaf {
@@ -134,10 +147,16 @@ impl Leaf {
         &self.path
     }
 
-    /// The file by which a process joins, and the one by which it leaves, for where its keeper may be.
-    pub(super) fn doors(&self) -> io::Result<[File; 2]> {
+    /// Its directory, if its first process is to be born in it; the file by which a process joins; and the one by which it
+    /// leaves, for where its keeper may be.
+    pub(super) fn doors(&self, entrance: Entrance) -> io::Result<Vec<File>> {
         let door = |path: &Path| OpenOptions::new().write(true).open(path.join("cgroup.procs"));
-        Ok([door(&self.path)?, door(&self.root.keepers)?])
+        let mut doors = Vec::with_capacity(3);
+        if entrance == Entrance::Birth || !self.root.rush.is_on(Instant::now()) {
+            doors.push(File::open(&self.path)?);
+        }
+        doors.extend([door(&self.path)?, door(&self.root.keepers)?]);
+        Ok(doors)
     }
 
     /// Kills every member, forks in flight included.

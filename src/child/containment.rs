@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 
-use super::cgroup::{CgroupError, Leaf, Root};
+use super::cgroup::{CgroupError, Entrance, Leaf, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
 use super::proc;
 use super::scratch::Scratch;
@@ -166,12 +166,17 @@ impl Means {
         leaf: Option<&Leaf>,
         doors: &[OsString],
     ) -> Result<Prepared, SpawnError> {
-        let leaf = leaf.map(Leaf::doors).transpose().map_err(SpawnError::Contain)?;
+        let leaf = leaf.map(|leaf| self.doors(leaf)).transpose().map_err(SpawnError::Contain)?;
         let leaf: Vec<File> = leaf.into_iter().flatten().collect();
         let orders = spawn::orders((spec, program), scratch.path(), self.keeping, leaf.len(), doors)?;
         let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
         let kept = Kept::new(&self.keepers, self.containment).map_err(SpawnError::Keep)?;
         Ok((orders, pipes, leaf, kept))
+    }
+
+    /// An init is forked in any case, and lives in the cgroup of its tree.
+    fn doors(&self, leaf: &Leaf) -> io::Result<Vec<File>> {
+        leaf.doors(if self.containment.has_namespace() { Entrance::Birth } else { Entrance::Quickest })
     }
 
     /// Puts a process into it and ends it there.
@@ -223,7 +228,7 @@ impl Means {
         }
         let mut kept = Kept::new(&self.keepers, self.containment)?;
         let leaf = self.cgroups.as_ref().map(Root::leaf).transpose().map_err(CgroupError::Join)?;
-        let doors = leaf.as_ref().map(Leaf::doors).transpose().map_err(CgroupError::Join)?;
+        let doors = leaf.as_ref().map(|leaf| self.doors(leaf)).transpose().map_err(CgroupError::Join)?;
         let (stdin, never) = io::pipe().map_err(KeeperError::Hire)?;
         let (said, stdout) = io::pipe().map_err(KeeperError::Hire)?;
         let said = ChildStdout::from_std(OwnedFd::from(said).into()).map_err(KeeperError::Hire)?;

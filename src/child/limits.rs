@@ -77,8 +77,8 @@ pub(super) fn cause(exit: Option<Exit>, cage: Option<&Cage>) -> Option<Cause> {
     cpu.or_else(|| cage?.cause())
 }
 
-/// Has this process, and what it becomes and starts, join the cgroups behind these doors (`cgroups(7)`: `0` is who
-/// writes).
+/// Has this process, which has one thread, and what it becomes and starts, join the cgroups behind these doors
+/// (`cgroups(7)`: `0` is who writes).
 pub(super) fn join(doors: &[std::ffi::OsString]) -> std::io::Result<()> {
     doors.iter().try_for_each(|door| std::fs::write(door, "0"))
 }

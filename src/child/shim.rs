@@ -59,7 +59,7 @@ fn serve() -> io::Result<()> {
     let control = Control::from_stdin()?;
     outlive_a_stop()?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
-    if let Born::Parent(keeper) = os::fork(0)? {
+    if let Born::Parent(keeper) = os::fork(0, None)? {
         guard::guard(&control, keeper);
         return Ok(());
     }
@@ -90,7 +90,9 @@ pub(super) fn outlive_a_stop() -> io::Result<()> {
 /// One tree, from its orders until nothing is left of it.
 fn tend(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>) -> io::Result<()> {
     match orders.keeping {
-        Keeping::Subreaper => keep::keep(control, orders, descriptors, keep::Reach::Descendants),
+        Keeping::Subreaper => {
+            keep::keep(control, orders, keep::Given::new(descriptors, false), keep::Reach::Descendants)
+        }
         Keeping::Namespace(power) => {
             // The identity maps of a new user namespace are ours to write only while we may be looked into; whoever is born
             // meanwhile closes itself to that when they are written.
@@ -98,12 +100,21 @@ fn tend(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>) -> io::Re
                 set_dumpable_behavior(DumpableBehavior::Dumpable)?;
             }
             let identity = init::Identity::ours();
-            let forked = os::fork(namespaces(power));
+            let mut doors = descriptors.iter().skip(keep::STDIO).map(OwnedFd::as_fd);
+            let born = doors.next().map(|cgroup| os::fork(namespaces(power), Some(cgroup)));
+            let inside = matches!(born, Some(Ok(_)));
+            // Where nobody can be born in a cgroup, the init joins it.
+            let forked = match born {
+                Some(Ok(born)) => Ok(born),
+                Some(Err(_)) | None => os::fork(namespaces(power), None),
+            };
             if !matches!(forked, Ok(Born::Child)) {
                 set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
             }
             match forked {
-                Ok(Born::Child) => init::run(control, orders, descriptors, identity),
+                Ok(Born::Child) => {
+                    init::run(control, orders, keep::Given::new(descriptors, inside), identity)
+                }
                 Ok(Born::Parent(init)) => {
                     drop(descriptors);
                     control.tell(&Report::Born(init.as_raw_nonzero().get()))?;

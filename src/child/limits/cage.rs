@@ -94,9 +94,10 @@ impl Cage {
         Ok((Version::V1, path))
     }
 
-    /// The files by which a process joins, each by writing `0` to it.
+    /// The files by which a process of one thread joins, each by writing `0` to it. Not `cgroup.procs`: who moves nobody but
+    /// its own thread need not hold up all the machine's forks (`cgroup/rush.rs`).
     pub(in crate::child) fn doors(&self) -> Vec<OsString> {
-        self.own.iter().map(|path| path.join("cgroup.procs").into()).collect()
+        self.own.iter().map(|path| path.join("tasks").into()).collect()
     }
 
     /// The limit that it met so far.

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -14,7 +13,7 @@ use rustix::process::{
 };
 
 use super::control::Control;
-use super::keep::{self, Reach};
+use super::keep::{self, Given, Reach};
 use super::words::{Keeping, Orders, Power, Report, Step};
 
 /// Who we are outside of any user namespace of our own.
@@ -32,9 +31,9 @@ impl Identity {
 }
 
 /// Lives the life of an init, and never returns.
-pub(super) fn run(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>, identity: Identity) -> ! {
+pub(super) fn run(control: &Control, orders: &Orders, given: Given, identity: Identity) -> ! {
     let done = match set_up(orders.keeping, identity) {
-        Ok(()) => keep::keep(control, orders, descriptors, Reach::Namespace),
+        Ok(()) => keep::keep(control, orders, given, Reach::Namespace),
         Err(error) => control.tell(&Report::failed(Step::Setup, &error)),
     };
     // Whoever is left in here ends with us; the keeper sees it, and says so.

@@ -37,7 +37,7 @@ pub(super) enum Reach {
 /// # Errors
 ///
 /// Nobody listens any more; the tree is gone all the same.
-pub(super) fn keep(control: &Control, orders: &Orders, given: Vec<OwnedFd>, reach: Reach) -> io::Result<()> {
+pub(super) fn keep(control: &Control, orders: &Orders, given: Given, reach: Reach) -> io::Result<()> {
     let before = Spent::so_far();
     let children = Children::watch()?;
     let leader = match start(orders, given, reach) {
@@ -65,29 +65,65 @@ pub(super) fn end_orphans_of(keeper: Pid) -> io::Result<()> {
     Ok(())
 }
 
-fn start(orders: &Orders, given: Vec<OwnedFd>, reach: Reach) -> Result<Pid, start::Failed> {
+/// How many descriptors are the tree's own.
+pub(super) const STDIO: usize = 3;
+
+/// The descriptors that came with orders: those of the tree, then the doors of its cgroup, if it has one (`cgroup.rs`).
+pub(super) struct Given {
+    descriptors: Vec<OwnedFd>,
+    /// Whoever has them is in that cgroup.
+    inside: bool,
+}
+
+impl Given {
+    pub(super) const fn new(descriptors: Vec<OwnedFd>, inside: bool) -> Self {
+        Self { descriptors, inside }
+    }
+}
+
+/// Starts the program of a tree in its cgroup.
+fn start(orders: &Orders, given: Given, reach: Reach) -> Result<Pid, start::Failed> {
     let missing = || (Step::Orders, io::Error::from(io::ErrorKind::InvalidInput));
-    let mut given = given.into_iter();
-    let mut next = || given.next().ok_or_else(missing);
+    let mut descriptors = given.descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(missing);
     let stdio = [next()?, next()?, next()?];
-    let doors: Vec<File> = given.map(File::from).collect();
-    if doors.len() != orders.cgroups {
-        return Err(missing());
+    let doors: Vec<File> = descriptors.map(File::from).collect();
+    match (doors.as_slice(), reach) {
+        ([], _) if orders.cgroups == 0 => start::leader(orders, stdio),
+        ([_, _, _], Reach::Namespace) if given.inside => start::leader(orders, stdio),
+        // An init stays in there: it is of the tree.
+        ([_, enter, _], Reach::Namespace) => {
+            join(enter)?;
+            start::leader(orders, stdio)
+        }
+        ([cgroup, enter, leave], Reach::Descendants) => {
+            match start::leader_in(orders, stdio, cgroup.as_fd()) {
+                Ok(started) => started,
+                Err(stdio) => start_between(enter, leave, orders, stdio),
+            }
+        }
+        ([enter, leave], Reach::Descendants) => start_between(enter, leave, orders, stdio),
+        _ => Err(missing()),
     }
-    let join = |door: Option<&File>| door.map_or(Ok(()), join).map_err(|error| (Step::Join, error));
-    join(doors.first())?;
+}
+
+/// Starts it between joining its cgroup and leaving that again, lest the keeper be killed with its tree.
+fn start_between(
+    enter: &File,
+    leave: &File,
+    orders: &Orders,
+    stdio: [OwnedFd; STDIO],
+) -> Result<Pid, start::Failed> {
+    join(enter)?;
     let started = start::leader(orders, stdio);
-    // An init stays in there: it is of the tree. Any other keeper must not be killed with it.
-    if reach == Reach::Descendants {
-        join(doors.get(1))?;
-    }
+    join(leave)?;
     started
 }
 
 /// Joins the cgroup behind its open `cgroup.procs` (`cgroups(7)`: a process that writes `0` moves itself). Whom it starts
 /// from then on is born there, so that nobody of a tree was ever anywhere else.
-fn join(mut door: &File) -> io::Result<()> {
-    door.write_all(b"0")
+fn join(mut door: &File) -> Result<(), start::Failed> {
+    door.write_all(b"0").map_err(|error| (Step::Join, error))
 }
 
 /// Tells when a child has died, or was stopped.

@@ -10,6 +10,21 @@ use crate::support::{PROGRAM, alive, kill, processes, script_output, script_work
 const ELSEWHERE: &str = "exec unshare --mount --cgroup sh -c \
     'mkdir elsewhere && mount -t cgroup2 none elsewhere && exec \"$0\" \"$@\"' \"$0\" \"$@\";";
 
+/// Before a gateway for which there is no `clone3(2)`, as in a container whose filter of system calls does not know it: 435
+/// by its number, everywhere, and answered by ENOSYS (`seccomp(2)`).
+const WITHOUT_CLONE3: &str = r#"exec python3 -c '
+import ctypes, os, struct, sys
+load, equal, result = 0x20, 0x15, 0x06
+lines = [(load, 0, 0, 0), (equal, 0, 1, 435), (result, 0, 0, 0x50000 | 38), (result, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(lines), ctypes.addressof(code)))
+kernel = ctypes.CDLL(None, use_errno=True)
+for step in [(38, 1, 0, 0, 0), (22, 2, program, 0, 0)]:
+    if kernel.prctl(*step):
+        sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+' "$0" "$@";"#;
+
 fn may_unshare() -> bool {
     let may = script_works("unshare --mount --cgroup --pid --fork mount -t proc proc /proc 2>/dev/null");
     if !may {
@@ -35,6 +50,26 @@ fn gateways_in_one_cgroup_leave_each_other_alone_however_they_see_it() {
     }
     call.hang_up();
     living.stop();
+    assert!(pen.is_as_before());
+}
+
+#[test]
+fn where_nobody_can_be_born_in_a_cgroup_a_tree_is_started_from_within() {
+    let Some(pen) = Pen::bare() else { return };
+    for containment in ["cgroup", "strict"] {
+        let gateway = pen.gateway(WITHOUT_CLONE3, &waits(""), &["--containment", containment]);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+        assert!(status.contains("\nSeccomp:\t2\n"), "{status}");
+        let (call, server) = begin_wait(&gateway);
+        let [root] = &pen.roots()[..] else { panic!("{:?}", pen.roots()) };
+        let root = root.file_name().unwrap().to_str().unwrap().to_owned();
+        let place = std::fs::read_to_string(format!("/proc/{server}/cgroup")).unwrap();
+        let leaf = place.lines().find_map(|line| line.strip_prefix("0::")?.split_once(&root)).unwrap().1;
+        assert!(leaf.trim_start_matches('/').parse::<u64>().is_ok(), "{place}");
+        call.hang_up();
+        gateway.stop();
+        assert!(!alive(server));
+    }
     assert!(pen.is_as_before());
 }
 
