@@ -6,20 +6,21 @@ class Shared:
     row, is started anew after a pause; until then each caller is told how it died."""
 
     def __init__(self):
-        self.answered, self.died, self.hung = False, 0, False
+        self.answered, self.died, self.hung, self.going = False, 0, False, False
 
     def answers(self):
-        self.answered, self.hung = True, False
+        """If the last one hung this is another, and that one may still be on its way out."""
+        self.answered, self.hung, self.going = True, False, self.going or self.hung
 
     def hangs(self):
         """The next call is put to another one, or to the same if this one had not come that far."""
         self.answered, self.hung = False, True
 
     def crashes(self):
-        """Whether it is another one than that which hung."""
+        """Whether one before it, which hung, may still be on its way out."""
         self.died, self.answered = (0 if self.answered else self.died + 1), False
-        hung, self.hung = self.hung, False
-        return hung
+        going, self.hung, self.going = self.hung or self.going, False, False
+        return going
 
     def is_backed_off(self):
         return self.died > 1

@@ -92,7 +92,8 @@ fn configured(args: &[&str]) -> Option<(String, TempDir)> {
     let config = dir.path().join("playwright.json");
     std::fs::write(&config, settings(&chromium).to_string()).expect("its settings");
     let playwright = shown(&playwright);
-    let args = [&["--config", shown(&config), "--codegen", "none"], args].concat();
+    let args =
+        [&["--config", shown(&config), "--codegen", "none", "--timeout-action", "60000"], args].concat();
     // Configured as what it is, so that no sibling that finds this out is taken for something left.
     let config = format!(
         "[servers.browser]\ncommand = {playwright:?}\nargs = {args:?}\nprotocol = \"legacy\"\neof_grace = \"20s\"\n"
