@@ -139,7 +139,7 @@
 //! child/containment.rs   which containment this host can have, found out by trying
 //! child/spawn.rs         the only place where we start a process
 //! child/tree.rs          signal, kill, reap and count the whole tree; yields Gone
-//! child/cgroup.rs        a cgroup for each tree: joined before exec, killed as a whole, removed
+//! child/cgroup.rs        a cgroup for each tree: in it before exec, killed as a whole, removed
 //! child/cgroup/place.rs  where our own cgroup is mounted
 //! child/cgroup/quarters.rs  where the gateway sits while its trees have controllers
 //! child/cgroup/rush.rs   whether joining one is cheap just now
@@ -154,7 +154,7 @@
 //! child/shim/walk.rs     finds and kills every descendant, and nobody else
 //! child/warden.rs        the processes that outlive us and end every tree if we are killed
 //! child/os.rs            what needs a promise that no library can make for us
-//! child/os/linux.rs      the only unsafe code: a fork into new namespaces
+//! child/os/linux.rs      the only unsafe code: a fork into namespaces or a cgroup
 //! child/rest.rs          its stderr, and its exit where it is a child of ours
 //! child/proc.rs          what /proc tells of processes
 //! child/ladder.rs        how a tree is asked to leave, and where to begin next time

@@ -168,8 +168,8 @@ fn target(ask: &Ask) -> Option<(&'static str, &str)> {
     match ask {
         Ask::Tool { name, .. } => Some(("gen_ai.tool.name", name)),
         Ask::Prompt { name, .. } => Some(("gen_ai.prompt.name", name)),
-        Ask::Resource { uri, .. } => Some(("mcp.resource.uri", uri)),
-        Ask::List(_) | Ask::Complete { .. } | Ask::Ping => None,
+        // An address may hold what nobody else is to see.
+        Ask::Resource { .. } | Ask::List(_) | Ask::Complete { .. } | Ask::Ping => None,
     }
 }
 

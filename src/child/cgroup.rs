@@ -1,4 +1,4 @@
-//! A cgroup for each tree (`cgroups(7)`, version 2): joined before exec, killed as a whole, removed when it is empty.
+//! A cgroup for each tree (`cgroups(7)`, version 2): in it before exec, killed as a whole, removed when it is empty.
 //!
 //! ```text
 //! <our own cgroup>/

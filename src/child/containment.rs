@@ -166,7 +166,9 @@ impl Means {
         leaf: Option<&Leaf>,
         doors: &[OsString],
     ) -> Result<Prepared, SpawnError> {
-        let leaf = leaf.map(|leaf| self.doors(leaf)).transpose().map_err(SpawnError::Contain)?;
+        // A keeper that joins counts among the processes that are allowed.
+        let counted = spec.limits.processes.is_some();
+        let leaf = leaf.map(|leaf| self.doors(leaf, counted)).transpose().map_err(SpawnError::Contain)?;
         let leaf: Vec<File> = leaf.into_iter().flatten().collect();
         let orders = spawn::orders((spec, program), scratch.path(), self.keeping, leaf.len(), doors)?;
         let pipes = spawn::pipes().map_err(SpawnError::Watch)?;
@@ -175,8 +177,9 @@ impl Means {
     }
 
     /// An init is forked in any case, and lives in the cgroup of its tree.
-    fn doors(&self, leaf: &Leaf) -> io::Result<Vec<File>> {
-        leaf.doors(if self.containment.has_namespace() { Entrance::Birth } else { Entrance::Quickest })
+    fn doors(&self, leaf: &Leaf, counted: bool) -> io::Result<Vec<File>> {
+        let birth = counted || self.containment.has_namespace();
+        leaf.doors(if birth { Entrance::Birth } else { Entrance::Quickest })
     }
 
     /// Puts a process into it and ends it there.
@@ -228,7 +231,8 @@ impl Means {
         }
         let mut kept = Kept::new(&self.keepers, self.containment)?;
         let leaf = self.cgroups.as_ref().map(Root::leaf).transpose().map_err(CgroupError::Join)?;
-        let doors = leaf.as_ref().map(|leaf| self.doors(leaf)).transpose().map_err(CgroupError::Join)?;
+        let doors =
+            leaf.as_ref().map(|leaf| self.doors(leaf, false)).transpose().map_err(CgroupError::Join)?;
         let (stdin, never) = io::pipe().map_err(KeeperError::Hire)?;
         let (said, stdout) = io::pipe().map_err(KeeperError::Hire)?;
         let said = ChildStdout::from_std(OwnedFd::from(said).into()).map_err(KeeperError::Hire)?;

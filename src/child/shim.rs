@@ -24,7 +24,7 @@ use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
     set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, waitid,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 mod control;
 mod guard;
@@ -81,7 +81,8 @@ fn serve() -> io::Result<()> {
 /// also comes when the thread ends that has started us, and does nothing then).
 pub(super) fn outlive_a_stop() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::CONT))?;
-    for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
+    // The standard library has us ignore SIGPIPE, which would outlive an exec; with a handler a write still gives EPIPE.
+    for signal in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())

@@ -195,6 +195,22 @@ fn containments() -> impl Iterator<Item = &'static str> {
 }
 
 #[test]
+fn what_the_kernel_cannot_execute_is_given_to_no_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("without-a-first-line");
+    fs::write(&script, "exit 7\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    for containment in containments() {
+        let args = ["--containment", containment];
+        let config = format!("[servers.script]\ncommand = {script:?}\n");
+        let gateway = Gateway::start_by(&config, Start { args: &args, ..Start::default() });
+        let problem = gateway.post("/v1/servers/script/tools/x", "{}").problem(502, "spawn-failed");
+        assert!(problem["detail"].as_str().unwrap().contains("cannot execute"), "{containment}: {problem}");
+        gateway.stop();
+    }
+}
+
+#[test]
 fn a_server_starts_clean_in_every_containment_whatever_the_gateway_was_started_with() {
     // No stdin, no stderr, a spare descriptor, ignored signals, a limit of its own, which the gateway must not raise.
     let bad_parent = "ulimit -Sn 345; trap '' CHLD PIPE HUP USR1 INT; exec 9>/dev/null";

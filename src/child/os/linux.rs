@@ -53,7 +53,7 @@ pub(in crate::child) fn fork(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) ->
 
 /// What `clone3(2)` is to be told; `clone(2)` has no room for a cgroup.
 fn arguments(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> Option<libc::clone_args> {
-    let cgroup = u64::try_from(cgroup?.as_raw_fd()).ok()?;
+    let cgroup = u64::from(cgroup?.as_raw_fd().cast_unsigned());
     Some(libc::clone_args {
         flags: u64::from(namespaces.cast_unsigned()) | INTO_CGROUP,
         pidfd: 0,

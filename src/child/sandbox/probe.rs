@@ -44,7 +44,7 @@ pub(crate) struct ConfineArgs {
     sandbox: String,
     #[arg(long)]
     scratch: PathBuf,
-    /// `cgroup.procs` of a cgroup to be born in; may be given again
+    /// `tasks` of a cgroup of version 1 to join; may be given again
     #[arg(long)]
     join: Vec<OsString>,
     #[arg(long)]

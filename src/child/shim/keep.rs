@@ -88,8 +88,11 @@ fn start(orders: &Orders, given: Given, reach: Reach) -> Result<Pid, start::Fail
     let mut next = || descriptors.next().ok_or_else(missing);
     let stdio = [next()?, next()?, next()?];
     let doors: Vec<File> = descriptors.map(File::from).collect();
+    if doors.len() != orders.cgroups {
+        return Err(missing());
+    }
     match (doors.as_slice(), reach) {
-        ([], _) if orders.cgroups == 0 => start::leader(orders, stdio),
+        ([], _) => start::leader(orders, stdio),
         ([_, _, _], Reach::Namespace) if given.inside => start::leader(orders, stdio),
         // An init stays in there: it is of the tree.
         ([_, enter, _], Reach::Namespace) => {

@@ -32,7 +32,7 @@ pub(in crate::child) const MOST: usize = 8 << 20;
 pub(in crate::child) struct Orders {
     /// How it is kept.
     pub(in crate::child) keeping: Keeping,
-    /// How many cgroups are to be joined: so many doors come behind the first three descriptors.
+    /// How many doors of its cgroup come behind the first three descriptors (`cgroup.rs`).
     pub(in crate::child) cgroups: usize,
     /// An absolute path.
     pub(in crate::child) program: OsString,
