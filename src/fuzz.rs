@@ -1,8 +1,8 @@
 //! Every parser of what a caller or a server wrote, each with what must be true of whatever it makes of its input.
 //!
 //! ```text
-//!   make fuzz     libFuzzer invents inputs, guided by what they reach; tests/fuzz holds one small program per target
-//!   cargo test    each input that was kept below tests/fuzz/corpus, once more
+//!   cargo fuzz    libFuzzer invents inputs, guided by what they reach; tests/fuzz holds one small program per target
+//!   cargo test    each input that is kept below tests/fuzz/corpus
 //! ```
 //!
 //! Compiled for these two only; what is installed has none of it. A property that does not hold is a panic.

@@ -108,7 +108,7 @@ impl Original {
         let script = format!(
             "#!/bin/sh\n\
              if [ \"$*\" != 'run --directory {0} mcp-server-browser-use' ]; then echo \"told: $*\" >&2; exit 64; fi\n\
-             /usr/bin/env >{0}/environment.$$ && mv {0}/environment.$$ {0}/environment\n\
+             /usr/bin/env >{0}/environment.$$ && /bin/mv {0}/environment.$$ {0}/environment\n\
              exec {PROGRAM:?} demo --allow-private\n",
             agent.display()
         );
