@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 import uuid
+from glob import glob
 from pathlib import Path
 
 import proc
@@ -115,7 +116,8 @@ class Home:
         found = {str(path) for path in self.pen.roots()}
         for mount, second in proc.cgroup_mounts():
             for name in self.seen if not second else ():
-                found.update(str(path) for depth in ("", "*/", "*/*/", "*/*/*/") for path in mount.glob(depth + name))
+                # Not by pathlib, which minds when somebody else's goes meanwhile.
+                found.update(path for depth in ("", "*/", "*/*/", "*/*/*/") for path in glob(str(mount / depth / name)))
         return found
 
     def sweep(self, kind=None):
