@@ -102,13 +102,10 @@ fn tend(control: &Control, orders: &Orders, descriptors: Vec<OwnedFd>) -> io::Re
             }
             let identity = init::Identity::ours();
             let mut doors = descriptors.iter().skip(keep::STDIO).map(OwnedFd::as_fd);
-            let born = doors.next().map(|cgroup| os::fork(namespaces(power), Some(cgroup)));
-            let inside = matches!(born, Some(Ok(_)));
+            let born = doors.next().and_then(|cgroup| os::fork(namespaces(power), Some(cgroup)).ok());
+            let inside = born.is_some();
             // Where nobody can be born in a cgroup, the init joins it.
-            let forked = match born {
-                Some(Ok(born)) => Ok(born),
-                Some(Err(_)) | None => os::fork(namespaces(power), None),
-            };
+            let forked = born.map_or_else(|| os::fork(namespaces(power), None), Ok);
             if !matches!(forked, Ok(Born::Child)) {
                 set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
             }
