@@ -32,9 +32,9 @@ pub(crate) const WORD: &str = "warden";
 /// How long a warden may take to leave once the gateway has ended in order.
 const LEAVING: Duration = Duration::from_secs(2);
 /// The pause before a warden whose predecessor did not stay either is replaced; twice as long each time, up to the last of
-/// these: a gateway that is killed meanwhile has none.
+/// these. Short, for a gateway that is killed while both are missing has none, and cheap, for it is one process a second.
 const AGAIN: Duration = Duration::from_millis(100);
-const AT_MOST: Duration = Duration::from_secs(5);
+const AT_MOST: Duration = Duration::from_secs(1);
 /// How long a warden must live to have stayed.
 const STEADY: Duration = Duration::from_secs(10);
 
