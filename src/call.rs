@@ -291,24 +291,40 @@ impl Teller {
 }
 
 /// One call, from the door to the proof of death.
-async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, mut teller: Teller) {
-    let id = request.id;
+async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller) {
     let mut times = Times::default();
-    let entered = admit(&parts, &request.principal, &end, &mut times).await;
-    let queue = times.queue;
-    // Both are held to the end: a tree that is being ended counts, too.
-    let (leased, _life, holding) = match entered {
-        Ok((Entered::Seated(lease), life)) => (Ok(lease), life, parts.admission.holding()),
-        Ok((Entered::Seat(seat, start), life)) => {
-            let holding = parts.admission.holding();
-            let leased = if request.credentials.is_empty() {
-                parts.strategy.lease(seat, &end)
-            } else {
-                parts.strategy.lease_with(seat, &request.credentials, &end)
-            };
-            (start.during(leased).await, life, holding)
+    match admit(&parts, &request.principal, &end, &mut times).await {
+        // Apart from it: who waits at the door has no need yet of the room for all that comes after.
+        Ok(admitted) => Box::pin(served(&parts, request, &end, teller, admitted, times)).await,
+        Err(full) => {
+            let refused = Answer::refused(request.id, full, times);
+            teller.finish(&parts, refused, async { None }).await;
         }
-        Err(full) => return teller.finish(&parts, Answer::refused(id, full, times), async { None }).await,
+    }
+}
+
+/// The same from its seat on, which like its place in the principal's share is held to the end: a tree that is being ended
+/// counts, too.
+async fn served(
+    parts: &Parts,
+    request: Request,
+    end: &EarlyEnd,
+    mut teller: Teller,
+    (entered, _life): (Entered<Lease>, Life),
+    mut times: Times,
+) {
+    let (id, queue) = (request.id, times.queue);
+    let holding = parts.admission.holding();
+    let leased = match entered {
+        Entered::Seated(lease) => Ok(lease),
+        Entered::Seat(seat, start) => {
+            let leased = if request.credentials.is_empty() {
+                parts.strategy.lease(seat, end)
+            } else {
+                parts.strategy.lease_with(seat, &request.credentials, end)
+            };
+            start.during(leased).await
+        }
     };
     let mut lease = match leased {
         Ok(lease) => lease,
@@ -320,14 +336,14 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, mut teller: Te
                 drop(holding);
                 Some(ended?.into())
             };
-            return teller.finish(&parts, Answer::refused(id, error, times), ended).await;
+            return teller.finish(parts, Answer::refused(id, error, times), ended).await;
         }
     };
     if let Some(events) = &request.events {
         events.leased();
     }
     times = Times { queue, ..lease.times() };
-    let answer = ask(&mut lease, request, &end, times, teller.span.as_mut()).await;
+    let answer = ask(&mut lease, request, end, times, teller.span.as_mut()).await;
     // Before the answer: whoever has it may ask again at once, and finds what is kept.
     let given_back = lease.give_back();
     let ended = async {
@@ -338,7 +354,7 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, mut teller: Te
         drop(holding);
         Some(process)
     };
-    teller.finish(&parts, answer, ended).await;
+    teller.finish(parts, answer, ended).await;
 }
 
 /// 1. Admitted, or turned away. A server that waits for its call has a seat: such a call needs none of its own.

@@ -186,7 +186,9 @@ impl Service {
         let (mut head, body) = request.into_parts();
         let charge = self.config.budget.open();
         head.extensions.insert(charge.clone());
-        let mut response = match self.respond(ends, &head, body).await {
+        let is_head = head.method == Method::HEAD;
+        let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", head.method, head.uri.path()));
+        let mut response = match self.respond(ends, head, body).await {
             Ok(response) => response,
             Err(problem) => problem.masked(&self.config.mask).into_response(),
         };
@@ -194,22 +196,26 @@ impl Service {
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if head.method == Method::HEAD {
+        if is_head {
             if let Some(length) = response.body().len() {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
             *response.body_mut() = Body::empty();
         }
         self.config.metrics.answered(response.status().as_u16());
-        tracing::debug!(method = %head.method, path = head.uri.path(), status = response.status().as_u16());
+        if let Some(line) = line {
+            tracing::debug!(line, status = response.status().as_u16());
+        }
         response
     }
 
-    async fn respond<B>(&self, ends: Ends, head: &Parts, body: B) -> Result<Response<Body>, Problem>
+    /// The head is not kept while a call waits: its names and values lie in the buffer that the connection reads into, which
+    /// can be used again once nobody has a part of it.
+    async fn respond<B>(&self, ends: Ends, head: Parts, body: B) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        self.edge.check(head, ends.reached())?;
+        self.edge.check(&head, ends.reached())?;
         let found = route::find(&head.method, head.uri.path(), self.config.browser.is_some());
         let in_envelope = |problem: Problem| legacy::failure(&problem.masked(&self.config.mask));
         if let Some(own) = self.config.routes.iter().find(|own| own.path == head.uri.path()) {
@@ -220,7 +226,7 @@ impl Service {
         }
         let who = match (self.identify(&head.headers), &found) {
             (Ok(who), _) => who,
-            (Err(_), Ok(route)) if route.is_open() => return self.open(ends, head, body, &found?).await,
+            (Err(_), Ok(route)) if route.is_open() => return self.open(ends, &head, body, &found?).await,
             (Err(refusal), Ok(Route::Browser(_))) => return Ok(in_envelope(refusal.into())),
             // Whoever is not let in does not learn what there is.
             (Err(refusal), _) => return Err(refusal.into()),
@@ -229,15 +235,15 @@ impl Service {
         match found? {
             Route::Post { server, post } => self.post(head, body, (&server, post), visitor).await,
             Route::Browser(Browser::Agent) => {
-                Ok(self.browser_agent(head, body, visitor).await.unwrap_or_else(in_envelope))
+                Ok(self.browser_agent(&head, body, visitor).await.unwrap_or_else(in_envelope))
             }
             route => {
                 // Nothing in it counts, but the connection sees its caller leave only behind it.
-                body::read(body, self.limits(head)).await?;
+                body::read(body, self.limits(&head)).await?;
                 if let Route::Admin(admin) = &route {
-                    return self.admin(head, admin, admin::Visit::of(ends, head, Some(&visitor.who)));
+                    return self.admin(&head, admin, admin::Visit::of(ends, &head, Some(&visitor.who)));
                 }
-                self.get(head, route, visitor).await
+                self.get(&head, route, visitor).await
             }
         }
     }
@@ -308,7 +314,7 @@ impl Service {
 
     async fn post<B>(
         &self,
-        head: &Parts,
+        head: Parts,
         body: B,
         (server, post): (&str, Post),
         visitor: Visitor,
@@ -319,15 +325,15 @@ impl Service {
         let Visitor { who, sees } = visitor;
         let catalog = self.server(server, &who)?;
         let media = accept::choose(&head.headers, rest::offered(&post))?;
-        let terms = Terms::of(head)?;
-        let body = body::read_json(&head.headers, body, self.limits(head)).await?;
+        let terms = Terms::of(&head)?;
+        let body = body::read_json(&head.headers, body, self.limits(&head)).await?;
         let steps = rest::read_steps(post.clone(), body)?;
         for step in &steps.steps {
             authority::check(&who, &step.ask)?;
         }
         let shape = Shape::of(&post, &steps, &who);
-        let asker = Asker { who, terms, sees, headers: &head.headers };
-        let request = asker.request(steps, catalog)?;
+        let request = Asker { who, terms, sees, headers: &head.headers }.request(steps, catalog)?;
+        drop(head);
         rest::call(Arc::clone(catalog), request, shape, media, sees).await
     }
 
@@ -335,7 +341,7 @@ impl Service {
     async fn own<B>(
         &self,
         ends: Ends,
-        head: &Parts,
+        head: Parts,
         body: B,
         own: &OwnRoute,
     ) -> Result<Response<Body>, Problem>
@@ -354,11 +360,12 @@ impl Service {
             RouteResponse::Result => Some(accept::choose(&head.headers, rest::offered(&post))?),
             RouteResponse::Envelope => None,
         };
-        let terms = Terms::of(head)?;
-        let body = body::read_json(&head.headers, body, self.limits(head)).await?;
+        let terms = Terms::of(&head)?;
+        let body = body::read_json(&head.headers, body, self.limits(&head)).await?;
         let steps = rest::read_steps(post.clone(), own.arguments(body))?;
         let shape = Shape::of(&post, &steps, &who);
         let request = Asker { who, terms, sees, headers: &head.headers }.request(steps, catalog)?;
+        drop(head);
         match media {
             Some(media) => rest::call(Arc::clone(catalog), request, shape, media, sees).await,
             None => legacy::enveloped(catalog, request, sees).await,

@@ -20,6 +20,9 @@ use super::json::Pieces;
 use super::problem::Refusal;
 use crate::exchange::RawJson;
 
+/// The size up to which a body is copied, in bytes: half of what a connection reads at once.
+const SMALL: usize = 4 << 10;
+
 /// How large a request's body may be, and how long it may take.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
@@ -60,9 +63,10 @@ where
         // As they come, not as they are announced: whoever only says that there will be many holds nothing.
         charge.take(bytes.len()).map_err(|Exhausted| Refusal::Exhausted)?;
         if first.is_empty() && whole.is_empty() {
-            first = bytes;
+            // Most bodies are one frame. A small one is a part of the buffer that the connection reads into, which can be used
+            // again once nobody has a part of it; a large one is most of its buffer, and is kept as it came.
+            first = if bytes.len() <= SMALL { Bytes::copy_from_slice(&bytes) } else { bytes };
         } else {
-            // Most bodies are one frame, which is kept as it came.
             whole.extend_from_slice(&std::mem::take(&mut first));
             whole.extend_from_slice(&bytes);
         }

@@ -90,10 +90,10 @@ impl Socket {
         }
     }
 
-    fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    fn try_read(&self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
         match &self.stream {
-            Stream::Tcp { stream, .. } => stream.try_read(buf),
-            Stream::Unix(stream) => stream.try_read(buf),
+            Stream::Tcp { stream, .. } => stream.try_read_buf(buf),
+            Stream::Unix(stream) => stream.try_read_buf(buf),
         }
     }
 
@@ -162,11 +162,9 @@ impl AsyncRead for Shared {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
+            // Nothing is written to the buffer but what was read: the rest of its pages may never be needed.
+            match self.0.try_read(buf) {
+                Ok(_) => return Poll::Ready(Ok(())),
                 // The readiness was stale, and is now cleared.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
