@@ -175,10 +175,10 @@ fn welcome<A, F>(
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let connection = connection(socket, tls.map(Arc::clone), Arc::clone(shared));
-    let counted = shared.open.enter();
+    let (tls, all, counted) = (tls.map(Arc::clone), Arc::clone(shared), shared.open.enter());
     shared.tasks.spawn(async move {
-        connection.await;
+        // Made in here: a future that is moved into another and awaited there has room for itself twice.
+        connection(socket, tls, all).await;
         drop((room, counted));
     });
 }
