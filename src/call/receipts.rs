@@ -27,9 +27,32 @@ pub(crate) struct Receipts {
 
 #[derive(Debug, Default)]
 struct Book {
-    records: HashMap<CallId, Record>,
-    /// Those that are over, the oldest first.
-    over: VecDeque<CallId>,
+    running: HashMap<CallId, Record>,
+    /// Those that are over, the oldest first. In a row, for there are many of them, and a table has room to spare.
+    over: VecDeque<Record>,
+    /// The number of each of these, counted from the first that ever was over; and that of the oldest.
+    numbers: HashMap<CallId, u64>,
+    oldest: u64,
+}
+
+impl Book {
+    fn find(&self, id: CallId) -> Option<&Record> {
+        let over = || self.over.get(usize::try_from(self.numbers.get(&id)? - self.oldest).ok()?);
+        self.running.get(&id).or_else(over)
+    }
+
+    /// Puts down one that is over, and forgets the oldest if there would be more than `most`.
+    fn close(&mut self, record: Record, most: usize) {
+        self.running.remove(&record.id);
+        if self.over.len() >= most
+            && let Some(oldest) = self.over.pop_front()
+        {
+            self.numbers.remove(&oldest.id);
+            self.oldest += 1;
+        }
+        self.numbers.insert(record.id, self.oldest + self.over.len() as u64);
+        self.over.push_back(record);
+    }
 }
 
 impl Receipts {
@@ -40,7 +63,7 @@ impl Receipts {
 
     /// What is known of a call by now. `None`: nothing, or nothing that `asker` may know; which of the two is not told.
     pub(crate) fn find(&self, id: CallId, asker: &Principal) -> Option<Record> {
-        self.lock().records.get(&id).filter(|record| record.principal == *asker).cloned()
+        self.lock().find(id).filter(|record| record.principal == *asker).cloned()
     }
 
     /// The same, once the call is over.
@@ -109,19 +132,15 @@ impl Entry {
     }
 
     fn write(&self) {
-        let (most, id) = (self.receipts.most, self.record.id);
+        let (most, record) = (self.receipts.most, self.record.clone());
         if most == 0 {
             return;
         }
         let mut book = self.receipts.lock();
-        book.records.insert(id, self.record.clone());
-        if matches!(self.record.stage, Stage::Ended { .. }) {
-            book.over.push_back(id);
-            if book.over.len() > most
-                && let Some(oldest) = book.over.pop_front()
-            {
-                book.records.remove(&oldest);
-            }
+        if matches!(record.stage, Stage::Ended { .. }) {
+            book.close(record, most);
+        } else {
+            book.running.insert(record.id, record);
         }
     }
 }
@@ -129,7 +148,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !matches!(self.record.stage, Stage::Ended { .. }) {
-            self.receipts.lock().records.remove(&self.record.id);
+            self.receipts.lock().running.remove(&self.record.id);
             self.receipts.ended.notify_waiters();
         }
     }
@@ -177,7 +196,7 @@ mod tests {
         long.end(TOLD, None);
         assert_eq!([0, 99, 100].map(known), [true, false, true]);
         let book = receipts.lock();
-        assert_eq!((book.records.len(), book.over.len()), (2, 2));
+        assert_eq!((book.running.len(), book.over.len(), book.numbers.len()), (0, 2, 2));
     }
 
     #[test]
@@ -187,7 +206,7 @@ mod tests {
         assert_eq!(stage(&receipts, 1), None);
         entry.end(TOLD, None);
         let book = receipts.lock();
-        assert!(book.records.is_empty() && book.over.is_empty());
+        assert!(book.running.is_empty() && book.over.is_empty() && book.numbers.is_empty());
     }
 
     #[test]
