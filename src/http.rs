@@ -187,7 +187,8 @@ impl Service {
         let charge = self.config.budget.open();
         head.extensions.insert(charge.clone());
         let is_head = head.method == Method::HEAD;
-        let line = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", head.method, head.uri.path()));
+        let line =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", head.method, head.uri.path()));
         let mut response = match self.respond(ends, head, body).await {
             Ok(response) => response,
             Err(problem) => problem.masked(&self.config.mask).into_response(),

@@ -382,7 +382,12 @@ pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(),
 /// The runtime that everything runs in.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().max_blocking_threads(BLOCKING).thread_keep_alive(BLOCKED).build().map_err(ServeError::Runtime)
+    builder
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .thread_keep_alive(BLOCKED)
+        .build()
+        .map_err(ServeError::Runtime)
 }
 
 async fn run(

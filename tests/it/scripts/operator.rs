@@ -176,6 +176,25 @@ fn the_image_starts_a_gateway_that_its_health_check_finds_well() {
     assert!(said.contains("unexpected argument '--no-such-flag'"), "the others are not known: {said}");
 }
 
+/// What is compiled into a program below `dir`: its tests are not.
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("it can be read").map(|entry| entry.expect("an entry").path());
+    let entries = entries.filter(|path| path.file_stem().is_some_and(|name| name != "tests"));
+    let found = entries.flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] });
+    found.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// The files that this one has compiled into the program.
+fn included(file: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(file).expect("it can be read");
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let named = text.split("include_str!(\"").skip(1).chain(text.split("include_bytes!(\"").skip(1));
+    let named = named.filter_map(|rest| rest.split_once('"')).map(|(name, _)| name);
+    named
+        .map(|name| file.parent().expect("a directory").join(name).canonicalize().expect("it is there"))
+        .collect()
+}
+
 #[test]
 fn the_image_is_built_by_the_rust_and_from_the_files_that_there_are() {
     let dockerfile = read("scripts/docker/Dockerfile");
@@ -189,10 +208,22 @@ fn the_image_is_built_by_the_rust_and_from_the_files_that_there_are() {
         copies.filter_map(|words| words.rsplit_once(' ')).flat_map(|(sources, _)| sources.split(' '));
     let ignored = read("scripts/docker/Dockerfile.dockerignore");
     let sources: Vec<&str> = sources.collect();
-    assert_eq!(sources, ["Cargo.toml", "Cargo.lock", "src", "tests/fixtures"]);
-    for source in sources {
+    for source in &sources {
         assert!(root().join(source).exists(), "{source}");
         assert!(ignored.lines().any(|line| line == format!("!{source}")), "{source} is kept from the build");
+    }
+    assert_eq!(sources[..3], ["Cargo.toml", "Cargo.lock", "src"]);
+    for file in rust_files(&root().join("src")).into_iter().chain(rust_files(&root().join("tests/fixtures")))
+    {
+        for included in included(&file) {
+            let sent = sources.iter().filter_map(|source| root().join(source).canonicalize().ok());
+            assert!(
+                sent.into_iter().any(|source| included.starts_with(source)),
+                "{} includes {}, which is not in the image",
+                file.display(),
+                included.display()
+            );
+        }
     }
     assert!(dockerfile.contains("\nUSER 10001\n"), "it is not to run as root");
 }
