@@ -295,7 +295,9 @@ async fn life(parts: Arc<Parts>, request: Request, end: EarlyEnd, teller: Teller
     let mut times = Times::default();
     match admit(&parts, &request.principal, &end, &mut times).await {
         // Apart from it: who waits at the door has no need yet of the room for all that comes after.
-        Ok(admitted) => Box::pin(served(&parts, request, &end, teller, admitted, times)).await,
+        Ok((entered, life)) => {
+            Box::pin(served(&parts, request, &end, teller, (entered, life, times))).await;
+        }
         Err(full) => {
             let refused = Answer::refused(request.id, full, times);
             teller.finish(&parts, refused, async { None }).await;
@@ -310,8 +312,7 @@ async fn served(
     request: Request,
     end: &EarlyEnd,
     mut teller: Teller,
-    (entered, _life): (Entered<Lease>, Life),
-    mut times: Times,
+    (entered, _life, mut times): (Entered<Lease>, Life, Times),
 ) {
     let (id, queue) = (request.id, times.queue);
     let holding = parts.admission.holding();
