@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run build test test-deps check fmt doc deny install curl legacy bench-trunk torture soak clean
 CARGO ?= cargo
+PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)$$/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -32,8 +33,9 @@ doc: ## build the documentation of the code, private items included
 deny: ## judge licences, advisories and duplicates of the dependencies (needs cargo-deny)
 	$(CARGO) deny check
 
-install: ## install the command spawnling
-	$(CARGO) install --path . --locked
+install: ## install the command, its manual pages and completions (~/.local, as root /usr/local; else PREFIX=DIRECTORY)
+	$(CARGO) install --path . --locked --force --no-track --root "$(DESTDIR)$(PREFIX)"
+	scripts/install-pages "$(DESTDIR)$(PREFIX)/bin/spawnling" "$(DESTDIR)$(PREFIX)"
 
 curl: ## run every curl script against a running gateway (SPAWNLING_URL, default http://127.0.0.1:5001)
 	scripts/curl/all

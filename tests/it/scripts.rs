@@ -74,6 +74,63 @@ fn ci_takes_no_skipped_test_for_a_passed_one() {
     assert_eq!(required_by_ci(Some("0")), "check: 0\n");
 }
 
+/// Installs the pages of a program, by a `PATH` that begins with these directories; returns what it says.
+fn install_pages(program: &Path, prefix: &Path, first: &[&Path]) -> String {
+    let theirs = std::env::var_os("PATH").unwrap_or_default();
+    let path = first.iter().map(|dir| dir.to_path_buf()).chain(std::env::split_paths(&theirs));
+    let mut script = command(root().join("scripts/install-pages"), prefix);
+    script.args([program, prefix]).env("PATH", std::env::join_paths(path).expect("no path holds a colon"));
+    let output = script.output().expect("it can be started");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn every_manual_page_and_completion_is_installed_where_it_is_looked_for() {
+    let prefix = tempfile::tempdir().expect("a directory");
+    let (bin, share) = (prefix.path().join("bin"), prefix.path().join("share"));
+    fs::create_dir(&bin).expect("made");
+    let program = bin.join("spawnling");
+    std::os::unix::fs::symlink(PROGRAM, &program).expect("linked");
+    let said = install_pages(&program, prefix.path(), &[&bin]);
+    let read =
+        |file: &str| fs::read_to_string(share.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let page = read("man/man1/spawnling.1");
+    // Every page that it refers to is there: those of all the commands that the program has.
+    let named: Vec<_> = page.lines().filter_map(|line| line.strip_suffix("(1)")).collect();
+    assert!(named.len() >= 8, "{page}");
+    for name in named {
+        let name = name.replace('\\', "");
+        assert!(read(&format!("man/man1/{name}.1")).starts_with(".ie"), "{name}");
+    }
+    for file in [
+        "bash-completion/completions/spawnling",
+        "zsh/site-functions/_spawnling",
+        "fish/vendor_completions.d/spawnling.fish",
+    ] {
+        assert!(read(file).contains("containment"), "{file}");
+    }
+    assert!(
+        said.contains("fpath") && !said.contains("not in PATH") && !said.contains("comes first"),
+        "{said}"
+    );
+}
+
+#[test]
+fn who_installs_a_program_that_is_not_found_by_its_name_is_told_so() {
+    let (prefix, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("another"));
+    let program = prefix.path().join("spawnling");
+    for place in [&program, &other.path().join("spawnling")] {
+        std::os::unix::fs::symlink(PROGRAM, place).expect("linked");
+    }
+    let said = install_pages(&program, prefix.path(), &[other.path()]);
+    assert!(
+        said.contains(&format!("not in PATH yet: export PATH=\"{}:$PATH\"\n", prefix.path().display())),
+        "{said}"
+    );
+    assert!(said.contains(&format!("comes first in PATH: {}/spawnling\n", other.path().display())), "{said}");
+}
+
 #[test]
 fn the_five_lines_in_the_readme_of_a_backend_are_lines_of_it() {
     for (name, program) in
