@@ -148,14 +148,20 @@ Examples:
   spawnling bench --quick --report bench-report
   spawnling bench --strategies fresh,pooled --json
   spawnling bench --startup 700ms --callers 1,4 --rates 1
-  spawnling bench --tool get_current_time --arguments '{\"timezone\":\"UTC\"}' -- uvx mcp-server-time
-  spawnling bench --config spawnling.toml --server time --tool get_current_time --arguments '{\"timezone\":\"UTC\"}'
-  spawnling bench --url http://127.0.0.1:5001 --server demo --tool echo --arguments '{\"message\":\"hi\"}'
-  spawnling bench --against 'supergateway --port {port} --outputTransport streamableHttp --stdio {quoted-server}' \\
-       --body '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"echo\",\"arguments\":{\"message\":\"hi\"}}}'
+  spawnling bench --tool get_current_time \\
+       --arguments '{\"timezone\":\"UTC\"}' -- uvx mcp-server-time
+  spawnling bench --config spawnling.toml --server time \\
+       --tool get_current_time --arguments '{\"timezone\":\"UTC\"}'
+  spawnling bench --url http://127.0.0.1:5001 --server demo \\
+       --tool echo --arguments '{\"message\":\"hi\"}'
+  spawnling bench --against 'supergateway --port {port}
+       --outputTransport streamableHttp --stdio {quoted-server}' \\
+       --body '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",
+                \"params\":{\"name\":\"echo\",\"arguments\":{\"message\":\"hi\"}}}'
 
-Everything is measured in each round, so that noise hits all alike; figures are medians over the rounds, with the
-lowest and the highest. `bare` is the server without any gateway: a process per call, and one that stays.";
+Everything is measured in each round, so that noise hits all alike; figures are
+medians over the rounds, with the lowest and the highest. `bare` is the server
+without any gateway: a process per call, and one that stays.";
 
 /// Measures, and prints what was found.
 ///

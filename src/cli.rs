@@ -29,13 +29,15 @@ pub(crate) struct Cli {
 
 const TOP_HELP: &str = "\
 Examples:
-  spawnling serve                              try it: two built-in servers on http://127.0.0.1:5001
-  spawnling serve -- uvx mcp-server-time       one server, called `default`, without any file
-  spawnling serve --config spawnling.toml      the servers of a file; an mcp.json of other clients will do
-  spawnling tools time                         what a server offers
+  spawnling serve                          two built-in servers to try it with
+  spawnling serve -- uvx mcp-server-time   one server, without any file
+  spawnling serve --config spawnling.toml  the servers of a file
+  spawnling serve --config mcp.json        the file of another MCP client
+  spawnling tools time                     what a server offers
   spawnling call time get_current_time timezone=UTC
 
-Without --config, the file is $SPAWNLING_CONFIG, else spawnling.toml in the current directory.
+Without --config, the file is $SPAWNLING_CONFIG, else spawnling.toml in the
+current directory.
 `spawnling COMMAND --help` tells more.";
 
 /// The subcommands.
@@ -147,16 +149,20 @@ Examples:
   spawnling serve
   curl http://127.0.0.1:5001/v1/servers
   curl http://127.0.0.1:5001/v1/servers/demo/tools
-  curl -X POST http://127.0.0.1:5001/api/browser-agent -H 'Content-Type: application/json' \\
+  curl -X POST http://127.0.0.1:5001/api/browser-agent \\
+       -H 'Content-Type: application/json' \\
        -d '{\"task\": \"Go to http://127.0.0.1:5001/\"}'
 
-  spawnling serve --listen 127.0.0.1:0 -- npx -y @modelcontextprotocol/server-everything
+  spawnling serve --listen 127.0.0.1:5002 -- uvx mcp-server-time
 
-Once it is ready, one line per address is printed: spawnling listening on http://127.0.0.1:5001
-Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between), SPAWNLING_HOSTS (names that Host and
-Origin may hold, with commas between), SPAWNLING_CONTAINMENT, SPAWNLING_CACHE_DIR, SPAWNLING_LOG;
-MCP_BROWSER_USE_DIR puts mcp-server-browser-use of that directory behind /api/browser-agent.
-Flags come before variables, variables before the file.";
+Once it is ready, one line per address is printed:
+spawnling listening on http://127.0.0.1:5001
+
+Variables: SPAWNLING_CONFIG, SPAWNLING_LISTEN (addresses with commas between),
+SPAWNLING_HOSTS (names that Host and Origin may hold, with commas between),
+SPAWNLING_CONTAINMENT, SPAWNLING_CACHE_DIR, SPAWNLING_LOG;
+MCP_BROWSER_USE_DIR puts mcp-server-browser-use of that directory behind
+/api/browser-agent. Flags come before variables, variables before the file.";
 
 impl Serve {
     /// What this says of the configuration.
@@ -231,14 +237,16 @@ Examples:
   spawnling call time get_current_time timezone=Europe/Berlin
   spawnling call demo echo '{\"message\": \"hello\"}'
   echo '{\"message\": \"hello\"}' | spawnling call demo echo -
-  spawnling call --receipt default get_current_time timezone=UTC -- uvx mcp-server-time
+  spawnling call default get_current_time timezone=UTC -- uvx mcp-server-time
+  spawnling call --receipt demo echo message=bye
 
-A value becomes what the tool's schema asks for: zip=01234 and zip=12345 are strings where a string is
-wanted. Else a JSON number, true, false, null, list or object is taken as such: depth=3, tags='[\"a\"]',
-and every other value is a string. With := it is JSON in any case: depth:=3 name:='\"x\"'.
+A value becomes what the tool's schema asks for: zip=01234 and zip=12345 are
+strings where a string is wanted. Else a JSON number, true, false, null, list
+or object is taken as such: depth=3, tags='[\"a\"]', and every other value is a
+string. With := it is JSON in any case: depth:=3 name:='\"x\"'.
 
-Exit status: 0 done; 1 failed; 2 could not be tried: wrong words or configuration; 3 the tool ran and
-reported an error; 4 time ran out.";
+Exit status: 0 done; 1 failed; 2 could not be tried: wrong words or
+configuration; 3 the tool ran and reported an error; 4 time ran out.";
 
 /// `spawnling tools`
 #[derive(Debug, Clone, Args)]
@@ -294,7 +302,7 @@ Examples:
   spawnling check -- uvx mcp-server-time
   spawnling check --print-config
   spawnling check --schema > spawnling.schema.json
-  spawnling check --reuse time                 may its processes be used for more than one call?
+  spawnling check --reuse time     may one process serve more than one call?
 
 Every mistake in the file is named with its line and column.";
 
@@ -309,7 +317,8 @@ pub(crate) struct Completions {
 
 const COMPLETIONS_HELP: &str = "\
 Examples:
-  spawnling completions bash > ~/.local/share/bash-completion/completions/spawnling
+  spawnling completions bash \\
+       > ~/.local/share/bash-completion/completions/spawnling
   spawnling completions zsh > ~/.zfunc/_spawnling
   spawnling completions fish > ~/.config/fish/completions/spawnling.fish";
 
@@ -360,6 +369,17 @@ mod tests {
         {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Examples:\n  spawnling"), "{help}");
+        }
+    }
+
+    #[test]
+    fn what_stands_below_the_flags_fits_a_terminal_of_80_columns() {
+        let cli = Cli::command();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.len() <= 80, "{}: {line}", command.get_name());
+            }
         }
     }
 
