@@ -203,7 +203,8 @@ fn contents(servers: &[&str], browser: Option<&BrowserApi>, own: &[&OwnRoute]) -
          POST /v1/servers/{server}/calls               several steps in one process\n\
          GET  /v1/calls/{id}                           the receipt of a call: how it went and how its process ended\n\
          GET  /problems/{name}                         what a problem means and what to do\n\
-         GET  /healthz, /readyz, /metrics              alive; ready; counted\n",
+         GET  /healthz, /readyz, /metrics              alive; ready; counted\n\
+         GET  /openapi.json                            all of this, and the tools that are known, as OpenAPI\n",
     );
     if let Some(api) = browser {
         text.push_str("\nthe original API, by the tool ");

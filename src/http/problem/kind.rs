@@ -93,7 +93,7 @@ kinds! {
         "Send a step with `inputResponses` and this `requestState` to `POST /v1/servers/{server}/calls`"
     BodyTooLarge: 413 "body-too-large" "The body is too large"
         "The request's body is larger than this gateway allows. Nothing was started."
-        "Send less, or raise the limit in the gateway's configuration"
+        "Send less, or raise `body_limit` of the gateway"
     UnsupportedMediaType: 415 "unsupported-media-type" "The body is not declared as JSON"
         "The body must be JSON and must be declared as such. This also keeps foreign web pages from posting forms."
         "Add the header `Content-Type: application/json`"

@@ -29,7 +29,7 @@ pub(in crate::http) enum Refusal {
     #[error("{method} is not allowed here, only {allow}")]
     MethodNotAllowed { method: String, allow: &'static str },
     /// `Accept` leaves nothing.
-    #[error("this route answers with {}", offered.join(", "))]
+    #[error("this route answers with {}, and `Accept` takes none of them", offered.join(", "))]
     NotAcceptable { offered: Vec<&'static str> },
     /// The body did not come.
     #[error("the body did not arrive within {after:?}")]
@@ -44,7 +44,7 @@ pub(in crate::http) enum Refusal {
     #[error("the body is {}", got.as_ref().map_or("not declared as JSON".to_owned(), |got| format!("declared as {got:?}")))]
     UnsupportedMediaType { got: Option<String> },
     /// The body is compressed.
-    #[error("a `Content-Encoding` is not supported")]
+    #[error("the body is compressed, which is not supported")]
     ContentEncoded,
     /// Addressed by a name that is not ours.
     #[error("this gateway is not known as {host:?}")]
@@ -92,15 +92,24 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// What to do, where the kind of problem alone does not say it; one sentence without its end.
+    /// What to do, where the kind of problem alone does not say it; one sentence without its end. Empty: what is wrong
+    /// says it already.
     pub(super) const fn remedy(&self) -> Option<&'static str> {
         match self {
+            Self::Malformed(_)
+            | Self::Json(_)
+            | Self::NotAcceptable { .. }
+            | Self::MethodNotAllowed { .. } => Some(""),
+            Self::CrossSite => {
+                Some("Pages of other sites are kept out, whatever `hosts` says; programs are not")
+            }
             Self::NotAllowed { .. } => {
                 Some("Use a token that may, or let this one: `servers` and `tools` of its `[[tokens]]`")
             }
             Self::Exhausted => {
                 Some("Try again after the time in `Retry-After`, or raise `in_flight` of the gateway")
             }
+            Self::ContentEncoded => Some("Send the body as it is, without the header `Content-Encoding`"),
             _ => None,
         }
     }

@@ -7,14 +7,35 @@ use crate::exchange::{CallError, LastWords, Phase};
 pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
     let kind = kind_of(error);
     match error {
+        CallError::DeadlineExceeded { phase: Phase::Open, words, .. } if shown(words, sees) => {
+            "`noise` shows what it printed on stdout, where only MCP messages may stand: check that the command is an MCP server on stdio; if it only starts slowly, raise `open_deadline` of the server"
+        }
+        CallError::DeadlineExceeded { phase: Phase::Call, words, .. } if shown(words, sees) => {
+            "`noise` shows what it printed on stdout, where only MCP messages may stand, its answer perhaps among it; if the tool only takes long, allow it more time with `Spawnling-Timeout`, or `deadline` of the server"
+        }
         CallError::DeadlineExceeded { phase, .. } => of_phase(*phase),
+        // The server's own refusal may be about a prompt or a resource as well.
+        CallError::InvalidArguments { violations, .. } if violations.is_empty() => {
+            "Compare them with what `GET /v1/servers/{server}/tools`, or `/prompts`, says of them"
+        }
         CallError::SpawnFailed { .. } if matches!(sees, Sees::Little) => ASK,
+        CallError::OpenFailed { .. }
+        | CallError::ServerCrashed { .. }
+        | CallError::ProtocolViolation { .. }
+            if matches!(sees, Sees::Little) =>
+        {
+            ASK
+        }
+        // It has opened, so it is an MCP server: no word of that.
+        CallError::ServerCrashed { words, phase: Phase::Call } if is_silent(words) => {
+            "It wrote nothing to stderr; try other arguments, and run the server by hand"
+        }
+        CallError::ProtocolViolation { words, phase: Phase::Call, .. } if is_silent(words) => {
+            "It wrote nothing to stderr; run the server by hand, and tell its author"
+        }
         CallError::OpenFailed { words, .. }
         | CallError::ServerCrashed { words, .. }
-        | CallError::ProtocolViolation { words, .. } => match sees {
-            Sees::Little => ASK,
-            Sees::Everything => after(words, kind),
-        },
+        | CallError::ProtocolViolation { words, .. } => after(words, kind),
         CallError::Overloaded { .. }
         | CallError::QuotaExceeded { .. }
         | CallError::ShuttingDown { .. }
@@ -36,6 +57,15 @@ pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
 
 /// To those who are not shown what the server said.
 const ASK: &str = "Ask the operator of the gateway, and name the call id";
+
+/// Whether there is stray output, and the caller is shown it.
+const fn shown(words: &LastWords, sees: Sees) -> bool {
+    !words.noise.is_empty() && matches!(sees, Sees::Everything)
+}
+
+const fn is_silent(words: &LastWords) -> bool {
+    words.stderr_tail.is_empty() && words.noise.is_empty()
+}
 
 /// Points only to what is there to be read.
 const fn after(words: &LastWords, kind: Kind) -> &'static str {
