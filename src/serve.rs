@@ -106,6 +106,16 @@ pub(crate) enum ServeError {
     Stdout(#[source] io::Error),
 }
 
+impl ServeError {
+    /// What a person could do about it, where the words above do not say it.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        let Self::Listen { source, .. } = self else { return None };
+        (source.kind() == io::ErrorKind::AddrInUse).then_some(
+            "is it another gateway? Stop that, or take another address: `--listen 127.0.0.1:5002`, for example",
+        )
+    }
+}
+
 /// All servers of a configuration, ready to be called.
 pub(crate) struct Rooms {
     /// Each with the settings that it was made of.

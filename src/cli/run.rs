@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::pages;
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
@@ -57,7 +58,8 @@ pub fn run() -> ExitCode {
         Some(warden::WORD) => return warden::run(words.get(2..).unwrap_or_default()),
         _ => {}
     }
-    let done = match Cli::parse_from(&words).command {
+    let parsed = Cli::try_parse_from(&words).unwrap_or_else(|error| helped(error).exit());
+    let done = match parsed.command {
         command if command.lacks_command(&words) => Err(Failure::unusable("a command must follow `--`")),
         Command::Serve(serve) => run_serve(&serve),
         Command::Call(call) => run_call(call),
@@ -79,6 +81,25 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The same complaint with a better tip: clap knows neither that a server's command stands behind `--`, nor what other
+/// programs call the flag that was meant.
+fn helped(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    // "to pass '--port' as a value, use '-- --port'": that would be a server's command.
+    error.remove(ContextKind::Suggested);
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return error };
+    let flag = word.split('=').next().unwrap_or_default();
+    let tip = match flag {
+        "--port" | "-p" | "--host" | "--bind" | "--address" | "--addr" => "use `--listen 127.0.0.1:5002`",
+        flag if flag.starts_with('-') => return error,
+        _ => "a server's command stands behind `--`, as in: -- uvx mcp-server-time",
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
+}
+
 fn run_serve(serve: &Serve) -> Result<(), Failure> {
     let format = match serve.log_format {
         LogFormat::Auto => Format::by_terminal(),
@@ -91,7 +112,10 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
     if serve.print_config {
         return print(&mask.text(&config.show()));
     }
-    serve::serve(config, sources, &mask).map_err(|error| Failure::failed(&error))
+    serve::serve(config, sources, &mask).map_err(|error| {
+        let remedy = error.remedy().map(|remedy| format!("\ntry: {remedy}")).unwrap_or_default();
+        Failure { code: FAILED, text: chain(&error) + &remedy }
+    })
 }
 
 fn run_call(call: Call) -> Result<(), Failure> {

@@ -77,7 +77,8 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     };
     // A file that could not be read has none either, and has said so.
     if written.servers.is_empty() && ledger.is_clean() {
-        ledger.complain(Place::WholeFile, "servers", "no server is configured");
+        let what = "no server is configured: in TOML each is a table `[servers.NAME]`, in JSON a member of `mcpServers`";
+        ledger.complain(Place::WholeFile, "servers", what);
     }
     let browser = browser(&written, &embedded, real, &ledger);
     let tokens = tokens::checked(std::mem::take(&mut written.tokens), &written.servers, &ledger);

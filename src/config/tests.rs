@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::browser::Availability;
@@ -404,8 +405,16 @@ fn a_file_that_is_none_is_one_complaint() {
     let cases = [
         ("a.toml", "listen = [", "a.toml:1:"),
         ("a.json", "{", "a.json:1:"),
-        ("a.toml", "", "a.toml: servers: no server is configured"),
-        ("a.json", "{}", "a.json: servers: no server is configured"),
+        (
+            "a.toml",
+            "",
+            "a.toml: servers: no server is configured: in TOML each is a table `[servers.NAME]`, in JSON a member of `mcpServers`",
+        ),
+        (
+            "a.json",
+            "{}",
+            "a.json: servers: no server is configured: in TOML each is a table `[servers.NAME]`, in JSON a member of `mcpServers`",
+        ),
         ("a.toml", "servers = 1", "a.toml:1:11: servers: must be a table, not a number"),
         ("a.toml", "[mcpServers.a]\ncommand = \"x\"", "a.toml:1:2: mcpServers: is the key of a JSON file"),
     ];
@@ -650,8 +659,15 @@ mod tokens {
     const SERVER: &str = "\n[servers.time]\ncommand = \"x\"\nsecret_env = [\"API_*\", \"HIDDEN\"]\nenv = { HIDDEN = \"h1dden\" }\n";
 
     fn read(text: &str) -> Result<Config, Complaints> {
+        read_with(0o600, text)
+    }
+
+    /// The file of the token has this mode.
+    fn read_with(mode: u32, text: &str) -> Result<Config, Complaints> {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("token"), "from-a-file-0\n").expect("written");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(dir.path().join("token"), mode).expect("changed");
         std::fs::write(dir.path().join("t.toml"), format!("{text}{SERVER}")).expect("written");
         let variables = [("TOKEN", "from-a-variable"), ("API_KEY", "sk-1"), ("SHORT", "1234567")];
         load(&Sources { config: Some(dir.path().join("t.toml")), ..sources(&variables) })
@@ -677,11 +693,25 @@ mod tokens {
         assert_eq!(
             (config.secrets.len(), config.notices.len()),
             (5, 2),
-            "three tokens and two short variables"
+            "three tokens and two short variables: {:?}",
+            config.notices
         );
         let env = &config.servers[0].spec.env;
         assert!(env.iter().any(|(name, value)| name == "API_KEY" && value == "sk-1"), "{env:?}");
         assert!(!format!("{config:?}").contains("inline-token"));
+    }
+
+    #[test]
+    fn a_token_in_a_file_that_everybody_may_read_is_warned_of() {
+        let text = "[[tokens]]\nname = \"a\"\nvalue_file = \"token\"\n";
+        let warned = |mode| {
+            let notices = read_with(mode, text).expect("it counts all the same").notices;
+            notices.iter().any(|notice| {
+                notice.contains("tokens[0].value_file: ")
+                    && notice.contains("/token may be read by everybody")
+            })
+        };
+        assert_eq!([0o600, 0o640, 0o644].map(warned), [false, false, true]);
     }
 
     #[test]

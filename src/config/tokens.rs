@@ -3,6 +3,7 @@
 //! A token's value stands in the file, in a file of its own or in a variable; it is read here, once, and shown by nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use super::Server;
@@ -101,10 +102,19 @@ fn value(table: &mut Table<'_>, around: Around<'_>) -> Option<Secret> {
         table.depends_on(around.base.join(path));
     }
     let inline = table.get("value", |value| good(&value::literal(value)?));
-    let file = table.get("value_file", |value| {
+    let file = table.get_placed("value_file", |value| {
         let path = around.base.join(value::literal(value)?);
         let text = fs::read_to_string(&path);
-        good(&text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?)
+        let token = good(&text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?)?;
+        Ok((token, path))
+    });
+    let file = file.map(|(place, (token, path))| {
+        if path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0) {
+            let path = path.display();
+            let what = format!("{path} may be read by everybody on this machine: `chmod o-r {path}`");
+            table.notice_at(place, "value_file", what);
+        }
+        token
     });
     let variable = table.get("value_env", |value| {
         let name = value::text(value)?;

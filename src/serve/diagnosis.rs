@@ -23,7 +23,10 @@ pub(super) struct Patient<'a> {
 }
 
 /// Words in what a server wrote, in lower case, and what they call for; the first that fits counts.
-const WORDS: [(&str, &str); 15] = [
+const WORDS: [(&str, &str); 18] = [
+    ("npm error code e404", PACKAGE),
+    ("npm err! code e404", PACKAGE),
+    ("not found in the package registry", PACKAGE),
     ("no module named", PYTHON),
     ("modulenotfounderror", PYTHON),
     ("err_module_not_found", NODE),
@@ -40,6 +43,7 @@ const WORDS: [(&str, &str); 15] = [
     ("eacces", RIGHTS),
     ("permission denied", RIGHTS),
 ];
+const PACKAGE: &str = "there is no package of this name: is it spelt as in its documentation?";
 const PYTHON: &str = "this Python lacks a module: install it for this interpreter, or name the `python` of the \
     environment that has it as `command`; `uvx PACKAGE` brings its own";
 const NODE: &str =
@@ -77,7 +81,7 @@ pub(super) fn advice(error: &CallError, patient: &Patient<'_>) -> Vec<String> {
     let shape = match error {
         CallError::SpawnFailed { source, .. } => return of_spawn(&**source, patient).into_iter().collect(),
         CallError::OpenFailed { words, .. } | CallError::ServerCrashed { words, .. } => left(words),
-        CallError::DeadlineExceeded { phase: Phase::Open, .. } => Some(hangs(patient)),
+        CallError::DeadlineExceeded { phase: Phase::Open, words, .. } => Some(hangs(words, patient)),
         CallError::ProtocolViolation { phase: Phase::Open, .. } => {
             Some("it does not speak MCP on its stdout: does it need an argument such as `stdio`?".to_owned())
         }
@@ -118,6 +122,10 @@ fn of_spawn(error: &(dyn Error + 'static), patient: &Patient<'_>) -> Option<Stri
                 "{meant}install it, write its absolute path as `command`, or give the server another PATH under `env`"
             )
         }
+        ProgramError::Missing { path } if path.as_os_str().as_encoded_bytes().contains(&b' ') => {
+            "`command` is the program alone: if the words after it are its arguments, they belong into `args`"
+                .to_owned()
+        }
         ProgramError::Missing { .. } => {
             "is that where it is installed? A relative path begins where the configuration file is".to_owned()
         }
@@ -147,7 +155,11 @@ fn left(words: &LastWords) -> Option<String> {
     }
 }
 
-fn hangs(patient: &Patient<'_>) -> String {
+fn hangs(words: &LastWords, patient: &Patient<'_>) -> String {
+    if !words.noise.is_empty() {
+        return "it answered nothing: is it an MCP server, and does it need an argument such as `stdio`?"
+            .to_owned();
+    }
     format!(
         "it said nothing for {:?}. It may wait for a terminal, or be downloading what it needs: start it once by hand. If \
          it only takes long, raise `open_deadline`",
@@ -231,6 +243,8 @@ mod tests {
             (1, "PermissionError: [Errno 13] Permission denied: '/data'", RIGHTS),
             (1, "OSError: [Errno 98] Address already in use", BUSY),
             (1, "getaddrinfo EAI_AGAIN registry.npmjs.org", NETWORK),
+            (1, "npm error code E404\nnpm error 404 Not Found - GET https://x/y", PACKAGE),
+            (1, "cause: Because x was not found in the package registry and you require x, we", PACKAGE),
             (
                 1,
                 "KeyError: 'GITHUB_TOKEN'",
@@ -289,6 +303,11 @@ mod tests {
             "{told}"
         );
         assert!(advised(&late("listening on port 80")).contains("it seems to serve HTTP"));
+        // It did say something.
+        let words = Box::new(LastWords { noise: vec!["hello".to_owned()], ..LastWords::default() });
+        let (phase, after) = (Phase::Open, Duration::from_secs(30));
+        let told = advised(&CallError::DeadlineExceeded { phase, after, words });
+        assert!(told.contains("it answered nothing") && !told.contains("said nothing"), "{told}");
     }
 
     #[test]
@@ -304,6 +323,8 @@ mod tests {
         assert!(told(not("is not executable")).starts_with("`chmod +x /a/b`"));
         assert!(told(not("is a directory")).starts_with("name a program"));
         assert!(told(ProgramError::Missing { path: "/a".into() }.into()).contains("where it is installed"));
+        let whole = PathBuf::from("/bin/sh -c x");
+        assert!(told(ProgramError::Missing { path: whole }.into()).contains("they belong into `args`"));
         assert!(told(SpawnError::Directory { path: "/a".into() }).contains("`cwd`"));
         assert!(told(SpawnError::Interpreter { path: "/a".into() }).contains("first line"));
         assert_eq!(told(SpawnError::Scratch(std::io::Error::other("x"))), "");

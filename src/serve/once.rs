@@ -24,6 +24,9 @@ use crate::exchange::{
 /// A call, and what is learned for whoever took a wrong tool: no command asks more often.
 const RECEIPTS: usize = 8;
 
+/// So many lines of a server's stderr are shown: a traceback fits, a flood does not.
+const LAST_LINES: usize = 40;
+
 /// The configuration, and what none may tell of it.
 pub(crate) type Given<'a> = (&'a Config, &'a Mask);
 
@@ -263,9 +266,19 @@ fn show_words(words: &LastWords) -> String {
         let _ = write!(text, "\nit wrote to stdout what is no message: {line}");
     }
     if !words.stderr_tail.is_empty() {
-        let _ = write!(text, "\nits stderr ended with:\n{}", words.stderr_tail.trim_end());
+        let (left_out, tail) = last_lines(words.stderr_tail.trim_end());
+        let left_out = if left_out == 0 { String::new() } else { format!(" ({left_out} lines before)") };
+        let _ = write!(text, "\nits stderr ended with{left_out}:\n{tail}");
     }
     text
+}
+
+/// As much of the end of a text as a person will look at, and how many lines stand before that.
+fn last_lines(text: &str) -> (usize, &str) {
+    match text.rmatch_indices('\n').nth(LAST_LINES - 1) {
+        Some((before, _)) => (text[..before].lines().count(), &text[before + 1..]),
+        None => (0, text),
+    }
 }
 
 /// The text of a result that is nothing but text; everything else as it is.

@@ -160,6 +160,32 @@ fn wrong_words_are_status_2() {
 }
 
 #[test]
+fn who_forgets_the_dashes_or_takes_another_programs_flag_is_told_what_to_write() {
+    let place = Place::new();
+    for (args, tip) in [
+        (&["serve", "uvx", "mcp-server-time"][..], "behind `--`, as in: -- uvx mcp-server-time"),
+        (&["check", "npx"], "behind `--`"),
+        (&["serve", "--port", "5002"], "use `--listen 127.0.0.1:5002`"),
+        (&["serve", "--host=0.0.0.0"], "use `--listen "),
+    ] {
+        let done = place.run(args);
+        assert!(done.code == Some(2) && done.err.contains("tip: ") && done.err.contains(tip), "{done:?}");
+    }
+    let done = place.run(&["serve", "--fast"]);
+    assert!(done.code == Some(2) && !done.err.contains("tip: "), "{done:?}");
+}
+
+#[test]
+fn of_a_flood_on_stderr_the_last_lines_are_shown() {
+    let place = Place::new();
+    let done = place.run(&["tools", "default", "--", "sh", "-c", "seq 1000 >&2; exit 1"]);
+    done.failed(1, "its stderr ended with (960 lines before):\n961\n");
+    assert!(done.err.contains("\n1000\n") && !done.err.contains("\n960\n"), "{done:?}");
+    let done = place.run(&["tools", "default", "--", "sh", "-c", "seq 40 >&2; exit 1"]);
+    done.failed(1, "its stderr ended with:\n1\n");
+}
+
+#[test]
 fn a_call_takes_pairs_an_object_or_stdin() {
     let place = Place::new();
     place.run(&["call", "demo", "echo", "message=hello world"]).printed("hello world\n");
@@ -402,6 +428,7 @@ fn serve_says_where_it_listens_and_stops_well_when_told() {
 fn place_taken(address: &str) {
     let second = Place::new().run(&["serve", "--listen", address]);
     second.failed(1, &format!("cannot listen on {address}: Address already in use"));
+    assert!(second.err.contains("\ntry: ") && second.err.contains("`--listen 127.0.0.1:5002`"), "{second:?}");
 }
 
 #[test]
