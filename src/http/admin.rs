@@ -239,7 +239,7 @@ fn problem_page(kind: Kind, headers: &HeaderMap) -> Response<Body> {
     let media = accept::choose(headers, &[Media::Text, Media::Html]).unwrap_or(Media::Text);
     let page = if media == Media::Html { html(kind) } else { plain(kind) };
     let mut response = good(Pieces::from(bytes::Bytes::from(page)), media);
-    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'self'; img-src 'self'");
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response
 }
@@ -259,16 +259,29 @@ fn plain(kind: Kind) -> String {
 fn html(kind: Kind) -> String {
     let facts = kind.facts();
     format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
-         <style>body{{font:1rem/1.5 sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}}</style></head>\n\
-         <body><h1>{title}</h1>\n<p><code>{name}</code>, status {status}</p>\n<p>{meaning}</p>\n\
-         <p><b>What to do:</b> {remedy}.</p></body></html>\n",
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <link rel=\"icon\" href=\"/assets/icon.svg\"><link rel=\"stylesheet\" href=\"/assets/page.css\"></head>\n\
+         <body><main class=\"alone\"><div class=\"card\"><h1>{title}</h1>\n<p><code>{name}</code>, status {status}</p>\n\
+         <p>{meaning}</p>\n<p><b>What to do:</b> {remedy}.</p></div>\n\
+         <p><a href=\"/\">What this gateway has</a></p></main></body></html>\n",
         title = escaped(facts.title),
         name = facts.name,
         status = facts.status.as_u16(),
-        meaning = escaped(facts.meaning),
-        remedy = escaped(facts.remedy),
+        meaning = typed(facts.meaning),
+        remedy = typed(facts.remedy),
     )
+}
+
+/// As HTML, what stands between backticks as what somebody would type.
+fn typed(text: &str) -> String {
+    let parts = escaped(text);
+    let parts = parts.split('`').enumerate().map(|(number, part)| match number % 2 {
+        0 => part.to_owned(),
+        _ => format!("<code>{part}</code>"),
+    });
+    parts.collect()
 }
 
 fn escaped(text: &str) -> String {
@@ -288,6 +301,7 @@ mod tests {
         for &kind in Kind::ALL {
             assert!(plain(kind).contains(kind.facts().remedy));
             assert!(html(kind).contains(&format!("<code>{}</code>", kind.facts().name)));
+            assert!(!html(kind).contains('`'), "{kind:?}");
         }
     }
 

@@ -10,17 +10,19 @@ use super::body::Body;
 use super::json::Pieces;
 use super::rest::good;
 
-/// `Content-Security-Policy`, level 3. Pictures are those that tools answer with.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+/// `Content-Security-Policy`, level 3. Pictures are those that tools answer with, and the icon.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const PAGE: &str = include_str!("page/page.html");
 
 /// The parts of the page, each with its type.
-const ASSETS: [(&str, &str, &str); 3] = [
+const ASSETS: [(&str, &str, &str); 5] = [
     ("page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
     ("form.js", "text/javascript; charset=utf-8", include_str!("page/form.js")),
+    ("receipt.js", "text/javascript; charset=utf-8", include_str!("page/receipt.js")),
     ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 
 /// The page itself.

@@ -72,7 +72,10 @@ export function form(place, schema) {
     }
     return whole(place);
   }
-  const fields = properties.map(([name, of], number) => field(place, name, of, (schema.required ?? []).includes(name), `field-${number}`));
+  const required = ([name]) => (schema.required ?? []).includes(name);
+  // What has to be said comes first.
+  properties.sort((one, other) => required(other) - required(one));
+  const fields = properties.map((property, number) => field(place, ...property, required(property), `field-${number}`));
   return {
     read(quiet = false) {
       const parts = fields.map((each) => each.read(quiet));

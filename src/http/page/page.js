@@ -1,6 +1,7 @@
 // The page: picks a server and a tool, asks, and shows what came of it. Whatever others wrote is shown as text.
 
 import { element, form } from "/assets/form.js";
+import { exit, facts, milliseconds, phases, served } from "/assets/receipt.js";
 
 const $ = (id) => document.getElementById(id);
 const path = (...parts) => "/" + parts.map(encodeURIComponent).join("/");
@@ -101,6 +102,7 @@ function showLine() {
   const where = location.origin + path("v1", "servers", $("server").value, "tools", $("tool").value);
   $("curl").textContent = body === null ? "(the form is not complete)"
     : `curl ${quoted(where)} \\\n  -H 'Content-Type: application/json'${secret} \\\n  -d ${quoted(body)}`;
+  $("copy").disabled = body === null;
   $("copied").textContent = "";
 }
 
@@ -127,6 +129,18 @@ function clear() {
 const block = (text, label) => element("pre", { tabindex: "0", "aria-label": label }, text);
 const pretty = (value) => JSON.stringify(value, null, 2);
 
+// What stands between backticks is what somebody would type.
+const prose = (text) => element("p", {}, ...text.split("`").map((part, number) => (number % 2 ? element("code", {}, part) : part)));
+
+// Whether a text says the same as the structured result, as is usual.
+function repeats(item, structured) {
+  try {
+    return item.type === "text" && pretty(JSON.parse(item.text)) === pretty(structured);
+  } catch {
+    return false;
+  }
+}
+
 function showItem(item) {
   if (item.type === "text") return block(item.text, "Text of the result");
   if (item.type === "image" && /^image\/(png|jpeg|gif|webp)$/.test(item.mimeType)) {
@@ -137,47 +151,48 @@ function showItem(item) {
 
 function showResult(result) {
   state("It went well.", "good");
-  $("outcome").append(...(result.content ?? []).map(showItem));
-  if (result.structuredContent !== undefined) {
-    $("outcome").append(element("h3", {}, "Structured"), block(pretty(result.structuredContent), "Structured result"));
+  const { content = [], structuredContent: structured } = result;
+  const texts = content.filter((item) => structured === undefined || !repeats(item, structured));
+  $("outcome").append(...texts.map(showItem));
+  if (structured !== undefined) {
+    if (texts.length) $("outcome").append(element("h3", {}, "Structured"));
+    $("outcome").append(block(pretty(structured), "Structured result"));
   }
 }
 
 function showProblem(problem) {
   state(`${problem.status} ${problem.title}`, "bad");
   const out = $("outcome");
-  out.append(element("p", {}, problem.detail ?? ""));
+  // The detail of a tool's error quotes its words, which follow whole.
+  if (!problem.result?.content?.length) out.append(prose(problem.detail ?? ""));
   for (const { pointer, message } of problem.errors ?? []) out.append(block(`${pointer || "the arguments"}: ${message}`, "What is wrong"));
   out.append(...(problem.result?.content ?? []).map(showItem));
-  if (problem.exit) out.append(block(`its process ended: ${JSON.stringify(problem.exit)}`, "Its exit"));
+  if (problem.exit) out.append(element("p", {}, `Its process ended: ${exit(problem.exit)}.`));
   if (problem.stderr_tail) out.append(element("h3", {}, "Its last words"), block(problem.stderr_tail, "The end of its stderr"));
+  if (problem.noise) out.append(element("h3", {}, "What it printed on stdout beside messages"), block(problem.noise.join("\n"), "Stray output"));
   if (/^\/problems\/[a-z-]+$/.test(problem.type)) {
     out.append(element("p", {}, element("a", { href: problem.type }, "What this means and what to do")));
   }
 }
 
 function showTiming(timing) {
-  const phases = ["queue", "spawn", "open", "call"].filter((phase) => typeof timing?.[phase] === "number");
-  const most = Math.max(...phases.map((phase) => timing[phase]), 0.001);
-  for (const phase of phases) {
+  const all = phases(timing);
+  const most = Math.max(...all.map(([, , time]) => time), 0.001);
+  for (const [phase, what, time] of all) {
     const bar = element("span", { class: phase });
-    bar.style.width = `${(60 * timing[phase]) / most}%`;
-    const text = `${timing[phase].toFixed(timing[phase] < 10 ? 2 : 0)} ms`;
-    $("bars").append(element("dt", {}, phase), element("dd", { class: "bar" }, bar, text));
+    bar.style.width = `${(60 * time) / most}%`;
+    const name = element("dt", {}, phase, " ", element("span", { class: "what" }, what));
+    $("bars").append(name, element("dd", { class: "bar" }, bar, milliseconds(time)));
   }
-  if (timing?.desc) $("bars").append(element("dt", {}, "server"), element("dd", {}, timing.desc));
-  $("timing").hidden = phases.length === 0;
+  if (served(timing)) $("bars").append(element("dt", {}, "server"), element("dd", {}, served(timing)));
+  $("timing").hidden = all.length === 0;
 }
 
 async function showReceipt(id) {
   if (!id) return;
   try {
-    const { process, ...rest } = await get(path("v1", "calls", id), { "Spawnling-Wait": "end" });
-    const facts = { call: id, state: rest.state, "duration_ms": rest.duration_ms, ...process };
-    for (const [name, value] of Object.entries(facts).filter(([, value]) => value !== undefined && value !== null)) {
-      const text = typeof value === "object" ? Object.entries(value).map(([key, part]) => `${key} ${part}`).join(", ") : String(value);
-      $("facts").append(element("dt", {}, name.replaceAll("_", " ")), element("dd", {}, text));
-    }
+    const receipt = await get(path("v1", "calls", id), { "Spawnling-Wait": "end" });
+    for (const [name, text] of facts(receipt)) $("facts").append(element("dt", {}, name), element("dd", {}, text));
     $("receipt").hidden = false;
   } catch {
     // It may be forgotten already; the result stands without it.
@@ -242,6 +257,8 @@ async function run(event) {
   if (body === null) return;
   clear();
   state("Running ...");
+  // Below the form, where the page is narrow.
+  $("came").scrollIntoView({ block: "nearest" });
   running = new AbortController();
   $("run").disabled = true;
   $("stop").hidden = false;

@@ -48,8 +48,14 @@ const LOOK: &str = "async () => {
     found.own = $('#own').innerText;
     await run('add');
     found.missing = [document.activeElement.id, document.activeElement.getAttribute('aria-invalid')];
+    const border = (which) => getComputedStyle($(which)).borderColor;
+    found.marked = border('#field-0') !== border('#server');
+    found.copies = !$('#copy').disabled;
     await run('fail');
     found.failed = $('main').innerText;
+    await run('run_browser_agent');
+    found.first = $('#fields label').innerText;
+    found.icon = (await fetch($('link[rel=icon]').href)).status;
     return found;
 }";
 
@@ -101,6 +107,7 @@ fn the_page_runs_a_tool_and_explains_what_went_wrong() {
     let text = |member: &str| found[member].as_str().unwrap_or_default();
     assert!(text("good").contains("It went well.") && text("good").contains(markup), "{found}");
     assert!(text("good").contains("How its process ended"), "{found}");
+    assert!(text("good").contains("it left when its stdin was closed, within "), "{found}");
     for line in ["/v1/servers/demo/tools/echo", "Bearer $TOKEN", r"it'\''s", "Content-Type: application/json"]
     {
         assert!(text("curl").contains(line), "{line}: {found}");
@@ -110,6 +117,9 @@ fn the_page_runs_a_tool_and_explains_what_went_wrong() {
     // No element was made of what the tool said; each of four phases has its bar.
     assert_eq!((&found["injected"], &found["bars"]), (&json!(0), &json!(4)));
     assert_eq!(found["missing"], json!(["field-0", "true"]));
+    assert_eq!((&found["marked"], &found["copies"]), (&json!(true), &json!(false)));
+    assert!(text("first").starts_with("task "), "what is required comes first: {found}");
+    assert_eq!(found["icon"], 200);
     assert!(text("own").contains("POST /say") && text("own").contains("The tool echo of demo"), "{found}");
     assert!(text("failed").contains("424") && text("failed").contains("What this means"), "{found}");
     assert!(!said[5].contains("Content Security Policy"), "{}", said[5]);
