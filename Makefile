@@ -1,6 +1,6 @@
 # What a developer and CI run. Anything longer than three lines is a script in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-deps check fmt doc deny install curl legacy bench-trunk torture soak clean
+.PHONY: help run build test test-deps check fmt doc deny install curl legacy bench-trunk torture soak fuzz clean
 CARGO ?= cargo
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
@@ -51,6 +51,9 @@ torture: build ## end calls and gateways in every way, and count who survives (m
 
 soak: build ## ten minutes of calls of all kinds; fails if anything grows (more: make soak ARGS="--minutes 60")
 	scripts/soak $(ARGS)
+
+fuzz: ## fuzz every parser for a minute, guided by coverage (more: make fuzz ARGS="--seconds 600 route")
+	scripts/fuzz $(ARGS)
 
 clean: ## remove everything that was built or installed here
 	$(CARGO) clean
