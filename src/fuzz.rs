@@ -1,7 +1,7 @@
 //! Every parser of what a caller or a server wrote, each with what must be true of whatever it makes of its input.
 //!
 //! ```text
-//!   cargo fuzz    libFuzzer invents inputs, guided by what they reach; tests/fuzz holds one small program per target
+//!   make fuzz     libFuzzer invents inputs, guided by what they reach; tests/fuzz holds one small program per target
 //!   cargo test    each input that is kept below tests/fuzz/corpus
 //! ```
 //!
@@ -74,9 +74,27 @@ mod tests {
     }
 
     #[test]
+    fn little_is_kept_of_each_target() {
+        for (name, _) in TARGETS {
+            let inputs = files(&format!("corpus/{name}"));
+            let bytes: u64 = inputs.iter().map(|input| fs::metadata(input).unwrap().len()).sum();
+            assert!(inputs.len() <= 40 && bytes <= 50_000, "{name}: {} inputs, {bytes} bytes", inputs.len());
+        }
+    }
+
+    #[test]
     fn each_target_has_its_program_and_its_corpus() {
         let names: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(stems("targets"), names);
         assert_eq!(stems("corpus"), names);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        for name in &names {
+            let program = fs::read_to_string(folder.join(format!("targets/{name}.rs"))).unwrap();
+            assert!(program.contains(&format!("fuzz::run(\"{name}\", input)")), "{name}: {program}");
+            let listed = format!("name = \"{name}\"\npath = \"targets/{name}.rs\"\n");
+            assert!(manifest.contains(&listed), "{name} is not in tests/fuzz/Cargo.toml");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), names.len());
     }
 }
