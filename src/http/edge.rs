@@ -83,7 +83,7 @@ impl Edge {
     /// Whether `host` or `host:port` is one of ours.
     fn knows(&self, named: &str, ours: Reached) -> bool {
         let Ok(authority) = named.parse::<Authority>() else { return false };
-        if authority.as_str().contains('@') {
+        if authority.as_str().contains('@') || !has_port_or_none(&authority) {
             return false;
         }
         let host = authority.host().to_ascii_lowercase();
@@ -93,6 +93,14 @@ impl Edge {
         let unowned = matches!(ours, Reached::ByFile) && !host.contains('.');
         host == "localhost" || unowned || self.names.contains(&host)
     }
+}
+
+/// Whether what follows the host is a port, which may be empty (RFC 3986, section 3.2.3), or nothing. Reading an authority
+/// does not look at it.
+fn has_port_or_none(authority: &Authority) -> bool {
+    let rest = &authority.as_str()[authority.host().len()..];
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
 /// The address that a host is, if it is one.
@@ -149,6 +157,7 @@ mod tests {
         for host in [
             "localhost",
             "LOCALHOST:5001",
+            "localhost:",
             "127.0.0.1:5001",
             "127.8.9.10",
             "[::1]:5001",
@@ -202,6 +211,9 @@ mod tests {
             "0.0.0.0",
             "[::2]",
             "localhost:5001/x",
+            "localhost:5001x",
+            "localhost:+80",
+            "[::1]:65536",
         ] {
             assert!(matches!(check("/", &[("host", host)]), Err(Refusal::ForeignHost { .. })), "{host}");
         }
