@@ -13,7 +13,7 @@ use crate::{exchange, http, rpc};
 type Target = fn(&[u8]);
 
 /// Each target by the name of its program and of the folder of its corpus.
-const TARGETS: [(&str, Target); 13] = [
+const TARGETS: [(&str, Target); 14] = [
     ("accept", http::fuzz::accept),
     ("arguments", http::fuzz::arguments),
     ("content_type", http::fuzz::content_type),
@@ -27,6 +27,7 @@ const TARGETS: [(&str, Target); 13] = [
     ("steps", http::fuzz::steps),
     ("terms", http::fuzz::terms),
     ("text", http::fuzz::text),
+    ("trace", exchange::fuzz::trace),
 ];
 
 /// Puts this input to the parser of that name.

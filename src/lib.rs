@@ -170,7 +170,7 @@
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/masked.rs     a failure without secrets                                               (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
-//! exchange/fuzz.rs       what must be true of JSON that is relayed                                 (pure)
+//! exchange/fuzz.rs       what must be true of relayed JSON and of traces                           (pure)
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)
 //! exchange/record.rs     the receipt of a whole call: what is known of it by now                   (pure)
 //! exchange/seat.rs       the right to have one tree alive, and how much it is wanted
