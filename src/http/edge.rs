@@ -95,12 +95,13 @@ impl Edge {
     }
 }
 
-/// Whether what follows the host is a port, which may be empty (RFC 3986, section 3.2.3), or nothing. Reading an authority
-/// does not look at it.
+/// Whether what follows the host is nothing, or a colon and a port, which may be empty (RFC 3986, section 3.2.3). Reading an
+/// authority does not look at it.
 fn has_port_or_none(authority: &Authority) -> bool {
-    let rest = &authority.as_str()[authority.host().len()..];
-    let port = rest.strip_prefix(':').unwrap_or(rest);
-    port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
+    let port = &authority.as_str()[authority.host().len()..];
+    let is_number =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    matches!(port, "" | ":") || port.strip_prefix(':').is_some_and(is_number)
 }
 
 /// The address that a host is, if it is one.
@@ -214,6 +215,7 @@ mod tests {
             "localhost:5001x",
             "localhost:+80",
             "[::1]:65536",
+            "[::1]1",
         ] {
             assert!(matches!(check("/", &[("host", host)]), Err(Refusal::ForeignHost { .. })), "{host}");
         }
