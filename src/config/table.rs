@@ -115,7 +115,13 @@ impl<'t> Table<'t> {
         let entry = self.take(key)?;
         let path = path_to(&self.path, key);
         let Value::List(items) = &entry.node.value else {
-            let what = format!("must be a list, not {}", entry.node.value.kind());
+            let kind = entry.node.value.kind();
+            let remedy = if matches!(entry.node.value, Value::Text(_)) {
+                ": put it in brackets, [\"...\"]"
+            } else {
+                ""
+            };
+            let what = format!("must be a list, not {kind}{remedy}");
             self.ledger.complain(Place::At(entry.node.at), &path, what);
             return None;
         };
