@@ -28,6 +28,7 @@ mod limits;
 mod os;
 mod proc;
 mod program;
+mod raze;
 mod reaper;
 mod rest;
 pub(crate) mod sandbox;

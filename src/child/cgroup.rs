@@ -26,6 +26,7 @@ mod place;
 mod quarters;
 mod rush;
 
+use super::raze::{Contents, raze};
 use super::stock::Stock;
 use super::tree::Gone;
 pub(super) use quarters::{Quarters, undo_for_the_dead};
@@ -212,18 +213,10 @@ pub(super) fn below(path: &Path) -> Vec<PathBuf> {
 
 /// Removes a cgroup in which nobody is alive, with its sub-groups.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir(path) {
+    // EBUSY stands for members and for sub-groups alike.
+    match fs::remove_dir(path).or_else(|_| raze(path, Contents::Cgroups)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // EBUSY stands for members and for sub-groups alike.
-        Err(error) => {
-            let below = below(path);
-            if below.is_empty() {
-                return Err(error);
-            }
-            below.iter().try_for_each(|path| remove(path))?;
-            fs::remove_dir(path)
-        }
-        Ok(()) => Ok(()),
+        removed => removed,
     }
 }
 

@@ -22,6 +22,7 @@ use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::husks::Husks;
+use super::raze::{Contents, raze};
 use super::stock::Stock;
 use super::tree::Gone;
 
@@ -200,19 +201,11 @@ impl Scratch {
     }
 }
 
-/// Removes a tree of files. Whoever lacks root's power needs to write to a directory to empty it, so modes are
-/// restored if they stand in the way; and a process that escaped may still be writing, but not for ever, perhaps.
+/// Removes a tree of files. A process that escaped may still be writing, but not for ever, perhaps.
 fn remove_whatever_it_takes(path: &Path) -> io::Result<()> {
     let mut tries = 0..TRIES;
     loop {
-        let removed = match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_directories(path)?;
-                fs::remove_dir_all(path)
-            }
-            other => other,
-        };
-        match removed {
+        match raze(path, Contents::Files) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries.next().is_some() => {
                 std::thread::sleep(PAUSE);
@@ -252,21 +245,6 @@ fn sweep_dead(base: &Path) {
     }
 }
 
-/// Gives every directory below, and `path` itself, its owner's rights back. Follows no symbolic link.
-fn open_directories(path: &Path) -> io::Result<()> {
-    let mut waiting = vec![path.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,20 +267,6 @@ mod tests {
         fs::remove_file(file).unwrap();
         drop((living, next));
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn read_only_directories_are_removed_too() {
-        let base = tempfile::tempdir().unwrap();
-        let top = base.path().join("top");
-        fs::create_dir_all(top.join("a/b")).unwrap();
-        fs::write(top.join("a/b/file"), "").unwrap();
-        std::os::unix::fs::symlink("/", top.join("a/link")).unwrap();
-        fs::set_permissions(top.join("a/b"), fs::Permissions::from_mode(0o500)).unwrap();
-        fs::set_permissions(top.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
-        open_directories(&top).unwrap();
-        remove_whatever_it_takes(&top).unwrap();
-        assert!(!top.exists());
     }
 
     #[test]

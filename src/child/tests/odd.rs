@@ -147,3 +147,34 @@ async fn a_keeper_that_dies_while_it_keeps_nothing_is_reaped_without_being_hired
     }
     assert_eq!(cradle.leave().await, Outcome { returned: 1, rescued: 0 });
 }
+
+/// Makes cgroups in one another, deeper than there are paths to them.
+fn nest(top: &Path) {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY;
+    let (name, mut here) = ("n".repeat(200), open(top, directory, Mode::empty()).unwrap());
+    for _ in 0..30 {
+        mkdirat(&here, &name, Mode::RWXU).unwrap();
+        here = openat(&here, &name, directory, Mode::empty()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn cgroups_that_a_tree_has_nested_deeper_than_a_path_is_long_go_with_it() {
+    let Some(cradle) = Cradle::new(Containment::Cgroup) else { return };
+    let spec = cradle.spec(Path::new("/bin/sh"), &["-c", "echo ready; exec sleep 600"], Teardown::Kill);
+    let mut born = Child::spawn(&spec, &cradle.nursery, cradle.seat()).await.unwrap();
+    until_ready(&mut born).await;
+    born.child.started().await.unwrap();
+    let root = cradle.nursery.means.cgroups.as_ref().unwrap().path().to_owned();
+    let leaf = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path()).find(|path| {
+        let members = std::fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        members.lines().any(|member| member == born.child.pid().to_string())
+    });
+    nest(&leaf.expect("it is in one of them"));
+    let ladder = Ladder::new(Teardown::Kill);
+    let stopped = tokio::time::timeout(Duration::from_secs(20), stop(born, &ladder)).await;
+    drop(stopped.expect("its seat comes back"));
+    assert_eq!(cradle.leave().await, Outcome { returned: 1, rescued: 0 });
+}
