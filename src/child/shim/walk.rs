@@ -2,9 +2,9 @@
 //!
 //! Descendants are stopped before any is killed, and looked for until a look finds nobody new: whoever is stopped can
 //! start nobody. A number that was read may have been given to another process meanwhile, so each is held by a pidfd
-//! first and its parent looked at again behind it (`pidfd_open(2)`): what the pidfd holds is then one of ours.
+//! before every signal and its parent looked at again behind it (`pidfd_open(2)`): what the pidfd holds is then one of ours.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 
@@ -18,40 +18,47 @@ pub(super) fn kill_descendants() {
     if !proc::is_ours() {
         return;
     }
-    let mut held: HashMap<i32, OwnedFd> = HashMap::new();
+    let mut stopped: HashSet<i32> = HashSet::new();
     let own = getpid().as_raw_nonzero().get();
     loop {
-        let mut new = Vec::new();
+        let (mut new, mut seen) = (Vec::new(), HashSet::new());
         let mut parents = vec![own];
-        parents.extend(held.keys());
+        parents.extend(&stopped);
         while let Some(parent) = parents.pop() {
             for child in children(parent) {
-                if !held.contains_key(&child) && !new.contains(&child) {
+                if !stopped.contains(&child) && seen.insert(child) {
                     new.push(child);
                     parents.push(child);
                 }
             }
         }
-        let mut found = false;
+        let before = stopped.len();
         for pid in new {
-            let Some(holder) = hold(pid) else { continue };
-            // Not ours any more unless its parent is: itself, or one that is held, or one that has just been seen.
-            match parent_of(pid) {
-                Some(parent) if parent == own || held.contains_key(&parent) || is_ours(parent, own) => {}
-                _ => continue,
+            if signal(pid, Signal::STOP, own, &stopped) {
+                stopped.insert(pid);
             }
-            let _ = pidfd_send_signal(&holder, Signal::STOP);
-            held.insert(pid, holder);
-            found = true;
         }
-        if !found {
+        if stopped.len() == before {
             break;
         }
     }
-    for holder in held.values() {
-        // EPERM: a program of another user. It is tried again until it leaves by itself.
-        let _ = pidfd_send_signal(holder, Signal::KILL);
+    for pid in &stopped {
+        signal(*pid, Signal::KILL, own, &stopped);
     }
+}
+
+/// Signals one of ours, and says whether it is one. It is held for that long only: there may be more of them than we may have
+/// descriptors, and while any is left out it starts others.
+fn signal(pid: i32, signal: Signal, own: i32, stopped: &HashSet<i32>) -> bool {
+    let Some(holder) = hold(pid) else { return false };
+    // Not ours any more unless its parent is: itself, or one that was stopped, or one that has just been seen.
+    let ours = |parent: i32| parent == own || stopped.contains(&parent) || is_ours(parent, own);
+    if !parent_of(pid).is_some_and(ours) {
+        return false;
+    }
+    // EPERM: a program of another user. It is tried again until it leaves by itself.
+    let _ = pidfd_send_signal(&holder, signal);
+    true
 }
 
 fn hold(pid: i32) -> Option<OwnedFd> {

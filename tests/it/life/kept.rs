@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::{ECHO, HASTE, begin_work};
 use crate::support::peers::has_containment;
-use crate::support::{Gateway, PROGRAM, Pending, Start, alive, demo, processes, until, until_some};
+use crate::support::{
+    Gateway, PROGRAM, Pending, Start, alive, demo, example, processes, shown, until, until_some,
+};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
 
 const KEPT: Start<'static> =
@@ -205,4 +207,17 @@ fn a_helper_that_was_stopped_at_its_birth_goes_with_a_gateway_that_has_a_session
         until("it has gone", || !alive(born));
         drop(calls);
     }
+}
+
+#[test]
+fn a_tree_of_more_processes_than_a_keeper_may_have_descriptors_is_ended_though_it_fills_its_gaps() {
+    let places = tempfile::tempdir().unwrap();
+    let swarm = format!("{} {} 300", example("swarm").display(), shown(places.path()));
+    let server = after(&format!("setsid {swarm} </dev/null >/dev/null 2>&1 &"));
+    let script = Some("ulimit -n 64; exec \"$0\" \"$@\"");
+    let gateway = Gateway::start_by(&(server + HASTE), Start { script, ..KEPT });
+    let call = gateway.begin_tool("sleep", r#"{"seconds":600}"#);
+    until("the swarm is complete", || gateway.servers().len() > 300);
+    drop(call);
+    gateway.stop();
 }
