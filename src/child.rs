@@ -131,7 +131,8 @@ impl Nursery {
 
     /// The cgroups by which a tree is limited whose own is `leaf`, and what of its limits is enforced.
     fn cage(&self, spec: &Spec, leaf: Option<&Leaf>) -> (Option<Cage>, Vec<Enforcement>) {
-        let own = Own { leaf: leaf.map(Leaf::path), without: &|controller| self.means.without(controller) };
+        let ours = u64::from(self.means.containment.has_namespace()); // its init
+        let own = Own { leaf: leaf.map(Leaf::path), ours, without: &|name| self.means.without(name) };
         self.cages.cage(&spec.limits, &own)
     }
 

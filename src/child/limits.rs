@@ -20,6 +20,8 @@ use crate::exchange::{Cause, Enforcement, Exit};
 pub(super) struct Own<'a> {
     /// `None`: it has none.
     pub(super) leaf: Option<&'a Path>,
+    /// Processes of ours that live in it.
+    pub(super) ours: u64,
     /// Why it does not have a controller.
     pub(super) without: &'a dyn Fn(&str) -> String,
 }

@@ -61,7 +61,9 @@ impl Cage {
         if let Some(count) = limits.processes {
             let made = cage.place(Controller::Pids, own, "pids.max");
             let made = made.and_then(|place| {
-                write(&place.1, "pids.max", count).map(|()| ("pids.max", place)).map_err(|error| tell(&error))
+                let ours = if place.0 == Version::V2 { own.ours } else { 0 };
+                let written = write(&place.1, "pids.max", count.saturating_add(ours));
+                written.map(|()| ("pids.max", place)).map_err(|error| tell(&error))
             });
             cage.pids = note(&mut done, "processes", made);
         }
@@ -213,7 +215,7 @@ mod tests {
     }
 
     const fn own(leaf: &Path) -> Own<'_> {
-        Own { leaf: Some(leaf), without: &|name| format!("somebody lives where `{name}` would be") }
+        Own { leaf: Some(leaf), ours: 0, without: &|name| format!("somebody lives where `{name}` would be") }
     }
 
     #[test]
@@ -244,6 +246,16 @@ mod tests {
         fs::write(leaf.path().join("memory.peak"), "1048576\n").unwrap();
         assert_eq!(cage.cause(), Some(Cause::Memory));
         assert_eq!(cage.peak_memory().map(|peak| (peak.value, peak.source)), Some((1 << 20, "memory.peak")));
+    }
+
+    #[test]
+    fn what_is_ours_in_a_trees_cgroup_does_not_count_among_its_processes() {
+        let leaf = leaf(&[("pids.max", "")]);
+        let limits = Limits { processes: Some(1), ..Limits::default() };
+        let own = Own { ours: 1, ..own(leaf.path()) };
+        let (_cage, done) = Cage::make(&limits, &Arc::new(Controllers::none()), &own);
+        assert!(done[0].enforced, "{done:?}");
+        assert_eq!(fs::read_to_string(leaf.path().join("pids.max")).unwrap(), "2");
     }
 
     #[test]
