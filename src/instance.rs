@@ -26,7 +26,7 @@ mod life_sign;
 mod probe;
 
 pub(crate) use half_born::{HalfBorn, Stillborn};
-pub(crate) use hub::{Hub, Line, Unanswered};
+pub(crate) use hub::{Hub, Line, Overheard, Unanswered};
 pub(crate) use probe::probe;
 
 use crate::child::spec::Spec;
@@ -176,6 +176,7 @@ impl Instance {
         server: &Arc<Server>,
         credentials: &Credentials,
         seat: Seat,
+        overheard: &Overheard,
         end: &EarlyEnd,
     ) -> Result<Self, Box<HalfBorn>> {
         let began = Instant::now();
@@ -188,6 +189,7 @@ impl Instance {
         let born = Child::spawn(&server.spec_with(credentials), &server.nursery, seat).await;
         let born = born.map_err(|source| failed(source, None))?;
         let mut body = Body::new(server, born);
+        overheard.is_of(&body.child);
         let opened = body.open(&end.within(server.open_deadline)).await;
         // Whoever has answered was started, and this returns at once; whoever has not may never have been.
         let started = match tokio::time::timeout(LAST_WORDS, body.child.started()).await {

@@ -21,7 +21,7 @@ use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 
 use super::{Instance, Lesson};
-use crate::child::Tail;
+use crate::child::{Child, Tail};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{Ask, CallError, Event, Events, Introduction, LastWords, Outcome, Phase, TraceContext};
 use crate::mcp::{self, AskError, Session, Telling};
@@ -58,6 +58,10 @@ pub(crate) struct Line {
     session: Session,
     number: u64,
 }
+
+/// What a server has written to stderr since it was started, for those who wait until it is up.
+#[derive(Debug, Default)]
+pub(crate) struct Overheard(SetOnce<Tail>);
 
 /// Why a question has no outcome.
 #[derive(Debug)]
@@ -156,6 +160,20 @@ impl Hub {
     /// there is no exit.
     fn words_so_far(&self) -> LastWords {
         LastWords { stderr_tail: self.stderr.text(), ..LastWords::default() }
+    }
+}
+
+impl Overheard {
+    /// It is this child's stderr that is heard.
+    pub(super) fn is_of(&self, child: &Child) {
+        // A second child would be another server's.
+        let _ = self.0.set(child.stderr());
+    }
+
+    /// The end of it so far; of a server that was not started yet, nothing.
+    pub(crate) fn words_so_far(&self) -> LastWords {
+        let stderr_tail = self.0.get().map(Tail::text).unwrap_or_default();
+        LastWords { stderr_tail, ..LastWords::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::{Exclusive, Home, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{About, CallError, Credentials, LastStart, Process, Seat};
-use crate::instance::{self, HalfBorn, Instance, Server};
+use crate::instance::{self, HalfBorn, Instance, Overheard, Server};
 use crate::mcp::era::Era;
 
 /// More than any probe takes; it has a bound of its own.
@@ -40,17 +40,28 @@ impl Fresh {
 
     /// Starts one.
     pub(super) async fn start(&self, seat: Seat, end: &EarlyEnd) -> Result<Box<Exclusive>, Box<HalfBorn>> {
-        self.start_with(seat, &Credentials::default(), end).await
+        self.start_overheard(seat, &Overheard::default(), end).await
+    }
+
+    /// The same, while others hear what it complains about.
+    pub(super) async fn start_overheard(
+        &self,
+        seat: Seat,
+        overheard: &Overheard,
+        end: &EarlyEnd,
+    ) -> Result<Box<Exclusive>, Box<HalfBorn>> {
+        self.start_with(seat, &Credentials::default(), overheard, end).await
     }
 
     async fn start_with(
         &self,
         seat: Seat,
         credentials: &Credentials,
+        overheard: &Overheard,
         end: &EarlyEnd,
     ) -> Result<Box<Exclusive>, Box<HalfBorn>> {
         let wanted = seat.wanted_by_others();
-        let started = Instance::start(&self.0.server, credentials, seat, end).await;
+        let started = Instance::start(&self.0.server, credentials, seat, overheard, end).await;
         // How a start with a caller's credentials went says nothing of the others, nor may it be told to them.
         if credentials.is_empty() {
             self.0.remember(started.as_ref().map(drop).map_err(|failed| failed.error()));
@@ -92,7 +103,11 @@ impl Strategy for Fresh {
         credentials: &'a Credentials,
         end: &'a EarlyEnd,
     ) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
-        async move { Ok(Lease::Exclusive(self.start_with(seat, credentials, end).await?)) }.boxed()
+        async move {
+            let lease = self.start_with(seat, credentials, &Overheard::default(), end).await?;
+            Ok(Lease::Exclusive(lease))
+        }
+        .boxed()
     }
 
     fn close(&self) {

@@ -29,7 +29,7 @@ use crate::exchange::{
     About, Ask, CallError, Demand, Events, Instances, Introduction, Kept, Origin, Outcome, Phase, Process,
     Receipt, Seat, Start, Times, TraceContext,
 };
-use crate::instance::{HalfBorn, Hub, Line, Server, Stillborn, Unanswered};
+use crate::instance::{HalfBorn, Hub, Line, Overheard, Server, Stillborn, Unanswered};
 
 /// Longer than any start, of which each step has a bound of its own.
 const START: Duration = Duration::from_hours(1);
@@ -63,6 +63,7 @@ struct Current {
 /// One server, from its start to its end.
 struct Run {
     up: SetOnce<Result<Arc<Hub>, CallError>>,
+    overheard: Overheard,
     ended: SetOnce<Option<Receipt>>,
     users: Mutex<Users>,
     /// A user has left, or it is current no more.
@@ -168,7 +169,7 @@ impl Common {
         };
         let joined = match end.before(joining).await {
             Ok(joined) => joined,
-            Err(reason) => Err(early(reason, end)),
+            Err(reason) => Err(early(reason, end, known.as_deref())),
         };
         match joined {
             Ok((user, line)) => {
@@ -248,7 +249,7 @@ impl Common {
             tokio::time::sleep(wait).await;
             let entered = (self.door)(end.clone()).await;
             let (seat, start) = entered.map_err(|error| (error, Stillborn::nothing()))?;
-            let started = start.during(self.fresh.start(seat, &end)).await;
+            let started = start.during(self.fresh.start_overheard(seat, &run.overheard, &end)).await;
             let mut lease = started.map_err(|failed| {
                 let (error, _, stillborn) = failed.into_parts();
                 (error, stillborn)
@@ -311,14 +312,15 @@ impl Common {
     }
 }
 
-/// The error of a call that ended before its server was there.
-fn early(reason: Reason, end: &EarlyEnd) -> CallError {
+/// The error of a call that ended before its server was there, which is the one of `run`, if any.
+fn early(reason: Reason, end: &EarlyEnd, run: Option<&Run>) -> CallError {
     let phase = Phase::Open;
     match reason {
         Reason::CallerGone => CallError::CallerGone { phase },
         Reason::Stopped => CallError::ShuttingDown { phase },
         Reason::DeadlineExceeded => {
-            CallError::DeadlineExceeded { phase, after: end.deadline().budget(), words: Box::default() }
+            let words = run.map(|run| Box::new(run.overheard.words_so_far())).unwrap_or_default();
+            CallError::DeadlineExceeded { phase, after: end.deadline().budget(), words }
         }
     }
 }
@@ -327,6 +329,7 @@ impl Run {
     fn new() -> Self {
         Self {
             up: SetOnce::new(),
+            overheard: Overheard::default(),
             ended: SetOnce::new(),
             users: Mutex::default(),
             changed: Notify::new(),
@@ -443,7 +446,7 @@ impl Use {
         };
         self.line = match end.before(joining).await {
             Ok(line) => line?,
-            Err(reason) => return Err(early(reason, end)),
+            Err(reason) => return Err(early(reason, end, Some(&entered.0))),
         };
         self.run = Arc::clone(&entered.0);
         self.run.calls.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{count, stop, timing};
-use crate::support::{Gateway, JSON, Pending, alive, demo, events, kill, server, until};
+use crate::support::{Gateway, JSON, PROGRAM, Pending, alive, demo, events, kill, server, until};
 
 fn shared(keys: &str) -> Gateway {
     Gateway::start(&(demo(&[]) + "strategy = \"shared\"\n" + keys))
@@ -77,6 +77,23 @@ fn a_failure_says_what_the_server_wrote_last_though_it_lives_on() {
     assert!(complains(&wrong) && wrong.get("exit").is_none(), "{wrong}");
     let crashed = gateway.tool("fault", r#"{"kind":"exit","code":3}"#).problem(502, "server-crashed");
     assert!(complains(&crashed) && crashed["exit"]["code"] == 3, "{crashed}");
+    stop(gateway);
+}
+
+#[test]
+fn a_call_whose_time_runs_out_while_the_server_starts_says_what_that_wrote_last() {
+    let script = format!("echo no license >&2; exec {PROGRAM} demo --fault hang-open");
+    let gateway = Gateway::start(&format!(
+        "[servers.demo]\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\nstrategy = \"shared\"\n"
+    ));
+    let late = [JSON, ("Spawnling-Timeout", "1s")];
+    // It may not have come to that in time.
+    until("it was read, and is told", || {
+        let answer = gateway.request("POST", "/v1/servers/demo/tools/echo", &late, r#"{"message":"x"}"#);
+        let problem = answer.problem(504, "deadline-exceeded");
+        assert_eq!(problem["phase"], "open");
+        problem["stderr_tail"] == "no license\n"
+    });
     stop(gateway);
 }
 
