@@ -188,7 +188,8 @@ impl Session {
     async fn shake_hands(&mut self) -> bool {
         match open::initialize(&self.peer).await {
             Ok(Ok(session)) => {
-                *self = session;
+                // Those that were given out are not given out again.
+                *self = Self { tokens: self.tokens, ..session };
                 true
             }
             Ok(Err(_)) | Err(_) => false,

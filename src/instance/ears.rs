@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::hub::Routes;
-use crate::exchange::{Events, RawJson};
+use crate::exchange::{Event, Events, RawJson};
 use crate::mcp;
 use crate::rpc::Listener;
 
@@ -15,6 +15,8 @@ const NOISE: (usize, usize) = (5, 200);
 pub(super) struct Ears {
     /// Where progress and log messages go, while somebody listens.
     pub(super) events: Option<Events>,
+    /// The number of the line that the progress of this call goes by: what comes by another is an earlier call's.
+    pub(super) line: u64,
     /// Where they go, while many may listen.
     pub(super) routes: Option<Arc<Routes>>,
     /// The first stray lines.
@@ -23,6 +25,15 @@ pub(super) struct Ears {
     pub(super) unasked: bool,
     /// There was such a line.
     pub(super) babbled: bool,
+}
+
+impl Ears {
+    /// A server that is used again may go on to tell of what it has answered. That is no other caller's business. (Whose a
+    /// log message is, it does not say.)
+    fn is_of_an_earlier_call(&self, event: &Event) -> bool {
+        let Event::Progress(params) = event else { return false };
+        mcp::line_of(params).is_some_and(|line| line != self.line)
+    }
 }
 
 impl Listener for Ears {
@@ -37,7 +48,9 @@ impl Listener for Ears {
         let Some(event) = mcp::types::event(method, params) else { return };
         if let Some(routes) = &self.routes {
             routes.deliver(event);
-        } else if let Some(events) = &self.events {
+        } else if let Some(events) = &self.events
+            && !self.is_of_an_earlier_call(&event)
+        {
             events.push(event);
         }
     }
@@ -49,5 +62,24 @@ impl Listener for Ears {
             let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);
             self.noise.push(shown.trim_end().to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_of_an_earlier_call_is_not_told_to_a_later_one() {
+        let events = Events::default();
+        let mut ears = Ears { events: Some(events.clone()), line: 1, ..Ears::default() };
+        let mut told = |token: &str| {
+            let params = format!(r#"{{"progressToken":{token},"progress":1}}"#);
+            ears.notification("notifications/progress", RawJson::parse(params.into()).ok());
+            events.try_next().is_some()
+        };
+        assert!(!told("1") && !told("131073"));
+        // What is no token of ours at all is passed on as before: some servers make a text of it.
+        assert!(told("65537") && told("\"65537\""));
     }
 }

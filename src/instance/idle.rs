@@ -42,9 +42,11 @@ impl Instance {
     }
 
     /// Why a server that has served a call may not be asked by another, if so. What it wrote beside its answers is
-    /// forgotten: it is no other caller's business.
+    /// forgotten, and what it still tells of them will not be heard: it is no other caller's business.
     pub(crate) fn unfit_for_others(&mut self) -> Option<&'static str> {
         self.body.ears.noise.clear();
+        self.body.ears.line += 1;
+        self.session = self.session.line(self.body.ears.line);
         if self.session.questioned() || self.session.contradicted() {
             return Some("its era is in doubt");
         }
