@@ -283,7 +283,8 @@ fn tell(nursery: &Nursery) {
             "only process groups can be killed here: what leaves its group lives on"
         );
     } else {
-        tracing::info!(containment = name, ?refused, "every process that is started here can be ended");
+        let refused = (!refused.is_empty()).then(|| tracing::field::debug(refused));
+        tracing::info!(containment = name, refused, "every process that is started here can be ended");
     }
 }
 

@@ -162,7 +162,10 @@ async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> Stri
             let listed = listed(catalog).await;
             hint::other_tool(&call.list, name, listed.as_ref().map_or(&[], |listed| &listed.items))
         }
-        CallError::InvalidArguments { violations, .. } => hint::as_strings(&call.arguments, violations),
+        CallError::InvalidArguments { violations, .. } => {
+            let strings = hint::as_strings(&call.arguments, violations);
+            if strings.is_empty() { format!("\n`{}` shows what it takes", call.list) } else { strings }
+        }
         _ => String::new(),
     }
 }

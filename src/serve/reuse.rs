@@ -190,7 +190,7 @@ fn told(server: &str, trials: &[Trial]) -> String {
     for Trial { name, verdict, .. } in trials {
         let _ = match verdict {
             Verdict::Same(answer) if !answer.starts_with('{') => {
-                write!(text, "\n    {name}: the same, but a failure each time: {}", shortened(answer))
+                write!(text, "\n    {name}: the same, but a failure each time: {}", shortened(&plain(answer)))
             }
             Verdict::Same(_) => write!(text, "\n    {name}: the same"),
             Verdict::Unsteady => {
@@ -198,12 +198,34 @@ fn told(server: &str, trials: &[Trial]) -> String {
             }
             Verdict::LeftOut(why) => write!(text, "\n    {name}: left out: {why}"),
             Verdict::Changed { fresh, used, behind } => {
-                let (fresh, used) = (shortened(fresh), shortened(used));
+                let (fresh, used) = side_by_side(fresh, used);
                 write!(text, "\n    {name}: CHANGED BY REUSE: fresh {fresh}, behind {behind} {used}")
             }
         };
     }
     text
+}
+
+/// Two answers that differ, each so that the difference is in sight.
+fn side_by_side(one: &str, other: &str) -> (String, String) {
+    let (plain_one, plain_other) = (plain(one), plain(other));
+    let (one, other) = if plain_one == plain_other { (one, other) } else { (&*plain_one, &*plain_other) };
+    let same = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+    let from = |text: &str| {
+        let start = text.floor_char_boundary(same.saturating_sub(SHOWN / 2));
+        format!("{}{}", if start > 0 { "... " } else { "" }, shortened(&text[start..]))
+    };
+    (from(one), from(other))
+}
+
+/// An answer without what a server of the modern era says of itself in each of them.
+fn plain(answer: &str) -> String {
+    let (before, json) = answer.split_at(answer.find('{').unwrap_or(answer.len()));
+    let Ok(mut members) = RawJson::parse(json.to_owned().into()).and_then(|json| json.members()) else {
+        return answer.to_owned();
+    };
+    members.retain(|(name, _)| !["_meta", "resultType"].contains(&name.as_str()));
+    format!("{before}{}", RawJson::object(&members).as_str())
 }
 
 fn shortened(text: &str) -> String {
@@ -227,6 +249,26 @@ mod tests {
             trial("c", Verdict::Unsteady),
         ];
         assert_eq!(orders(&trials), [vec![0, 2, 0, 2], vec![2, 0, 2, 0], vec![0, 0, 2, 2]]);
+    }
+
+    #[test]
+    fn where_two_answers_differ_is_in_sight() {
+        let answer = |number: u8, text: &str| {
+            format!(
+                r#"{{"_meta":{{"x":"{text}"}},"content":["{text}"],"resultType":"complete","n":{number}}}"#
+            )
+        };
+        let (one, other) = side_by_side(&answer(1, "a"), &answer(2, "a"));
+        assert_eq!((&*one, &*other), (r#"{"content":["a"],"n":1}"#, r#"{"content":["a"],"n":2}"#));
+        let long = "a".repeat(3 * SHOWN);
+        let (one, other) = side_by_side(&answer(1, &long), &answer(2, &long));
+        assert!(
+            one.starts_with("... aaa") && one.ends_with(r#""n":1}"#) && other.ends_with(r#""n":2}"#),
+            "{one}"
+        );
+        let (one, other) = side_by_side(r#"{"_meta":1}"#, r#"{"_meta":2}"#);
+        assert_eq!((&*one, &*other), (r#"{"_meta":1}"#, r#"{"_meta":2}"#));
+        assert_eq!(side_by_side("an error: {}", "gone"), ("an error: {}".to_owned(), "gone".to_owned()));
     }
 
     #[test]

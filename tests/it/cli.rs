@@ -181,6 +181,7 @@ fn of_a_flood_on_stderr_the_last_lines_are_shown() {
     let done = place.run(&["tools", "default", "--", "sh", "-c", "seq 1000 >&2; exit 1"]);
     done.failed(1, "its stderr ended with (960 lines before):\n961\n");
     assert!(done.err.contains("\n1000\n") && !done.err.contains("\n960\n"), "{done:?}");
+    // Neither the first line that is shown nor the last one goes missing.
     let done = place.run(&["tools", "default", "--", "sh", "-c", "seq 40 >&2; exit 1"]);
     done.failed(1, "its stderr ended with:\n1\n");
 }
@@ -265,7 +266,9 @@ fn a_call_that_fails_says_by_its_status_how_and_why() {
             .failed(1, "has to be said in JSON: '{\"message\":\"3\"}'\n");
     }
     place.run(&["call", "demo", "fail", "message=no luck"]).failed(3, "reported an error:\nno luck\n");
-    place.run(&["call", "demo", "add", "a=1"]).failed(1, "\"b\" is a required property");
+    place
+        .run(&["call", "demo", "add", "a=1"])
+        .failed(1, "\"b\" is a required property\n`spawnling tools demo` shows what it takes\n");
     let late = ["call", "demo", "sleep", "seconds=30", "--timeout", "200ms"];
     place.run(&late).failed(4, "time ran out after 200ms in phase call");
 }
