@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::uri::{Authority, Uri};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, header};
 
 use super::problem::Refusal;
@@ -75,9 +75,9 @@ impl Edge {
     }
 
     fn knows_origin(&self, origin: &str, ours: Reached) -> bool {
-        let Ok(uri) = origin.parse::<Uri>() else { return false };
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|authority| self.knows(authority.as_str(), ours))
+        // As browsers write it: RFC 6454, section 6.2.
+        let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        authority.is_some_and(|authority| self.knows(authority, ours))
     }
 
     /// Whether `host` or `host:port` is one of ours.
@@ -88,6 +88,10 @@ impl Edge {
         }
         let host = authority.host().to_ascii_lowercase();
         if let Some(ip) = address(&host) {
+            // Brackets are those of IPv6: RFC 3986, section 3.2.2.
+            if host.starts_with('[') && !host.contains(':') {
+                return false;
+            }
             return ip.is_loopback() || self.addresses.contains(&ip) || ours.is(ip);
         }
         let unowned = matches!(ours, Reached::ByFile) && !host.contains('.');
@@ -216,6 +220,7 @@ mod tests {
             "localhost:+80",
             "[::1]:65536",
             "[::1]1",
+            "[127.0.0.1]",
         ] {
             assert!(matches!(check("/", &[("host", host)]), Err(Refusal::ForeignHost { .. })), "{host}");
         }
@@ -237,9 +242,17 @@ mod tests {
         for good in ["http://localhost:3000", "https://tools.example", "http://127.0.0.1", "http://[::1]:1"] {
             assert!(with(good).is_ok(), "{good}");
         }
-        for bad in
-            ["null", "https://evil.example", "file://", "chrome-extension://localhost", "localhost", ""]
-        {
+        for bad in [
+            "null",
+            "https://evil.example",
+            "file://",
+            "chrome-extension://localhost",
+            "localhost",
+            "HTTP://localhost",
+            "http://localhost/x",
+            "http://[127.0.0.1]",
+            "",
+        ] {
             assert!(matches!(with(bad), Err(Refusal::ForeignOrigin { .. })), "{bad:?}");
         }
     }
