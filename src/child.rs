@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
 
+pub(crate) mod aside;
 mod bounds;
 mod cgroup;
 mod containment;
@@ -205,8 +206,7 @@ impl Child {
     pub(crate) async fn spawn(spec: &Spec, nursery: &Nursery, seat: Seat) -> Result<Born, SpawnError> {
         let program = find_program(spec)?;
         let scratch = nursery.scratch.allot().map_err(SpawnError::Scratch)?;
-        let leaf = nursery.means.cgroups.as_ref().map(cgroup::Root::leaf).transpose();
-        let leaf = match leaf {
+        let leaf = match nursery.means.cgroups.as_ref().map(cgroup::Root::leaf).transpose() {
             Ok(leaf) => leaf,
             Err(error) => {
                 scratch.sweep(&Gone::never_born()).await;

@@ -161,6 +161,7 @@
 //! child/stderr.rs        the last few kilobytes of what it complained about                        (pure)
 //! child/stdin.rs         the pipe to it, written to at once where there is room
 //! child/scratch.rs       its private directory; swept only in exchange for a Gone
+//! child/aside.rs         work that may take time, away from the runtime's threads
 //! child/raze.rs          what a tree leaves behind is removed, however deep it goes
 //! child/stock.rs         empty directories made ahead: scratch directories, cgroups
 //! child/husks.rs         empty directories removed at once, and given back to the disk later

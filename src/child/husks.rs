@@ -53,7 +53,7 @@ impl Husks {
         Self { room: Arc::new(Semaphore::new(most)), waiting: Arc::default() }
     }
 
-    /// Removes the empty directory at `path`, without waiting for the disk. Must be called within a runtime.
+    /// Removes the empty directory at `path`, without waiting for the disk.
     ///
     /// # Errors
     ///
@@ -66,10 +66,14 @@ impl Husks {
         unlinkat(CWD, path, AtFlags::REMOVEDIR)?;
         let mut waiting = lock(&self.waiting);
         waiting.husks.push(Husk { _directory: directory, _place: place });
-        if !std::mem::replace(&mut waiting.closing, true) {
-            let waiting = Arc::clone(&self.waiting);
+        if !waiting.closing {
+            let theirs = Arc::clone(&self.waiting);
             // Nobody waits for it: what there was to be seen of them is gone.
-            drop(tokio::task::spawn_blocking(move || close(&waiting)));
+            waiting.closing = std::thread::Builder::new().spawn(move || close(&theirs)).is_ok();
+            if !waiting.closing {
+                // There is no thread to be had: the disk is waited for.
+                waiting.husks.clear();
+            }
         }
         Ok(())
     }

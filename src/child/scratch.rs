@@ -21,6 +21,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::aside::aside;
 use super::husks::Husks;
 use super::raze::{Contents, raze};
 use super::stock::Stock;
@@ -184,19 +185,13 @@ impl Scratch {
             return;
         }
         let shown = path.clone();
-        let swept = tokio::task::spawn_blocking(move || {
+        let swept = aside(move || {
             let swept = fs::remove_dir(&path).or_else(|_| remove_whatever_it_takes(&path));
             root.directories.replenish(make);
             swept
         });
-        match swept.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory");
-            }
-            Err(error) => {
-                tracing::error!(path = %shown.display(), %error, "sweeping a scratch directory failed");
-            }
+        if let Err(error) = swept.await {
+            tracing::error!(path = %shown.display(), %error, "cannot remove a scratch directory");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::child::aside::aside;
 use crate::config::{Stamp, Stamped};
 
 /// How often they are looked at.
@@ -39,9 +40,7 @@ impl Watch {
             tokio::time::sleep(LOOK).await;
             let files = self.files.clone();
             // A file system of the network may take its time.
-            let looked =
-                tokio::task::spawn_blocking(move || files.iter().map(|file| Stamp::of(file)).collect());
-            let Ok(now) = looked.await else { continue };
+            let now = aside(move || files.iter().map(|file| Stamp::of(file)).collect()).await;
             if self.sees(now) {
                 return;
             }

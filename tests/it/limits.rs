@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Gateway, JSON, PATIENCE, Pending, Response, demo, server, until};
+use crate::support::{Gateway, JSON, PATIENCE, Pending, Response, Start, demo, script_works, server, until};
 
 const ECHO: &str = r#"{"message":"hello"}"#;
 const LONG: &str = r#"{"seconds":600}"#;
@@ -209,5 +209,25 @@ fn nobody_waits_for_a_server_that_is_only_being_learned_about() {
     for _ in 0..3 {
         assert_eq!(gateway.tool("counter", "{}").status, 200);
     }
+    gateway.stop();
+}
+
+#[test]
+fn a_gateway_that_gets_no_further_thread_has_an_answer_for_everybody() {
+    // Root has as many as it likes. The program is opened before, for the other user may not get to where it lies.
+    let script = "[ $(id -u) != 0 ] && exec \"$0\" \"$@\"; chown -R 4242:4242 . || exit; exec 9<\"$0\"
+        exec setpriv --reuid 4242 --regid 4242 --clear-groups -- sh -c 'exec /proc/self/fd/9 \"$@\"' sh \"$@\"";
+    let start = Start { script: Some(script), args: &["--containment", "group"], ..Start::default() };
+    let sleeping = |seconds| format!("[servers.demo]\ncommand = \"/bin/sleep\"\nargs = [\"{seconds}\"]\n");
+    let gateway = Gateway::start_by(&sleeping(600), start);
+    let of_that_user = "[ $(id -u) != 0 ] || as='setpriv --reuid 4242 --regid 4242 --clear-groups'; $as";
+    assert!(script_works(&format!("{of_that_user} prlimit --pid {} --nproc=1", gateway.pid())));
+    for _ in 0..3 {
+        gateway.tool("echo", ECHO).problem(502, "spawn-failed");
+    }
+    // Its files are looked at all the same.
+    gateway.configure(&sleeping(601));
+    until("they were read again", || gateway.log().contains("was read again and is in place"));
+    gateway.tool("echo", ECHO).problem(502, "spawn-failed");
     gateway.stop();
 }
