@@ -25,7 +25,7 @@ async function get(where, more) {
     $("enter").hidden = false;
     $("token").focus();
   }
-  if (!answer.ok) throw new Error(body.detail ?? body.title ?? `status ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(body.detail ?? body.title ?? `status ${answer.status}`), { problem: body });
   return body;
 }
 
@@ -72,7 +72,16 @@ async function loadTools() {
     const [, wanted] = here();
     if (tools.some(({ name }) => name === wanted)) $("tool").value = wanted;
   } catch (error) {
-    notice(error.message);
+    if ($("server").value !== server) return;
+    // A server that does not start: its last words are what is of use.
+    if (error.problem?.phase) {
+      notice("Its tools are not known, for it could not be asked.");
+      clear();
+      showProblem(error.problem);
+      await showReceipt(error.problem.call);
+    } else {
+      notice(error.message);
+    }
   }
   showTool();
 }

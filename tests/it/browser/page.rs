@@ -55,6 +55,10 @@ const LOOK: &str = "async () => {
     found.failed = $('main').innerText;
     await run('run_browser_agent');
     found.first = $('#fields label').innerText;
+    $('#server').value = 'broken';
+    $('#server').dispatchEvent(new Event('change'));
+    while ($('#receipt').hidden || !$('#notice').textContent.includes('not known')) await next();
+    found.broken = $('main').innerText;
     found.icon = (await fetch($('link[rel=icon]').href)).status;
     return found;
 }";
@@ -63,7 +67,8 @@ const LOOK: &str = "async () => {
 fn gateway() -> Option<(Gateway, tempfile::TempDir)> {
     let (browser, dir) = configured(&["--isolated"])?;
     let route = "\n[[routes]]\npath = \"/say\"\nserver = \"demo\"\ntool = \"echo\"\n";
-    let config = format!("{TOKEN}{}{browser}{route}", demo(&[]));
+    let broken = "\n[servers.broken]\ncommand = \"sh\"\nargs = [\"-c\", \"echo no licence >&2; exit 7\"]\n";
+    let config = format!("{TOKEN}{}{browser}{broken}{route}", demo(&[]));
     let start = Start { args: &["--containment", "group"], ..Start::default() };
     Some((Gateway::start_by(&config, start), dir))
 }
@@ -120,6 +125,7 @@ fn the_page_runs_a_tool_and_explains_what_went_wrong() {
     assert_eq!((&found["marked"], &found["copies"]), (&json!(true), &json!(false)));
     assert!(text("first").starts_with("task "), "what is required comes first: {found}");
     assert_eq!(found["icon"], 200);
+    assert!(text("broken").contains("502 ") && text("broken").contains("code 7"), "{found}");
     assert!(text("own").contains("POST /say") && text("own").contains("The tool echo of demo"), "{found}");
     assert!(text("failed").contains("424") && text("failed").contains("What this means"), "{found}");
     assert!(!said[5].contains("Content Security Policy"), "{}", said[5]);
