@@ -24,7 +24,7 @@ mod target;
 mod tools;
 mod wire;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +63,11 @@ pub(crate) struct Args {
 
 /// Serves stdin until it ends.
 pub(crate) fn run(args: &Args) -> ExitCode {
+    if io::stdin().is_terminal() {
+        wire::complain(
+            "this waits for MCP messages on stdin, one a line, until Ctrl-D; `spawnling serve` puts it behind HTTP",
+        );
+    }
     burn(args.startup.unwrap_or_default());
     let server = Arc::new(server::Server::new(args));
     server.faults.at_start(&server.output);

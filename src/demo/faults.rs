@@ -52,6 +52,34 @@ pub(super) enum Fault {
     ReadOnlyScratch,
 }
 
+/// How they are called.
+const KINDS: [&str; 24] = [
+    "crash-before-open",
+    "crash-during-open",
+    "stderr-flood",
+    "slow-start",
+    "page-size",
+    "hang-open",
+    "hang-open-ignoring-term",
+    "ignore-eof",
+    "ignore-term",
+    "garbage-at-start",
+    "non-utf8-at-start",
+    "bom-and-crlf",
+    "notification-at-start",
+    "answer-and-exit",
+    "batch",
+    "ask-client",
+    "wrong-ids",
+    "refuse-first-modern",
+    "repeat-cursor",
+    "broken-schema",
+    "child",
+    "setsid-child",
+    "daemon-child",
+    "read-only-scratch",
+];
+
 impl FromStr for Fault {
     type Err = String;
 
@@ -84,7 +112,7 @@ impl FromStr for Fault {
             ("setsid-child", _) => Fault::SetsidChild,
             ("daemon-child", _) => Fault::DaemonChild,
             ("read-only-scratch", _) => Fault::ReadOnlyScratch,
-            _ => return Err(format!("unknown fault {kind:?}")),
+            _ => return Err(format!("unknown fault {kind:?}; there are: {}", KINDS.join(", "))),
         };
         Ok(fault)
     }
@@ -313,5 +341,15 @@ mod tests {
         for text in ["", "nonsense", "slow-start", "slow-start=x", "hang-open=1", "page-size"] {
             assert!(text.parse::<Fault>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn every_fault_that_is_named_is_one() {
+        for kind in KINDS {
+            let plain = kind.parse::<Fault>();
+            assert!(plain.is_ok() || format!("{kind}=1").parse::<Fault>().is_ok(), "{kind}");
+        }
+        let told = "nope".parse::<Fault>().expect_err("none of them");
+        assert!(told.contains("ignore-term"), "{told}");
     }
 }
