@@ -43,7 +43,8 @@ async function loadServers() {
     $("server").value = servers.some(({ name }) => name === wanted) ? wanted : usual ?? servers[0]?.name ?? "";
     await loadTools();
   } catch (error) {
-    notice(error.message);
+    const asks = error.problem?.status === 401;
+    notice(asks ? (token ? "This gateway does not know that token." : "") : error.message);
   }
 }
 
