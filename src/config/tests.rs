@@ -114,6 +114,7 @@ fn every_key_of_the_edge_has_its_effect() {
     assert!(said("in_flight = \"1MiB\"").contains("in_flight: must be at least `body_limit`"));
     assert!(said("tls = { cert = \"a\" }").contains("tls: has no `key`"));
     assert!(said("socket_mode = 600").contains("socket_mode: must be a string such as \"0660\""));
+    assert!(said("metrics = true").contains("metrics: must be a string, not a boolean: one of loopback, "));
 }
 
 #[test]

@@ -222,13 +222,13 @@ pub(super) fn positive_size(value: &Value) -> Parsed<usize> {
 /// One of some words.
 pub(super) fn choice<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Parsed<T> {
     move |value| {
-        let said = text(value)?;
+        let listed = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
+        let said = text(value).map_err(|wrong| format!("{wrong}: one of {}", listed().join(", ")))?;
         let found = words.iter().find(|(word, _)| *word == said);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let meant = nearest(&said, words.iter().copied());
+            let meant = nearest(&said, listed());
             let hint = meant.map(|word| format!("; did you mean \"{word}\"?")).unwrap_or_default();
-            format!("{said:?} is none of {}{hint}", words.join(", "))
+            format!("{said:?} is none of {}{hint}", listed().join(", "))
         })
     }
 }
