@@ -56,11 +56,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long the end of what was told to end is waited for. Ladders are configured, so it is long.
 const LAST_RESORT: Duration = Duration::from_mins(1);
-/// How many threads may remove files at once. Each keeps some memory for what comes next.
-const BLOCKING: usize = 4;
-/// How long such a thread waits for more. Less than the second after which files are looked at again: the threads take turns,
-/// and each would stay for good.
-const BLOCKED: Duration = Duration::from_millis(500);
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -392,13 +387,7 @@ pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(),
 
 /// The runtime that everything runs in.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder
-        .enable_all()
-        .max_blocking_threads(BLOCKING)
-        .thread_keep_alive(BLOCKED)
-        .build()
-        .map_err(ServeError::Runtime)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)
 }
 
 async fn run(
