@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
 
-pub(crate) mod aside;
 mod bounds;
 mod cgroup;
 mod containment;

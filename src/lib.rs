@@ -161,7 +161,6 @@
 //! child/stderr.rs        the last few kilobytes of what it complained about                        (pure)
 //! child/stdin.rs         the pipe to it, written to at once where there is room
 //! child/scratch.rs       its private directory; swept only in exchange for a Gone
-//! child/aside.rs         work that may take time, away from the runtime's threads
 //! child/raze.rs          what a tree leaves behind is removed, however deep it goes
 //! child/stock.rs         empty directories made ahead: scratch directories, cgroups
 //! child/husks.rs         empty directories removed at once, and given back to the disk later
@@ -182,6 +181,7 @@
 //! exchange/turns.rs      who waits: principals in turn                                             (pure)
 //! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
 //! auth/mask.rs           secrets replaced by stars in whatever we write
+//! aside.rs               work that may take time, away from the runtime's threads
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once
 //! telemetry/metrics.rs   every metric, as typed handles
@@ -222,9 +222,10 @@
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
 //!                                                  '-> child
-//! open to all: exchange, auth, deadline, telemetry                        demo, bench use no room
+//! open to all: exchange, auth, aside, deadline, telemetry                 demo, bench use no room
 //! ```
 
+mod aside;
 mod auth;
 mod bench;
 mod call;

@@ -21,11 +21,11 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::aside::aside;
 use super::husks::Husks;
 use super::raze::{Contents, raze};
 use super::stock::Stock;
 use super::tree::Gone;
+use crate::aside::aside;
 
 /// How often a directory is tried again into which somebody still writes, and after which pause.
 const TRIES: u32 = 20;

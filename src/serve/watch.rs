@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::child::aside::aside;
+use crate::aside::aside;
 use crate::config::{Stamp, Stamped};
 
 /// How often they are looked at.

@@ -32,8 +32,13 @@ const ARROWS: [(&str, &[&str]); 15] = [
 ];
 
 /// What every room may use, `demo` and `bench` apart; and what these may use themselves.
-const OPEN: [(&str, &[&str]); 4] =
-    [("exchange", &["auth", "deadline"]), ("auth", &[]), ("deadline", &[]), ("telemetry", &["auth"])];
+const OPEN: [(&str, &[&str]); 5] = [
+    ("exchange", &["auth", "deadline"]),
+    ("auth", &[]),
+    ("aside", &[]),
+    ("deadline", &[]),
+    ("telemetry", &["auth"]),
+];
 
 /// What no pure file names: files, sockets, processes, clocks, tasks.
 const IMPURE: &str = "std::fs std::process std::env std::thread tokio:: tokio_util:: rustix:: Instant::now \

@@ -29,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 use super::dates;
 use super::shared::{Shared, Socket};
 use super::stall::Stalling;
+use crate::aside::aside;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -184,7 +185,7 @@ impl Certificates {
     async fn stamps(&self) -> Vec<Stamp> {
         let files = self.files.clone();
         // A file system of the network may take its time.
-        tokio::task::spawn_blocking(move || files.stamps()).await.unwrap_or_default()
+        aside(move || files.stamps()).await
     }
 
     fn acceptor(&self) -> TlsAcceptor {
