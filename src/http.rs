@@ -186,9 +186,8 @@ impl Service {
         let (mut head, body) = request.into_parts();
         let charge = self.config.budget.open();
         head.extensions.insert(charge.clone());
-        let is_head = head.method == Method::HEAD;
-        let line =
-            tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", head.method, head.uri.path()));
+        let method = head.method.clone();
+        let path = tracing::enabled!(tracing::Level::DEBUG).then(|| head.uri.path().to_owned());
         let mut response = match self.respond(ends, head, body).await {
             Ok(response) => response,
             Err(problem) => problem.masked(&self.config.mask).into_response(),
@@ -197,15 +196,15 @@ impl Service {
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if is_head {
+        if method == Method::HEAD {
             if let Some(length) = response.body().len() {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
             *response.body_mut() = Body::empty();
         }
         self.config.metrics.answered(response.status().as_u16());
-        if let Some(line) = line {
-            tracing::debug!(line, status = response.status().as_u16());
+        if let Some(path) = path {
+            tracing::debug!(%method, path, status = response.status().as_u16());
         }
         response
     }
@@ -236,7 +235,7 @@ impl Service {
         match found? {
             Route::Post { server, post } => self.post(head, body, (&server, post), visitor).await,
             Route::Browser(Browser::Agent) => {
-                Ok(self.browser_agent(&head, body, visitor).await.unwrap_or_else(in_envelope))
+                Ok(self.browser_agent(head, body, visitor).await.unwrap_or_else(in_envelope))
             }
             route => {
                 // Nothing in it counts, but the connection sees its caller leave only behind it.
@@ -375,21 +374,23 @@ impl Service {
 
     async fn browser_agent<B>(
         &self,
-        head: &Parts,
+        head: Parts,
         body: B,
         visitor: Visitor,
     ) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        let api = self.browser(head)?;
+        let api = self.browser(&head)?;
         let Visitor { who, sees } = visitor;
         let (terms, body) =
-            (Terms::of(head)?, body::read_json(&head.headers, body, self.limits(head)).await?);
+            (Terms::of(&head)?, body::read_json(&head.headers, body, self.limits(&head)).await?);
         Self::may_use_agent(api, &who)?;
         let catalog = self.server(&api.server, &who)?;
-        let asker = Asker { who, terms, sees, headers: &head.headers };
-        legacy::run(catalog, &api.tool, &body, asker).await
+        let steps = legacy::asked(&api.tool, &body)?;
+        let request = Asker { who, terms, sees, headers: &head.headers }.request(steps, catalog)?;
+        drop(head);
+        legacy::enveloped(catalog, request, sees).await
     }
 
     /// The receipt of a call, as far as it goes; or, if that is wanted, when it is complete.

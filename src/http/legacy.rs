@@ -16,7 +16,7 @@ use super::accept::Media;
 use super::body::Body;
 use super::json::Pieces;
 use super::problem::{Problem, Refusal, Sees};
-use super::rest::{self, Asked, Asker};
+use super::rest::{self, Asked};
 use super::stamp::Stamp;
 use super::text;
 use crate::catalog::Catalog;
@@ -40,16 +40,10 @@ struct Arguments<'a> {
     add_infos: Option<&'a RawJson>,
 }
 
-/// Runs the task in `body`.
-pub(super) async fn run(
-    catalog: &Catalog,
-    tool: &str,
-    body: &RawJson,
-    asker: Asker<'_>,
-) -> Result<Response<Body>, Problem> {
+/// The call of this tool that does the task in `body`.
+pub(super) fn asked(tool: &str, body: &RawJson) -> Result<Asked, Refusal> {
     let ask = Ask::Tool { name: tool.to_owned(), arguments: Some(arguments(body)?), extra: Members::new() };
-    let steps = Asked { steps: vec![ask.into()], on_error: OnError::Stop };
-    enveloped(catalog, asker.request(steps, catalog)?, asker.sees).await
+    Ok(Asked { steps: vec![ask.into()], on_error: OnError::Stop })
 }
 
 /// Makes a call of one tool, and tells its result in the envelope.
