@@ -132,10 +132,11 @@ impl Entry {
     }
 
     fn write(&self) {
-        let (most, record) = (self.receipts.most, self.record.clone());
+        let most = self.receipts.most;
         if most == 0 {
             return;
         }
+        let record = self.record.clone();
         let mut book = self.receipts.lock();
         if matches!(record.stage, Stage::Ended { .. }) {
             book.close(record, most);
