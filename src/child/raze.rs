@@ -161,7 +161,7 @@ fn identity(directory: impl AsFd) -> Result<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -171,12 +171,12 @@ mod tests {
 
     use super::*;
 
-    /// Makes directories in one another, deeper than there are paths to them.
-    fn nest(top: &Path, depth: usize) {
+    /// Makes so many directories of this name in one another: more, for example, than there are paths to.
+    pub(in crate::child) fn nest(top: &Path, name: &str, depth: usize) {
         let mut here = open(top, OFlags::RDONLY | DIRECTORY, Mode::empty()).unwrap();
         for _ in 0..depth {
-            mkdirat(&here, "d", Mode::RWXU).unwrap();
-            here = openat(&here, "d", OFlags::RDONLY | DIRECTORY, Mode::empty()).unwrap();
+            mkdirat(&here, name, Mode::RWXU).unwrap();
+            here = openat(&here, name, OFlags::RDONLY | DIRECTORY, Mode::empty()).unwrap();
         }
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let top = base.path().join("top");
         fs::create_dir(&top).unwrap();
-        nest(&top, 3_000);
+        nest(&top, "d", 3_000);
         let razing = top.clone();
         let small = std::thread::Builder::new().stack_size(64 << 10);
         small.spawn(move || raze(&razing, Contents::Files).unwrap()).unwrap().join().unwrap();

@@ -9,6 +9,7 @@ use super::cradle::{self, Cradle, Outcome};
 use super::*;
 use crate::child::cgroup::Root;
 use crate::child::keeper::{KeeperError, Keepers, Kept};
+use crate::child::raze::tests::nest;
 use crate::child::shim::words::{Keeping, Orders};
 use crate::child::warden::Wardens;
 
@@ -148,18 +149,6 @@ async fn a_keeper_that_dies_while_it_keeps_nothing_is_reaped_without_being_hired
     assert_eq!(cradle.leave().await, Outcome { returned: 1, rescued: 0 });
 }
 
-/// Makes cgroups in one another, deeper than there are paths to them.
-fn nest(top: &Path) {
-    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
-
-    let directory = OFlags::RDONLY | OFlags::DIRECTORY;
-    let (name, mut here) = ("n".repeat(200), open(top, directory, Mode::empty()).unwrap());
-    for _ in 0..30 {
-        mkdirat(&here, &name, Mode::RWXU).unwrap();
-        here = openat(&here, &name, directory, Mode::empty()).unwrap();
-    }
-}
-
 #[tokio::test]
 async fn cgroups_that_a_tree_has_nested_deeper_than_a_path_is_long_go_with_it() {
     let Some(cradle) = Cradle::new(Containment::Cgroup) else { return };
@@ -172,7 +161,7 @@ async fn cgroups_that_a_tree_has_nested_deeper_than_a_path_is_long_go_with_it() 
         let members = std::fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
         members.lines().any(|member| member == born.child.pid().to_string())
     });
-    nest(&leaf.expect("it is in one of them"));
+    nest(&leaf.expect("it is in one of them"), &"n".repeat(200), 30);
     let ladder = Ladder::new(Teardown::Kill);
     let stopped = tokio::time::timeout(Duration::from_secs(20), stop(born, &ladder)).await;
     drop(stopped.expect("its seat comes back"));
