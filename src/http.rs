@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, VIA, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Gate, Mask};
@@ -442,7 +442,12 @@ impl Service {
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What proxies add to a request that they pass on.
-const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "via", "x-real-ip"];
+const FORWARDED: [HeaderName; 4] = [
+    http::header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    VIA,
+    HeaderName::from_static("x-real-ip"),
+];
 
 /// Who asks, and what they may see.
 struct Visitor {
@@ -458,7 +463,7 @@ fn sees(ends: Ends, headers: &HeaderMap, who: &Principal) -> Sees {
 
 /// Whether whoever asks is on this machine.
 fn is_near(ends: Ends, headers: &HeaderMap) -> bool {
-    let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    let passed_on = FORWARDED.iter().any(|name| headers.contains_key(name));
     ends.is_near() && !passed_on
 }
 

@@ -84,14 +84,15 @@ pub(super) fn living_members(group: Pid) -> io::Result<u32> {
 
 fn parse(text: &str) -> Option<Stat> {
     // The name stands in parentheses and may itself hold any character, parentheses too: the last one closes it.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let ticks = |number: usize| fields.get(number)?.parse::<u64>().ok();
-    // utime, stime, cutime, cstime: fields 14 to 17, of which two stand before the parenthesis.
-    let spent = ticks(11)? + ticks(12)? + ticks(13)? + ticks(14)?;
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let (state, _parent, group) = (fields.next()?, fields.next()?, fields.next()?);
+    // utime, stime, cutime, cstime: fields 14 to 17 of which the group is the fifth.
+    let mut ticks = fields.skip(8).map(|field| field.parse::<u64>().ok());
+    let spent = ticks.next()?? + ticks.next()?? + ticks.next()?? + ticks.next()??;
     let per_second = rustix::param::clock_ticks_per_second();
     Some(Stat {
-        alive: !matches!(*fields.first()?, "Z" | "X" | "x"),
-        group: fields.get(2)?.parse().ok()?,
+        alive: !matches!(state, "Z" | "X" | "x"),
+        group: group.parse().ok()?,
         cpu: Duration::from_secs(spent).checked_div(u32::try_from(per_second).ok()?),
     })
 }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -44,6 +44,25 @@ pub(crate) enum JsonError {
     /// An object was expected.
     #[error("not a JSON object")]
     NotAnObject,
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn put_string(out: &mut BytesMut, text: &str) {
+    serde_json::to_writer(out.writer(), text).expect("neither a string nor memory refuses");
+}
+
+/// Appends an object of these members.
+pub(crate) fn put_object(out: &mut BytesMut, members: &Members) {
+    out.put_u8(b'{');
+    for (number, (name, value)) in members.iter().enumerate() {
+        if number > 0 {
+            out.put_u8(b',');
+        }
+        put_string(out, name);
+        out.put_u8(b':');
+        out.put_slice(&value.0);
+    }
+    out.put_u8(b'}');
 }
 
 impl RawJson {
@@ -81,19 +100,10 @@ impl RawJson {
 
     /// An object of these members.
     pub(crate) fn object(members: &Members) -> Self {
-        let mut text =
-            Vec::with_capacity(2 + members.iter().map(|(k, v)| k.len() + v.0.len() + 4).sum::<usize>());
-        text.push(b'{');
-        for (number, (name, value)) in members.iter().enumerate() {
-            if number > 0 {
-                text.push(b',');
-            }
-            text.extend_from_slice(&Self::of(name.as_str()).0);
-            text.push(b':');
-            text.extend_from_slice(&value.0);
-        }
-        text.push(b'}');
-        Self(text.into())
+        let room = 2 + members.iter().map(|(name, value)| name.len() + value.0.len() + 4).sum::<usize>();
+        let mut text = BytesMut::with_capacity(room);
+        put_object(&mut text, members);
+        Self(text.freeze())
     }
 
     fn one_line(text: Bytes) -> Self {

@@ -1,9 +1,11 @@
 //! What every answer to a call tells beside its content: whose it is, where its time went, what became of the process. Pure.
 
+use std::fmt::Write as _;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::json::Pieces;
-use super::receipt::{self, milliseconds, phases};
+use super::receipt::{self, phases};
 use crate::exchange::{Answer, CallId, Record, Times};
 
 const CALL_ID: HeaderName = HeaderName::from_static("spawnling-call-id");
@@ -64,13 +66,21 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// `queue;dur=0.012, spawn;dur=1.3`: the phases that were reached (W3C Server Timing).
 fn server_timing(times: &Times) -> String {
-    let reached = phases(times).into_iter().filter_map(|(phase, time)| Some((phase, time?)));
-    // It is the opening that a server which was there already has saved its caller.
-    let origin = times.origin.name().map_or_else(String::new, |name| format!(";desc=\"{name}\""));
-    let of = |phase: &str| if phase == "open" { origin.as_str() } else { "" };
-    let entries: Vec<_> =
-        reached.map(|(phase, time)| format!("{phase};dur={:.3}{}", milliseconds(time), of(phase))).collect();
-    entries.join(", ")
+    let mut text = String::with_capacity(96);
+    for (phase, time) in phases(times) {
+        let Some(time) = time else { continue };
+        let comma = if text.is_empty() { "" } else { ", " };
+        let micros = time.as_secs() * 1_000_000 + u64::from((time.subsec_nanos() + 500) / 1_000);
+        let (whole, rest) = (micros / 1_000, micros % 1_000);
+        write!(text, "{comma}{phase};dur={whole}.{rest:03}").expect("a String takes everything");
+        // It is the opening that a server which was there already has saved its caller.
+        if phase == "open"
+            && let Some(origin) = times.origin.name()
+        {
+            write!(text, ";desc=\"{origin}\"").expect("a String takes everything");
+        }
+    }
+    text
 }
 
 #[cfg(test)]

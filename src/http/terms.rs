@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 
 use super::problem::Refusal;
 use crate::auth::Secret;
 use crate::exchange::{Credentials, HeaderVariable, Reply, TraceContext};
 
-const TIMEOUT: &str = "spawnling-timeout";
-const WAIT: &str = "spawnling-wait";
+const TIMEOUT: HeaderName = HeaderName::from_static("spawnling-timeout");
+const WAIT: HeaderName = HeaderName::from_static("spawnling-wait");
 
 /// What a request says of the call that it wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +25,14 @@ impl Terms {
     /// From `Spawnling-Timeout`, else `?timeout=`, and `Spawnling-Wait`.
     pub(super) fn of(head: &Parts) -> Result<Self, Refusal> {
         let query = head.uri.query().unwrap_or_default();
-        let asked = match one(&head.headers, TIMEOUT)? {
+        let asked = match one(&head.headers, &TIMEOUT)? {
             Some(value) => Some(value.to_owned()),
             None => url::form_urlencoded::parse(query.as_bytes())
                 .find(|(name, _)| name == "timeout")
                 .map(|(_, value)| value.into_owned()),
         };
         let timeout = asked.map(|text| duration(&text).ok_or_else(|| bad_timeout(&text))).transpose()?;
-        let reply = match one(&head.headers, WAIT)? {
+        let reply = match one(&head.headers, &WAIT)? {
             None => Reply::WhenKnown,
             Some("end") => Reply::WhenDead,
             Some(other) => {
@@ -75,7 +75,7 @@ pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::read(all("traceparent"), all("tracestate"))
 }
 
-fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::exchange::json::Elements;
+use crate::exchange::json::{Elements, put_object, put_string};
 use crate::exchange::{Members, RawJson};
 
 /// One message from the peer.
@@ -141,10 +141,10 @@ pub(crate) fn write_notification(out: &mut BytesMut, method: &str, params: &Memb
 
 fn write_method(out: &mut BytesMut, method: &str, params: &Members) {
     out.put_slice(b",\"method\":");
-    out.put_slice(RawJson::of(method).as_str().as_bytes());
+    put_string(out, method);
     if !params.is_empty() {
         out.put_slice(b",\"params\":");
-        out.put_slice(RawJson::object(params).as_str().as_bytes());
+        put_object(out, params);
     }
     out.put_slice(b"}\n");
 }
@@ -160,7 +160,7 @@ pub(crate) fn write_reply(out: &mut BytesMut, id: &RawJson, reply: Result<&RawJs
         }
         Err((code, message)) => {
             out.put_slice(format!(",\"error\":{{\"code\":{code},\"message\":").as_bytes());
-            out.put_slice(RawJson::of(message).as_str().as_bytes());
+            put_string(out, message);
             out.put_slice(b"}");
         }
     }
