@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from gateway import serving
+
 CALLS, WARM_UP, APART = 500, 300, 0.002
 ALLOCATE = ["malloc", "calloc", "realloc"]
 CONFIG = """[servers.demo]
@@ -79,28 +81,19 @@ def traced(pid, work):
 
 
 def measure(spawnling, strategy):
-    with tempfile.TemporaryDirectory() as directory:
-        config = Path(directory, "gateway.toml")
-        config.write_text(CONFIG.format(command=json.dumps(spawnling), strategy=strategy))
-        gateway = subprocess.Popen([spawnling, "serve", "--listen", "127.0.0.1:0", "--config", config], stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, text=True)
-        library = None
+    with serving(spawnling, CONFIG.format(command=json.dumps(spawnling), strategy=strategy)) as (pid, port):
+        connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        ask(connection, WARM_UP)
+        library = c_library(pid)
         try:
-            port = int(gateway.stdout.readline().rsplit(":", 1)[1])
-            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-            ask(connection, WARM_UP)
-            library = c_library(gateway.pid)
             for name in ALLOCATE:
                 subprocess.run(["perf", "probe", "-q", "-x", library, "-a", f"spawnling_{name}={name}"], check=True)
-            found = counted(gateway.pid, lambda: ask(connection, CALLS))
+            found = counted(pid, lambda: ask(connection, CALLS))
             # Without a call, for as long: what the gateway does on its own.
-            resting = counted(gateway.pid, lambda: time.sleep(CALLS * APART))
-            return found, resting, traced(gateway.pid, lambda: ask(connection, CALLS))
+            resting = counted(pid, lambda: time.sleep(CALLS * APART))
+            return found, resting, traced(pid, lambda: ask(connection, CALLS))
         finally:
-            if library:
-                subprocess.run(["perf", "probe", "-q", "-d", "probe_libc:spawnling_*"], check=False)
-            gateway.send_signal(signal.SIGTERM)
-            gateway.wait(20)
+            subprocess.run(["perf", "probe", "-q", "-d", "probe_libc:spawnling_*"], check=False)
 
 
 def main():

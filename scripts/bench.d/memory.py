@@ -4,21 +4,20 @@
 Usage: scripts/bench.d/memory.py SPAWNLING [STRATEGY...]      default: fresh shared
 
 With 16 seats, 16 calls of a tool that sleeps run, then 240 more wait: the first time, when the gateway's heaps have still to
-grow, and three times more (medians). Memory is the gateway's own (`Private_*` of smaps_rollup, proc_pid_smaps(5): no page that it shares with its
-keepers, and nothing of a server), on top of what it had before those calls. Connections are the callers' own, one each, so their
+grow, and three times more (medians). Memory is what the gateway has written (`Private_Dirty` of smaps_rollup, proc_pid_smaps(5): no page of
+a file, which becomes its own or shared as others who run the same file come and go), on top of what it had before those calls. Connections are the callers' own, one each, so their
 buffers count. Python's standard library only.
 """
 
 import http.client
 import json
-import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
+
+from gateway import serving
 
 SEATS, ALL = 16, 256
 CONFIG = """concurrent = 64
@@ -33,9 +32,9 @@ limits = {{ concurrent = 16, queue = 1000, queue_timeout = "2m" }}
 
 
 def private(pid):
-    """KiB that nobody else has."""
+    """KiB that it has written and nobody else has."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
 
 
 class Calls:
@@ -61,35 +60,26 @@ class Calls:
 
 
 def measure(spawnling, strategy):
-    with tempfile.TemporaryDirectory() as directory:
-        config = Path(directory, "gateway.toml")
-        config.write_text(CONFIG.format(command=json.dumps(spawnling), strategy=strategy))
-        gateway = subprocess.Popen([spawnling, "serve", "--listen", "127.0.0.1:0", "--config", config], stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, text=True)
-        try:
-            port = int(gateway.stdout.readline().rsplit(":", 1)[1])
-            found = []
-            # What is needed once is not a call's.
-            for _ in range(20):
-                Calls(port, 1, 0).done()
-            for _ in range(4):
-                idle = private(gateway.pid)
-                # Long enough for each state to be reached on a busy machine; what is looked at is that it was.
-                some = Calls(port, SEATS, 8)
-                time.sleep(2)
-                running = private(gateway.pid)
-                more = Calls(port, ALL - SEATS, 0.01)
-                time.sleep(3)
-                waiting = private(gateway.pid)
-                assert not some.statuses and not more.statuses, "too slow a machine"
-                some.done()
-                more.done()
-                found.append((idle, running, waiting))
-                time.sleep(1)
-            return found
-        finally:
-            gateway.send_signal(signal.SIGTERM)
-            gateway.wait(20)
+    with serving(spawnling, CONFIG.format(command=json.dumps(spawnling), strategy=strategy)) as (pid, port):
+        found = []
+        # What is needed once is not a call's.
+        for _ in range(20):
+            Calls(port, 1, 0).done()
+        for _ in range(4):
+            idle = private(pid)
+            # Long enough for each state to be reached on a busy machine; what is looked at is that it was.
+            some = Calls(port, SEATS, 8)
+            time.sleep(2)
+            running = private(pid)
+            more = Calls(port, ALL - SEATS, 0.01)
+            time.sleep(3)
+            waiting = private(pid)
+            assert not some.statuses and not more.statuses, "too slow a machine"
+            some.done()
+            more.done()
+            found.append((idle, running, waiting))
+            time.sleep(1)
+        return found
 
 
 def main():

@@ -14,12 +14,11 @@ down in turn. Seconds from the moment at which all calls were made. Python's sta
 import http.client
 import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
+
+from gateway import serving
 
 CONFIG = """concurrent = 64
 starts = {starts}
@@ -40,34 +39,26 @@ def kinds(spawnling):
 
 def batch(spawnling, starts, calls, command):
     """Sorted seconds of all calls of one batch."""
-    with tempfile.TemporaryDirectory() as directory:
-        config = Path(directory, "gateway.toml")
-        config.write_text(CONFIG.format(starts=starts, command=json.dumps(command[0]), args=json.dumps(command[1:])))
-        gateway = subprocess.Popen([spawnling, "serve", "--listen", "127.0.0.1:0", "--config", config], stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, text=True)
-        try:
-            port = int(gateway.stdout.readline().rsplit(":", 1)[1])
-            times = []
+    config = CONFIG.format(starts=starts, command=json.dumps(command[0]), args=json.dumps(command[1:]))
+    with serving(spawnling, config) as (_, port):
+        times = []
 
-            def one():
-                start = time.monotonic()
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-                connection.request("POST", "/v1/servers/demo/tools/echo", '{"message":"x"}', {"content-type": "application/json"})
-                answer = connection.getresponse()
-                body = answer.read()
-                assert answer.status == 200, body
-                times.append(time.monotonic() - start)
+        def one():
+            start = time.monotonic()
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+            connection.request("POST", "/v1/servers/demo/tools/echo", '{"message":"x"}', {"content-type": "application/json"})
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == 200, body
+            times.append(time.monotonic() - start)
 
-            threads = [threading.Thread(target=one) for _ in range(calls)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert len(times) == calls
-            return sorted(times)
-        finally:
-            gateway.terminate()
-            gateway.wait(30)
+        threads = [threading.Thread(target=one) for _ in range(calls)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(times) == calls
+        return sorted(times)
 
 
 def main():
