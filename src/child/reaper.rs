@@ -4,6 +4,7 @@
 //! runtime dropped its task, the tree is killed on the spot and the rest of its end is handed over here, with its seat and
 //! its scratch directory in it: it is reaped and swept like any other, from wherever its owner left off.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -57,7 +58,8 @@ impl Rescue {
         loop {
             tokio::select! {
                 rest = self.0.recv() => match rest {
-                    Some(rest) => dying.push(rest),
+                    // One that panics, by a defect, takes nobody else's end with it.
+                    Some(rest) => dying.push(AssertUnwindSafe(rest).catch_unwind().map(drop)),
                     None => break,
                 },
                 Some(()) = dying.next() => {}
@@ -86,10 +88,13 @@ impl<T: Send> Future for Ending<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let work = self.work.as_mut().expect("nobody polls it once it is done");
-        let ended = std::task::ready!(work.as_mut().poll(context));
-        self.work = None;
-        Poll::Ready(ended)
+        // Out of reach while it runs: what has panicked cannot be gone on with, and is not handed over.
+        let mut work = self.work.take().expect("nobody polls it once it is done");
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            self.work = Some(work);
+        }
+        polled
     }
 }
 
@@ -98,5 +103,31 @@ impl<T: Send + 'static> Drop for Ending<T> {
         if let Some(work) = self.work.take() {
             self.reaper.take_over(work.map(drop).boxed());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_that_panics_is_not_gone_on_with() {
+        let (reaper, rescue) = reaper(Count::default());
+        let ended = AssertUnwindSafe(Ending::of(async { panic!("a defect") }, &reaper)).catch_unwind().await;
+        assert!(ended.is_err());
+        assert_eq!(reaper.rescued(), 0);
+        drop(reaper);
+        rescue.run().await;
+    }
+
+    #[tokio::test]
+    async fn an_end_that_panics_keeps_no_other_from_being_done() {
+        let (reaper, rescue) = reaper(Count::default());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        reaper.take_over(async { panic!("a defect") }.boxed());
+        reaper.take_over(async move { tell.send(()).expect("somebody waits") }.boxed());
+        drop(reaper);
+        rescue.run().await;
+        told.await.unwrap();
     }
 }
