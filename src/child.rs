@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
+use tokio_util::sync::CancellationToken;
 
 mod bounds;
 mod cgroup;
@@ -84,6 +85,7 @@ pub(crate) struct Nursery {
     means: Arc<Means>,
     cages: Arc<Cages>,
     alive: Level,
+    hurry: CancellationToken,
 }
 
 impl Nursery {
@@ -111,7 +113,8 @@ impl Nursery {
     fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
         limits::no_core_dumps();
         let (scratch, means) = (Arc::new(scratch), Arc::new(means));
-        Self { scratch, reaper, means, cages: Arc::default(), alive: Level::default() }
+        let (cages, alive, hurry) = (Arc::default(), Level::default(), CancellationToken::new());
+        Self { scratch, reaper, means, cages, alive, hurry }
     }
 
     /// The same, with its children counted by `alive`.
@@ -136,6 +139,11 @@ impl Nursery {
         self.cages.cage(&spec.limits, &own)
     }
 
+    /// From now on nobody is asked to leave, nor waited for who was: trees that come to their end are killed.
+    pub(crate) fn hurry(&self) {
+        self.hurry.cancel();
+    }
+
     /// Lets whoever waits for the next tree go. Nothing may be born here any more.
     pub(crate) async fn dismiss(&self) {
         self.means.keepers.dismiss().await;
@@ -153,6 +161,7 @@ pub(crate) struct Child {
     /// Taken by `stop`; `None` never outlives it.
     living: Option<Box<Living>>,
     reaper: Reaper,
+    hurry: CancellationToken,
 }
 
 /// The tree with all that must not be given back before it is dead.
@@ -305,7 +314,7 @@ impl Child {
     }
 
     fn new(nursery: &Nursery, living: Living) -> Self {
-        Self { living: Some(Box::new(living)), reaper: nursery.reaper.clone() }
+        Self { living: Some(Box::new(living)), reaper: nursery.reaper.clone(), hurry: nursery.hurry.clone() }
     }
 
     /// Keeps what it writes to stderr, and returns when its leader has exited. Must be polled while the child lives.
@@ -368,8 +377,14 @@ impl Child {
         goodbye: impl Future<Output = ()>,
     ) -> Remains {
         let began = Instant::now();
-        let rung = self.living_mut().climb(ladder, goodbye).await;
-        ladder.remember(rung, lesson);
+        let hurry = self.hurry.clone();
+        let rung = match hurry.run_until_cancelled(self.living_mut().climb(ladder, goodbye)).await {
+            Some(rung) => {
+                ladder.remember(rung, lesson);
+                rung
+            }
+            None => Rung::Kill,
+        };
         let (mut receipt, seat) = self.finish().await;
         receipt.rung = rung;
         receipt.end = began.elapsed();

@@ -205,8 +205,8 @@ impl Rooms {
         self.servers.iter().map(|(_, catalog)| catalog).find(|catalog| &**catalog.name() == name)
     }
 
-    /// Lets no call in any more; gives those that are in `grace`, unless `hurry` comes first; then ends them. `Err`: not
-    /// everything could be killed.
+    /// Lets no call in any more; gives those that are in `grace`; then ends them, and asks their servers to leave. Once `hurry`
+    /// comes, nobody is asked: what is left is killed. `Err`: not everything could be killed.
     async fn drain(&self, grace: Duration, hurry: impl Future<Output = ()>) -> Result<(), Elapsed> {
         let mut catalogs = self.catalogs();
         catalogs.extend(self.retired.iter().map(Arc::clone));
@@ -218,16 +218,25 @@ impl Rooms {
                 catalog.calls().drain().await;
             }
         };
-        let mut all = std::pin::pin!(all);
-        tokio::select! {
+        let (mut all, mut hurry) = (std::pin::pin!(all), std::pin::pin!(hurry));
+        let hurried = tokio::select! {
             () = all.as_mut() => return Ok(()),
-            () = hurry => tracing::warn!("told to hurry: ending every call that is left"),
-            () = tokio::time::sleep(grace) => tracing::warn!(?grace, "ending every call that is left"),
-        }
+            () = hurry.as_mut() => true,
+            () = tokio::time::sleep(grace) => false,
+        };
         for catalog in &catalogs {
             catalog.calls().stop();
         }
-        // Every rung of every ladder has a bound; only what cannot be killed has none.
+        if !hurried {
+            tracing::warn!(?grace, "ending every call that is left");
+            // Every rung of every ladder has a bound; only what cannot be killed has none.
+            tokio::select! {
+                ended = tokio::time::timeout(LAST_RESORT, all.as_mut()) => return ended,
+                () = hurry => {}
+            }
+        }
+        tracing::warn!("told to hurry: killing every server that is left");
+        self.nursery.hurry();
         tokio::time::timeout(LAST_RESORT, all).await
     }
 

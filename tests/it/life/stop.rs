@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 
 use super::{ECHO, begin_work};
+use crate::support::processes::command_line;
 use crate::support::{Connection, EMBEDDED, Gateway, JSON, Start, demo, until};
 
 const LONG: &str = r#"{"seconds":600}"#;
@@ -78,6 +79,28 @@ fn a_second_signal_ends_every_call_at_once_with_an_answer() {
     assert_eq!(done["count"], 1, "what was done is not lost: {problem}");
     let log = gateway.ended();
     assert!(log.contains("told to hurry"), "{log}");
+}
+
+#[test]
+fn a_second_signal_kills_a_server_that_heeds_nothing_however_long_it_would_be_given() {
+    let patience = "eof_grace = \"10m\"\nterm_grace = \"10m\"\n";
+    // Told to hurry before the calls were ended, and after: their servers are being waited for by then.
+    for drain in ["10m", "1ms"] {
+        let config = format!("drain = \"{drain}\"\n") + &demo(&[]) + patience;
+        let gateway = Gateway::start(&config);
+        let busy = gateway.begin_tool("fault", r#"{"kind":"hang-ignoring-all"}"#);
+        let server = gateway.until_servers(1)[0];
+        until("it hangs", || command_line(server).starts_with("sleep "));
+        gateway.signal(Signal::TERM);
+        until_stopping(&gateway);
+        if drain == "1ms" {
+            until("calls are ended", || gateway.log().contains("ending every call that is left"));
+        }
+        gateway.signal(Signal::TERM);
+        busy.response().problem(503, "shutting-down");
+        let log = gateway.ended();
+        assert!(log.contains("told to hurry"), "{log}");
+    }
 }
 
 #[test]
