@@ -50,6 +50,8 @@ use tls::{Wire, shake_hands};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How long a connection that has asked nothing yet may take for its first request once we stop: it may be on its way.
 const NEWCOMER: Duration = Duration::from_millis(250);
+/// How long a connection that has idled may take to end in good order: its peer may be asking just then.
+const PARTING: Duration = Duration::from_secs(1);
 /// How often an HTTP/2 peer is asked whether it still lives, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
 /// How many requests one HTTP/2 connection may have open.
@@ -191,7 +193,8 @@ where
 {
     let Ok(ends) = socket.settle() else { return };
     let socket = Arc::new(socket);
-    let raw = Stalling::new(shared::Shared(Arc::clone(&socket)), shared.limits.write);
+    let requests = Requests::default();
+    let raw = Stalling::new(shared::Shared(Arc::clone(&socket)), shared.limits.write, requests.clone());
     let served = async {
         let wire = match &tls {
             None => Wire::Plain(raw),
@@ -206,7 +209,7 @@ where
                 }
             }
         };
-        converse(wire, ends, &shared).await
+        converse(wire, requests, ends, &shared).await
     };
     let close = tokio::select! {
         biased;
@@ -233,12 +236,11 @@ async fn in_time<A, T>(work: impl Future<Output = io::Result<T>>, shared: &Share
 }
 
 /// Answers requests until there are no more.
-async fn converse<A, F>(wire: Wire, ends: Ends, shared: &Arc<Shared<A>>) -> Close
+async fn converse<A, F>(wire: Wire, requests: Requests, ends: Ends, shared: &Arc<Shared<A>>) -> Close
 where
     A: Fn(Ends, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let requests = Requests::default();
     let service = {
         let (answer, requests) = (shared.answer.clone(), requests.clone());
         service_fn(move |request: Request<Incoming>| {
@@ -264,23 +266,24 @@ where
             tracing::debug!(?ends, error, "connection ended");
         }
     };
-    let newly_asked = tokio::select! {
+    let (newly_asked, patience) = tokio::select! {
         ended = connection.as_mut() => {
             say(ended);
             return Close::Lingering;
         }
-        // hyper-util waits without end for the first bytes, and hyper for further requests over HTTP/2.
-        () = requests.none_for(shared.limits.header) => false,
+        // hyper-util waits without end for the first bytes, and hyper for further requests over HTTP/2. Its own limit for the
+        // head of a request runs from the moment that it has an answer as a whole, taken or not: it would cut slow readers off.
+        () = requests.none_for(shared.limits.header) => (false, shared.limits.header.min(PARTING)),
         first = async {
             shared.stop.gently.cancelled().await;
             requests.first_within(shared.limits.newcomer).await
-        } => first,
+        } => (first, shared.limits.header),
     };
     let close = if requests.none() && !newly_asked { Close::AtOnce } else { Close::Lingering };
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         ended = connection.as_mut() => say(ended),
-        () = requests.none_for(shared.limits.header) => {}
+        () = requests.none_for(patience) => {}
     }
     close
 }
@@ -300,8 +303,7 @@ fn builder<A>(shared: &Shared<A>) -> auto::Builder<Tracked> {
     let mut builder = auto::Builder::new(executor);
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.limits.header)
+        .header_read_timeout(None)
         .max_buf_size(HEAD)
         // Who comes in at the last moment is told that there will be no other.
         .keep_alive(!shared.stop.gently.is_cancelled());

@@ -11,17 +11,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::streams::{Open, Requests};
+
 /// `S`, its writes failing when none succeeds for a while.
 pub(super) struct Stalling<S> {
     inner: S,
     limit: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
+    requests: Requests,
+    /// The end of patience. Until then a request is open: hyper takes a large answer as a whole, and is done with it long
+    /// before its reader is.
+    stalled: Option<(Pin<Box<Sleep>>, Open)>,
 }
 
 impl<S> Stalling<S> {
-    /// Gives a write that makes no progress this long.
-    pub(super) const fn new(inner: S, limit: Duration) -> Self {
-        Self { inner, limit, stalled: None }
+    /// Gives a write that makes no progress this long. While one waits, one of these requests counts as open.
+    pub(super) const fn new(inner: S, limit: Duration, requests: Requests) -> Self {
+        Self { inner, limit, requests, stalled: None }
     }
 
     /// Passes `written` on, or the end of patience.
@@ -30,10 +35,11 @@ impl<S> Stalling<S> {
             self.stalled = None;
             return written;
         }
-        let limit = self.limit;
-        let sleep = self.stalled.get_or_insert_with(|| {
+        let (limit, requests) = (self.limit, &self.requests);
+        let (sleep, _open) = self.stalled.get_or_insert_with(|| {
             let far = Instant::now() + Duration::from_hours(24);
-            Box::pin(tokio::time::sleep_until(Instant::now().checked_add(limit).unwrap_or(far)))
+            let end = Instant::now().checked_add(limit).unwrap_or(far);
+            (Box::pin(tokio::time::sleep_until(end)), requests.hold())
         });
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -93,7 +99,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_who_takes_nothing_is_given_up() {
         let (ours, _theirs) = tokio::io::duplex(8);
-        let mut ours = Stalling::new(ours, LIMIT);
+        let mut ours = Stalling::new(ours, LIMIT, Requests::default());
         let error = ours.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -101,7 +107,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_waited_for() {
         let (ours, mut theirs) = tokio::io::duplex(8);
-        let mut ours = Stalling::new(ours, LIMIT);
+        let mut ours = Stalling::new(ours, LIMIT, Requests::default());
         let reading = async {
             for _ in 0..8 {
                 tokio::time::sleep(LIMIT / 2).await;

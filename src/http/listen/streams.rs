@@ -43,6 +43,12 @@ impl Requests {
         Open(self.0.clone())
     }
 
+    /// One of them is still open, or again: what was answered is not yet taken.
+    pub(super) fn hold(&self) -> Open {
+        self.0.send_modify(|count| count.open += 1);
+        Open(self.0.clone())
+    }
+
     /// Whether none is open.
     pub(super) fn none(&self) -> bool {
         self.0.borrow().open == 0

@@ -183,6 +183,25 @@ async fn a_large_answer_arrives_whole() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_taken_slowly_is_not_taken_for_idleness() {
+    let limits = Limits { header: Duration::from_millis(50), ..LIMITS };
+    let served = Served::with(limits);
+    served.go_on.cancel();
+    for last in ["", "Connection: close\r\n"] {
+        let mut stream = served.connect().await;
+        let head = format!("GET /large HTTP/1.1\r\nHost: localhost\r\n{last}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.readable().await.unwrap();
+        // Longer than a connection may idle, and than it may take to part then.
+        tokio::time::sleep(limits.header * 4).await;
+        assert!(
+            everything_from(stream).await.len() > LARGE,
+            "{last:?}: it arrives whole, and the end after it"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_caller_who_writes_everything_before_it_reads_gets_an_early_answer() {
     let served = Served::with(LIMITS);
     let mut stream = served.connect().await;
