@@ -244,7 +244,7 @@ where
     let service = {
         let (answer, requests) = (shared.answer.clone(), requests.clone());
         service_fn(move |request: Request<Incoming>| {
-            let open = requests.enter();
+            let open = requests.enter(request.version());
             // It may have had a length as well, which hyper takes away: who of us and a proxy in front goes by which? What
             // follows such a request is not for us to tell (RFC 9112, section 6.1).
             let last = request.headers().contains_key(TRANSFER_ENCODING);
@@ -273,7 +273,9 @@ where
         }
         // hyper-util waits without end for the first bytes, and hyper for further requests over HTTP/2. Its own limit for the
         // head of a request runs from the moment that it has an answer as a whole, taken or not: it would cut slow readers off.
-        () = requests.none_for(shared.limits.header) => (false, shared.limits.header.min(PARTING)),
+        () = requests.none_for(shared.limits.header) => {
+            (false, if requests.are_streams() { shared.limits.write } else { shared.limits.header.min(PARTING) })
+        }
         first = async {
             shared.stop.gently.cancelled().await;
             requests.first_within(shared.limits.newcomer).await

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -29,16 +30,19 @@ pub(super) struct Requests(watch::Sender<Count>);
 struct Count {
     open: usize,
     begun: u64,
+    /// Whether they are streams of HTTP/2.
+    streams: bool,
     /// When the last of them ended.
     idle_since: Option<Instant>,
 }
 
 impl Requests {
     /// One more, open until this is dropped.
-    pub(super) fn enter(&self) -> Open {
+    pub(super) fn enter(&self, version: Version) -> Open {
         self.0.send_modify(|count| {
             count.open += 1;
             count.begun += 1;
+            count.streams = version == Version::HTTP_2;
         });
         Open(self.0.clone())
     }
@@ -47,6 +51,12 @@ impl Requests {
     pub(super) fn hold(&self) -> Open {
         self.0.send_modify(|count| count.open += 1);
         Open(self.0.clone())
+    }
+
+    /// Whether they are streams of HTTP/2: the last frame of an answer, which may be all of it, may wait for its peer when none
+    /// is open any more.
+    pub(super) fn are_streams(&self) -> bool {
+        self.0.borrow().streams
     }
 
     /// Whether none is open.
@@ -223,7 +233,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_mins(1);
 
     fn answer(body: Body) -> Answer {
-        Answer::new(body, Requests::default().enter())
+        Answer::new(body, Requests::default().enter(Version::HTTP_2))
     }
 
     fn large() -> Body {
@@ -280,9 +290,9 @@ mod tests {
         let asking = async {
             for _ in 0..3 {
                 tokio::time::sleep(LIMIT / 2).await;
-                drop(requests.enter());
+                drop(requests.enter(Version::HTTP_2));
             }
-            let _open = requests.enter();
+            let _open = requests.enter(Version::HTTP_2);
             tokio::time::sleep(LIMIT * 2).await;
         };
         tokio::join!(requests.none_for(LIMIT), asking);

@@ -332,7 +332,8 @@ async fn http2_frame(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_under_http2_too() {
-    let limits = Limits { header: Duration::from_millis(50), ..LIMITS };
+    let time = Duration::from_millis(50);
+    let limits = Limits { header: time, write: time, ..LIMITS };
     let served = Served::with(limits);
     let mut stream = served.connect().await;
     stream.write_all(&http2_request_for("/")).await.unwrap();
@@ -352,6 +353,24 @@ async fn a_busy_connection_is_not_idle_under_http2_either() {
     everything_from(idle).await;
     served.go_on.cancel();
     assert_eq!(http2_frame(&mut busy, 0).await, b"done");
+}
+
+#[tokio::test]
+async fn the_end_of_an_answer_waits_for_its_window_however_idle_the_connection_is() {
+    let limits = Limits { header: Duration::from_millis(50), ..LIMITS };
+    let served = Served::with(limits);
+    let mut stream = served.connect().await;
+    // SETTINGS_INITIAL_WINDOW_SIZE 1, in the place of the empty SETTINGS.
+    let request = http2_request_for("/");
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1];
+    stream.write_all(&[&request[..24], &settings, &request[24 + 9..]].concat()).await.unwrap();
+    assert_eq!(http2_frame(&mut stream, 0).await, b"d");
+    // GOAWAY: nothing more is waited for but that.
+    http2_frame(&mut stream, 7).await;
+    tokio::time::sleep(limits.header * 4).await;
+    // WINDOW_UPDATE of the stream
+    stream.write_all(&[0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 1, 0]).await.unwrap();
+    assert_eq!(http2_frame(&mut stream, 0).await, b"one");
 }
 
 #[tokio::test]
