@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -245,14 +245,12 @@ where
         let (answer, requests) = (shared.answer.clone(), requests.clone());
         service_fn(move |request: Request<Incoming>| {
             let open = requests.enter(request.version());
-            // It may have had a length as well, which hyper takes away: who of us and a proxy in front goes by which? What
-            // follows such a request is not for us to tell (RFC 9112, section 6.1).
-            let last = request.headers().contains_key(TRANSFER_ENCODING);
+            let rest = Rest::of(request.headers());
             let answered = answer(ends, request);
             // Not awaited within another future, which would have room for it twice.
             answered.map(move |response| {
                 let mut response = response.map(|body| Answer::new(body, open));
-                if last {
+                if rest.ends_with(response.status()) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
@@ -288,6 +286,41 @@ where
         () = requests.none_for(patience) => {}
     }
     close
+}
+
+/// What may be left of a request on its connection once it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Its body was there as soon as its head, or soon after.
+    Nothing,
+    /// Its body, if it was refused before that: hyper then ends the connection, but does not say so.
+    Body,
+    /// It may have had a length beside its `Transfer-Encoding`, which hyper takes away: who of us and a proxy in front goes by
+    /// which? What follows such a request is not for us to tell (RFC 9112, section 6.1).
+    Anything,
+}
+
+impl Rest {
+    fn of(headers: &HeaderMap) -> Self {
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if headers.contains_key(TRANSFER_ENCODING) {
+            Self::Anything
+        } else if headers.contains_key(EXPECT) || length > Some(HEAD) {
+            Self::Body
+        } else {
+            Self::Nothing
+        }
+    }
+
+    /// Whether nothing more is read after an answer of this status, which is then to be said in it (RFC 9112, section 9.6; of
+    /// `Expect`, RFC 9110, section 10.1.1).
+    fn ends_with(self, status: StatusCode) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Body => status.is_client_error(),
+            Self::Nothing => matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE),
+        }
+    }
 }
 
 /// How a connection ends.

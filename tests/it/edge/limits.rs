@@ -25,8 +25,40 @@ fn half_a_body_is_408_in_time_and_starts_nothing() {
     let gateway = gateway("body_timeout = \"300ms\"");
     let mut caller = Connection::to(&gateway);
     caller.write((head(ECHO.len()) + &ECHO[..5]).as_bytes());
-    caller.receive().problem(408, "body-timeout");
+    let late = caller.receive();
+    late.problem(408, "body-timeout");
+    assert_eq!(late.header("connection"), Some("close"));
     assert_eq!(gateway.servers(), [0; 0]);
+    drop(caller);
+    gateway.stop();
+}
+
+#[test]
+fn an_answer_that_does_not_wait_for_the_body_says_that_the_connection_ends_with_it() {
+    let gateway = gateway("body_limit = \"64KiB\"");
+    let expecting = |head: String| head.replace("Host:", "Expect: 100-continue\r\nHost:");
+    let nowhere = |head: String| head.replace("/v1/servers/demo", "/v2");
+    for (head, status) in [
+        (head(100_000), 413),
+        (nowhere(head(100_000)), 404),
+        (expecting(head(100_000)), 413),
+        (expecting(nowhere(head(ECHO.len()))), 404),
+        (expecting(head(ECHO.len())).replace("application/json", "text/plain"), 415),
+    ] {
+        let mut caller = Connection::to(&gateway);
+        caller.write(head.as_bytes());
+        let refused = caller.receive();
+        assert_eq!((refused.status, refused.header("connection")), (status, Some("close")), "{head}");
+        assert!(caller.is_at_its_end(), "{head}");
+    }
+    // Whoever is told to go on with the body may ask again behind it.
+    let mut caller = Connection::to(&gateway);
+    for _ in 0..2 {
+        caller.write(expecting(head(ECHO.len())).as_bytes());
+        assert_eq!(caller.receive().status, 100);
+        caller.write(ECHO.as_bytes());
+        assert_eq!(caller.receive().said(), "hello");
+    }
     drop(caller);
     gateway.stop();
 }
