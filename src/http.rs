@@ -232,7 +232,9 @@ impl Service {
             (Err(refusal), _) => return Err(refusal.into()),
         };
         let visitor = Visitor { sees: sees(ends, &head.headers, &who), who };
-        match found? {
+        let route = found?;
+        check_query(&head, &route)?;
+        match route {
             Route::Post { server, post } => self.post(head, body, (&server, post), visitor).await,
             Route::Browser(Browser::Agent) => {
                 Ok(self.browser_agent(head, body, visitor).await.unwrap_or_else(in_envelope))
@@ -263,6 +265,7 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
+        check_query(head, route)?;
         body::read(body, self.limits(head)).await?;
         match route {
             Route::Admin(admin) => self.admin(head, admin, admin::Visit::of(ends, head, None)),
@@ -465,6 +468,10 @@ fn sees(ends: Ends, headers: &HeaderMap, who: &Principal) -> Sees {
 fn is_near(ends: Ends, headers: &HeaderMap) -> bool {
     let passed_on = FORWARDED.iter().any(|name| headers.contains_key(name));
     ends.is_near() && !passed_on
+}
+
+fn check_query(head: &Parts, route: &Route) -> Result<(), Refusal> {
+    route.parameters().map_or(Ok(()), |known| terms::check_query(head.uri.query(), known))
 }
 
 fn unknown(head: &Parts) -> Refusal {

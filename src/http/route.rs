@@ -49,6 +49,22 @@ impl Route {
     }
 }
 
+impl Route {
+    /// The parameters that its query may have; `None`: any, for nothing is read there that could be misspelt, or those who have
+    /// always called it may have some of their own.
+    pub(super) const fn parameters(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Admin(Admin::Ready) => Some(&["full"]),
+            Self::OpenApi => Some(&["refresh", "timeout"]),
+            Self::Servers => Some(&[]),
+            Self::Server { .. } | Self::List { .. } | Self::Post { .. } | Self::Call { .. } => {
+                Some(&["timeout"])
+            }
+            Self::Admin(_) | Self::Browser(_) => None,
+        }
+    }
+}
+
 /// Questions about the gateway itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Admin {

@@ -48,6 +48,24 @@ impl Terms {
     }
 }
 
+/// Refuses a query that has another parameter than these, which would be dropped in silence, or one of them twice.
+pub(super) fn check_query(query: Option<&str>, known: &[&str]) -> Result<(), Refusal> {
+    let mut seen: Vec<&str> = Vec::with_capacity(known.len());
+    for (name, _) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let Some(name) = known.iter().find(|known| **known == name) else {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Refusal::malformed(format!(
+                "the query has an unknown parameter {name:?}; known: {known}"
+            )));
+        };
+        if seen.contains(name) {
+            return Err(Refusal::malformed(format!("the query has the parameter {name:?} twice")));
+        }
+        seen.push(name);
+    }
+    Ok(())
+}
+
 /// What of these headers a server wants for the process of its call. One that is absent or empty gives no variable.
 pub(super) fn credentials(headers: &HeaderMap, wanted: &[HeaderVariable]) -> Result<Credentials, Refusal> {
     let mut found = Vec::new();
@@ -149,6 +167,23 @@ mod tests {
         assert_eq!(timeout("/", &[]), None);
         assert_eq!(timeout("/?x=1&timeout=2m", &[]), Some(Duration::from_mins(2)));
         assert_eq!(timeout("/?timeout=2m", &[("spawnling-timeout", "5s")]), Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_known_or_comes_twice_is_refused_by_name() {
+        let told = |query, known: &[&str]| check_query(query, known).map_err(|refusal| refusal.to_string());
+        for query in [None, Some(""), Some("&"), Some("timeout=1s"), Some("full&timeout=")] {
+            assert_eq!(told(query, &["full", "timeout"]), Ok(()), "{query:?}");
+        }
+        for (query, known, words) in [
+            ("timout=3s", &["full", "timeout"] as &[_], "unknown parameter \"timout\"; known: full, timeout"),
+            ("timeout=3s&Timeout=4s", &["timeout"], "unknown parameter \"Timeout\"; known: timeout"),
+            ("a%22b=1", &[], "unknown parameter \"a\\\"b\"; known: none"),
+            ("timeout=3s&timeout=4s", &["timeout"], "the parameter \"timeout\" twice"),
+        ] {
+            let refusal = told(Some(query), known).unwrap_err();
+            assert!(refusal.contains(words), "{query}: {refusal}");
+        }
     }
 
     #[test]

@@ -171,7 +171,26 @@ fn terms_that_cannot_be_read_are_400() {
         let answer = gateway.request("POST", "/v1/servers/demo/tools/echo", &[JSON, header], ECHO);
         answer.problem(400, "malformed-request");
     }
-    gateway.post("/v1/servers/demo/tools/echo?timeout=1", ECHO).problem(400, "malformed-request");
+    for (path, named) in [
+        ("/v1/servers/demo/tools/echo?timeout=1", "\"1\""),
+        ("/v1/servers/demo/tools/echo?timout=3s", "\"timout\"; known: timeout"),
+        ("/v1/servers/demo/tools/echo?timeout=3s&timeout=4s", "twice"),
+    ] {
+        let problem = gateway.post(path, ECHO).problem(400, "malformed-request");
+        assert!(problem["detail"].as_str().unwrap().contains(named), "{problem}");
+    }
+    for path in [
+        "/v1/servers?name=demo",
+        "/v1/servers/demo/tools?page=2",
+        "/openapi.json?refesh=true",
+        "/readyz?ful=503",
+    ] {
+        gateway.get(path).problem(400, "malformed-request");
+    }
+    assert_eq!(gateway.servers(), [0; 0], "nothing was started");
+    for path in ["/?x", "/healthz?x", "/metrics?x", "/problems/tool-error?x"] {
+        assert_eq!(gateway.get(path).status, 200, "{path}: nothing is read there");
+    }
     gateway.stop();
 }
 
