@@ -21,6 +21,7 @@ use crate::exchange::fault::Violation;
 use crate::exchange::{
     About, Answer, Ask, Bounds, CallError, CallId, Caller, Gate, HeaderVariable, Introduction, LastWords,
     ListKind, Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times, TraceContext,
+    nearest,
 };
 use shelf::{Kept, Shelf, Verdict};
 
@@ -154,7 +155,7 @@ impl Catalog {
         let Some(kept) = shelf.kept() else {
             return self.learn_and_run(request, tools, None).await;
         };
-        let Err(refusal) = judge(&kept, &tools, self.settings.validate) else {
+        let Err(refusal) = judge(&kept, &tools, &request.principal, self.settings.validate) else {
             return self.run(request).await;
         };
         if kept.is_fresh() {
@@ -167,7 +168,7 @@ impl Catalog {
             Err(late) => return self.refused(request.id, late, &request.principal, request.trace.as_ref()),
         };
         match shelf.kept().filter(|kept| kept.learned > arrived) {
-            Some(kept) => match judge(&kept, &tools, self.settings.validate) {
+            Some(kept) => match judge(&kept, &tools, &request.principal, self.settings.validate) {
                 Ok(()) => self.run(request).await,
                 Err(refusal) => self.refused(request.id, refusal, &request.principal, request.trace.as_ref()),
             },
@@ -237,11 +238,11 @@ impl Catalog {
     ) -> Answer {
         // What is learned with a caller's credentials is that caller's alone.
         let shelves = if request.credentials.is_empty() { Arc::clone(&self.shelves) } else { Arc::default() };
-        let settings = self.settings.clone();
+        let (settings, who) = (self.settings.clone(), request.principal.clone());
         let gate = Gate::new(move |listed| {
             let kept = shelves[ListKind::Tools as usize].put(listed, settings.list_ttl);
             drop(asking);
-            judge(&kept, &tools, settings.validate)
+            judge(&kept, &tools, &who, settings.validate)
         });
         request.steps.insert(0, Step { ask: Ask::List(ListKind::Tools), gate: Some(gate) });
         let mut answer = self.run(request).await;
@@ -312,11 +313,14 @@ fn checkable(steps: &[Step]) -> Vec<Checked> {
 }
 
 /// What a list says of all tool steps; the first refusal is the answer.
-fn judge(kept: &Kept, tools: &[Checked], validate: Validate) -> Result<(), CallError> {
+fn judge(kept: &Kept, tools: &[Checked], who: &Principal, validate: Validate) -> Result<(), CallError> {
     for (place, name, arguments) in tools {
         let refusal = match kept.judge(name, arguments.as_ref()) {
             Verdict::Fine => continue,
-            Verdict::Unknown => CallError::UnknownTool { name: name.clone() },
+            Verdict::Unknown => {
+                let meant = nearest(name, kept.names().filter(|tool| who.may_call(tool)));
+                CallError::UnknownTool { name: name.clone(), meant: meant.map(ToOwned::to_owned) }
+            }
             Verdict::Invalid(violations) => invalid(*place, name, violations),
         };
         if validate == Validate::Enforce {

@@ -47,7 +47,6 @@ mod tree;
 mod value;
 
 pub(crate) use browser::Browser;
-pub(crate) use complaint::nearest;
 pub(crate) use edge::Edge;
 pub(crate) use env::Environment;
 pub(crate) use layers::load;

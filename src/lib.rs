@@ -170,6 +170,7 @@
 //! exchange/enforcement.rs what was asked of the kernel, and what became of it                      (pure)
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/masked.rs     a failure without secrets                                               (pure)
+//! exchange/nearest.rs    the name that was probably meant                                         (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
 //! exchange/fuzz.rs       what must be true of relayed JSON and of traces                           (pure)
 //! exchange/receipt.rs    what is known after the end of a tree                                     (pure)

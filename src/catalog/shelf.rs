@@ -90,6 +90,11 @@ impl Kept {
         }
     }
 
+    /// The names of the tools.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tools().keys().map(String::as_str)
+    }
+
     fn tools(&self) -> &HashMap<String, Tool> {
         self.tools.get_or_init(|| {
             let tool = |item: &RawJson| {

@@ -172,17 +172,6 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The one of `known` that was probably meant by `said`.
-pub(crate) fn nearest<'k>(said: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let said = said.to_ascii_lowercase().replace('-', "_");
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&said, name), name))
-        .filter(|(distance, name)| *distance <= name.len().max(said.len()) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,22 +183,6 @@ mod tests {
             [(0, (1, 1)), (4, (1, 5)), (6, (2, 1)), (8, (2, 2)), (13, (3, 1)), (14, (4, 1)), (99, (4, 5))];
         for (offset, expected) in cases {
             assert_eq!(position(text, offset), expected, "at byte {offset}");
-        }
-    }
-
-    #[test]
-    fn the_nearest_name_is_found_unless_none_is_near() {
-        let known = ["deadline", "open_deadline", "env", "limits"];
-        let cases = [
-            ("dedline", Some("deadline")),
-            ("open-deadline", Some("open_deadline")),
-            ("openDeadline", Some("open_deadline")),
-            ("limit", Some("limits")),
-            ("ENV", Some("env")),
-            ("colour", None),
-        ];
-        for (said, expected) in cases {
-            assert_eq!(nearest(said, known), expected, "{said}");
         }
     }
 

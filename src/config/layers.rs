@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::browser::{self, Availability, Browser};
-use super::complaint::{Complaints, Ledger, Place, nearest};
+use super::complaint::{Complaints, Ledger, Place};
 use super::edge;
 use super::file::{self, Written, WrittenBrowser};
 use super::routes;
@@ -13,6 +13,7 @@ use super::server::Around;
 use super::stamp::Stamped;
 use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
 use crate::auth::{Secret, Token};
+use crate::exchange::nearest;
 use crate::http::listen::address::Address;
 
 /// The file that is read without being named.

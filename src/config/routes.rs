@@ -1,10 +1,11 @@
 //! Routes of one's own: which paths may be had, and which tool answers there.
 
 use super::Server;
-use super::complaint::{Ledger, Place, nearest};
+use super::complaint::{Ledger, Place};
 use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
+use crate::exchange::nearest;
 use crate::http::route::is_taken;
 
 /// One path, and what answers there.

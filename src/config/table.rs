@@ -8,13 +8,14 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use super::complaint::{Ledger, Place, nearest};
+use super::complaint::{Ledger, Place};
 use super::expand::{Expanded, Wrong, expand};
 use super::server::Around;
 use super::stamp::Stamped;
 use super::tree::{Entry, Node, Value};
 use super::value::Parsed;
 use crate::auth::Secret;
+use crate::exchange::nearest;
 
 /// A table that is being read.
 #[derive(Debug)]

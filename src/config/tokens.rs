@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use super::Server;
-use super::complaint::{Ledger, Place, nearest};
+use super::complaint::{Ledger, Place};
 use super::server::Around;
 use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
 use crate::auth::{LONGEST, Secret, Token};
+use crate::exchange::nearest;
 
 /// Shorter ones could be guessed, and would not be hidden where they turn up.
 const SHORTEST: usize = 8;

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Choice;
-use super::complaint::nearest;
 use super::tree::Value;
 use crate::child::spec::limits::Share;
+use crate::exchange::nearest;
 
 /// A value, or what is wrong with it.
 pub(super) type Parsed<T> = Result<T, String>;

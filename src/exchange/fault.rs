@@ -143,9 +143,9 @@ pub(crate) enum CallError {
     /// One of its messages, or a list, was larger than is allowed.
     #[error("the server wrote more than {limit} bytes")]
     OutputTooLarge { limit: usize, words: Box<LastWords> },
-    /// There is no such tool.
+    /// There is no such tool. `meant`: the one that probably was, as far as it is known and may be called.
     #[error("there is no tool {name:?}")]
-    UnknownTool { name: String },
+    UnknownTool { name: String, meant: Option<String> },
     /// There is no such resource.
     #[error("there is no resource {uri:?}")]
     UnknownResource { uri: String },
@@ -323,7 +323,10 @@ mod tests {
         let error = CallError::OpenFailed { source, words: Box::new(words) };
         let story = "the server did not open: it ended; it exited with code 3; its last words: no such table";
         assert_eq!(error.story(), story);
-        assert_eq!(CallError::UnknownTool { name: "x".to_owned() }.story(), "there is no tool \"x\"");
+        assert_eq!(
+            CallError::UnknownTool { name: "x".to_owned(), meant: None }.story(),
+            "there is no tool \"x\""
+        );
     }
 
     #[test]

@@ -67,7 +67,9 @@ impl CallError {
             Self::CapabilityRequired { message, data: more } => {
                 Self::CapabilityRequired { message: text(message), data: data(more) }
             }
-            Self::UnknownTool { name } => Self::UnknownTool { name: text(name) },
+            Self::UnknownTool { name, meant } => {
+                Self::UnknownTool { name: text(name), meant: meant.map(text) }
+            }
             Self::UnknownResource { uri } => Self::UnknownResource { uri: text(uri) },
             Self::UnknownPrompt { name } => Self::UnknownPrompt { name: text(name) },
             Self::NotOffered { what } => Self::NotOffered { what: text(what) },
@@ -144,7 +146,7 @@ mod tests {
             CallError::ProtocolViolation { phase, what: secret(), words: words() },
             CallError::ServerError { code: 1, message: secret(), data: data() },
             CallError::OutputTooLarge { limit: 1, words: words() },
-            CallError::UnknownTool { name: secret() },
+            CallError::UnknownTool { name: secret(), meant: Some(secret()) },
             CallError::UnknownResource { uri: secret() },
             CallError::UnknownPrompt { name: secret() },
             CallError::NotOffered { what: secret() },

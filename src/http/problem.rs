@@ -58,7 +58,8 @@ impl Problem {
 
     fn with_remedy(kind: Kind, what: &str, remedy: &str) -> Self {
         let remedy = if remedy.is_empty() { String::new() } else { format!(" {remedy}.") };
-        let detail = format!("{}.{remedy}", capitalised(what));
+        let end = if what.ends_with('?') { "" } else { "." };
+        let detail = format!("{}{end}{remedy}", capitalised(what));
         let (words, members, retry_after) = (None, Vec::new(), None);
         Self { kind, detail, words, members, retry_after, allow: None, challenge: None, stamp: None }
     }

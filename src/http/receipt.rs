@@ -251,7 +251,7 @@ mod tests {
         let words = Box::<LastWords>::default();
         let late = CallError::DeadlineExceeded { phase: Phase::Open, after: Duration::from_secs(1), words };
         let full = CallError::Overloaded { retry_after: Duration::from_secs(1), waited: None };
-        let none = CallError::UnknownTool { name: "x".into() };
+        let none = CallError::UnknownTool { name: "x".into(), meant: None };
         for (error, expected) in [
             (
                 late,

@@ -240,7 +240,7 @@ pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
     };
     match (code, ask) {
         (-32601 | -32602, Ask::Tool { name, .. }) if lacks("tool", name) => {
-            CallError::UnknownTool { name: name.clone() }
+            CallError::UnknownTool { name: name.clone(), meant: None }
         }
         (-32602, Ask::Prompt { name, .. }) if lacks("prompt", name) => {
             CallError::UnknownPrompt { name: name.clone() }

@@ -9,8 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::child::{ProgramError, SpawnError};
-use crate::config::nearest;
-use crate::exchange::{CallError, Cause, Exit, LastWords, Phase};
+use crate::exchange::{CallError, Cause, Exit, LastWords, Phase, nearest};
 
 /// What is known of a server beside its failure.
 pub(super) struct Patient<'a> {

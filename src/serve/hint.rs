@@ -2,9 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::config::nearest;
-use crate::exchange::RawJson;
 use crate::exchange::fault::Violation;
+use crate::exchange::{RawJson, nearest};
 
 /// Where the tool's name is to be found, given the tools that there are and the command that lists them.
 pub(super) fn other_tool(list: &str, said: &str, tools: &[RawJson]) -> String {

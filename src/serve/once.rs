@@ -158,7 +158,7 @@ async fn listed(catalog: &Catalog) -> Option<Arc<Listed>> {
 /// What whoever made this call could do next; empty: that depends.
 async fn next_step(catalog: &Catalog, call: &OneCall, error: &CallError) -> String {
     match error {
-        CallError::UnknownTool { name } => {
+        CallError::UnknownTool { name, .. } => {
             let listed = listed(catalog).await;
             hint::other_tool(&call.list, name, listed.as_ref().map_or(&[], |listed| &listed.items))
         }

@@ -16,7 +16,7 @@ value = "wide-token"
 name = "narrow"
 value = "narrow-token"
 servers = ["demo"]
-tools = ["echo", "sleep"]
+tools = ["echo", "sleep", "adds"]
 concurrent = 1
 
 [[tokens]]
@@ -92,6 +92,12 @@ fn a_token_is_shown_and_given_what_it_allows() {
     ] {
         narrow(line, &body).problem(403, "forbidden");
     }
+    // One that it may call and that there is not: of those like it, none is named that it may not call.
+    let named = |token: &str| {
+        let answer = ask(&gateway, token, "POST /v1/servers/demo/tools/adds", "{}");
+        answer.problem(404, "unknown-tool")["detail"].as_str().unwrap().contains("\"add\"")
+    };
+    assert_eq!([named("narrow-token"), named("wide-token")], [false, true]);
     assert_eq!(narrow("POST /v1/servers/demo/tools/echo", ECHO).said(), "hello");
     assert_eq!(
         names(&ask(&gateway, "wide-token", "GET /v1/servers", "").good()["servers"]),

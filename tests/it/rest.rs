@@ -207,6 +207,14 @@ fn what_is_not_there_is_404_and_says_what_is() {
     warm.problem(404, "unknown-tool");
     assert_eq!((phases(&cold).len(), phases(&warm).len()), (4, 0));
     gateway.tool("ec%0Aho", ECHO).problem(404, "unknown-tool");
+    for answer in [
+        gateway.tool("ecoh", ECHO),
+        gateway.post("/v1/servers/demo/calls", r#"{"steps":[{"tool":"counter"},{"tool":"ecoh"}]}"#),
+    ] {
+        let problem = answer.problem(404, "unknown-tool");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with("There is no tool \"ecoh\"; did you mean \"echo\"? `GET "), "{detail}");
+    }
     // -32601, from the server itself.
     let lacks = gateway.tool("fault", r#"{"kind":"rpc-error","code":-32601}"#);
     lacks.problem(404, "not-offered");

@@ -59,7 +59,7 @@ fn every_fault() -> Vec<(CallError, u16, &'static str)> {
             "server-error",
         ),
         (CallError::OutputTooLarge { limit: 10, words: words().into() }, 502, "output-too-large"),
-        (CallError::UnknownTool { name: name() }, 404, "unknown-tool"),
+        (CallError::UnknownTool { name: name(), meant: None }, 404, "unknown-tool"),
         (CallError::UnknownResource { uri: name() }, 404, "unknown-resource"),
         (CallError::UnknownPrompt { name: name() }, 404, "unknown-prompt"),
         (CallError::NotOffered { what: name() }, 404, "not-offered"),

@@ -35,6 +35,9 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
             let places: String = places.take(3).collect();
             text + &places
         }
+        CallError::UnknownTool { meant: Some(meant), .. } => {
+            format!("{}; did you mean {meant:?}?", chain(error))
+        }
         CallError::ToolError { result } => match text::of_tool(result) {
             Some(words) if !words.trim().is_empty() => format!("{error}: {}", shortened(words.trim())),
             Some(_) | None => error.to_string(),
@@ -45,7 +48,7 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
         | CallError::CallerGone { .. }
         | CallError::SpawnFailed { .. }
         | CallError::ServerError { .. }
-        | CallError::UnknownTool { .. }
+        | CallError::UnknownTool { meant: None, .. }
         | CallError::UnknownResource { .. }
         | CallError::UnknownPrompt { .. }
         | CallError::NotOffered { .. }

@@ -7,7 +7,7 @@ pub(super) const HOMES: [(&str, &[&str]); 37] = [
     ("clap_mangen", &["cli"]),
     ("toml", &["config", "bench"]),
     ("jsonc_parser", &["config"]),
-    ("strsim", &["config"]),
+    ("strsim", &["exchange"]),
     ("subtle", &["auth"]),
     ("humantime", &["exchange", "demo", "bench"]),
     ("hyper", &["http", "bench"]),
