@@ -6,8 +6,8 @@
 //! first request gets; after the second each is dropped where it stands, which hangs up on its calls.
 //!
 //! A connection is bounded in every direction: their number, the time to the first request and between requests, the
-//! time in which a reader takes nothing. hyper does some of it for HTTP/1 and little for HTTP/2; `streams.rs` does the
-//! rest. `half_close` stays off, for with it hyper would not notice a leaving caller;
+//! time in which a reader takes nothing. hyper does little of it, and its clock for heads does not ask whether the answer
+//! before was taken; `streams.rs` and `stall.rs` do the rest. `half_close` stays off, for with it hyper would not notice a leaving caller;
 //! where bytes wait behind a request it does not notice either, and `shared.rs` does.
 
 use std::convert::Infallible;
