@@ -40,7 +40,9 @@ pub(crate) struct LogError {
 /// that is not set, or empty, it is everything from `default` up. What `mask` knows, now or later, is hidden.
 pub(crate) fn init(format: Format, default: &str, mask: Mask) -> Result<(), LogError> {
     let filter = filter(std::env::var_os(VARIABLE), default)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Masked(mask.clone()));
+    // What stderr does not take is lost: the library would say so on stderr, and panic where that takes nothing.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false);
+    let lines = lines.with_env_filter(filter).with_writer(move || Masked(mask.clone()));
     // Only the first one counts, and there is only one.
     let _ = match format {
         Format::Human => lines.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 mod check;
+mod streams;
 mod tls;
 
 /// The program under test.
