@@ -408,6 +408,7 @@ async fn run(
     let mut signals = Signals::new(!config.files.is_empty()).map_err(ServeError::Runtime)?;
     let listeners = edge::listeners(&config, inherited)?;
     let announced: Vec<String> = listeners.iter().map(ToString::to_string).collect();
+    let listening: Vec<Address> = listeners.iter().map(|listener| listener.address().clone()).collect();
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(listen::Listener::plain).collect();
     let certificates = listeners.iter().find_map(listen::Listener::certificates).map(Arc::clone);
     config.announce_origins(&origins(&addresses));
@@ -424,7 +425,7 @@ async fn run(
     let mut serving = JoinSet::new();
     serving.spawn(listen::run(listeners, Arc::clone(&live), stop.clone()));
     // Before anybody knows that we are there: whoever changes a file from then on is noticed.
-    let mut reloading = Reloading::new(sources, config, addresses, draining.clone(), mask);
+    let mut reloading = Reloading::new((sources, config), listening, addresses, draining.clone(), mask);
     announce(&announced).map_err(ServeError::Stdout)?;
     edge::tell_manager(edge::State::Ready);
     rooms.catalogs().iter().for_each(|catalog| catalog.calls().open());

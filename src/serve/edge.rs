@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use super::ServeError;
 use crate::auth::{Gate, Mask};
 use crate::config::{self, Config, Exposure};
+use crate::http::listen::address::Address;
 use crate::http::listen::{Certificates, Inherited, Listener, Manner, TlsError, TlsFiles};
 use crate::http::{self, BrowserApi, Budget, OwnRoute};
 use crate::telemetry::metrics::Metrics;
@@ -83,14 +84,22 @@ pub(super) fn listeners(config: &Config, inherited: Inherited) -> Result<Vec<Lis
 
 /// What was handed over is held to the same as what is configured.
 fn judge(listeners: &[Listener], config: &Config) -> Result<(), ServeError> {
-    let open = |listener: &&Listener| config.tokens.is_empty() && !listener.address().is_local();
-    for address in listeners.iter().filter(open).map(Listener::address) {
+    for address in exposed(listeners.iter().map(Listener::address), config) {
         if config.exposure == Exposure::Refused {
             return Err(ServeError::Exposed { address: address.clone() });
         }
         tracing::warn!(%address, "can be reached from other machines, and nobody is asked for a token");
     }
     Ok(())
+}
+
+/// Those that other machines can reach, and at which nobody is asked for a token.
+pub(super) fn exposed<'a>(
+    addresses: impl IntoIterator<Item = &'a Address>,
+    config: &Config,
+) -> impl Iterator<Item = &'a Address> {
+    let open = config.tokens.is_empty();
+    addresses.into_iter().filter(move |address| open && !address.is_local())
 }
 
 /// What is shown to callers, if they are shown anything.

@@ -16,14 +16,18 @@ use super::watch::Watch;
 use super::{Rooms, ServeError, edge, origins};
 use crate::auth::Mask;
 use crate::catalog::Catalog;
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Config, Exposure, Sources};
+use crate::http::listen::address::Address;
 use crate::http::{Live, Service};
 
 /// What is needed to read the configuration again, and the one that counts.
 pub(super) struct Reloading {
     sources: Sources,
     config: Config,
-    /// Where we listen, whatever a file says by now.
+    /// What has counted since the start, whatever a file says by now.
+    at_start: Vec<Fixed>,
+    /// Where we listen, likewise; and those of it that a browser can speak plain HTTP to.
+    listening: Vec<Address>,
     addresses: Vec<SocketAddr>,
     draining: CancellationToken,
     /// What nothing that is written may show, from each configuration that ever counted.
@@ -34,14 +38,14 @@ pub(super) struct Reloading {
 impl Reloading {
     /// `config` counts, and was read from `sources`.
     pub(super) fn new(
-        sources: Sources,
-        config: Config,
+        (sources, config): (Sources, Config),
+        listening: Vec<Address>,
         addresses: Vec<SocketAddr>,
         draining: CancellationToken,
         mask: &Mask,
     ) -> Self {
-        let (watch, mask) = (Watch::new(&config.files), mask.clone());
-        Self { sources, config, addresses, draining, mask, watch }
+        let (watch, mask, at_start) = (Watch::new(&config.files), mask.clone(), fixed(&config));
+        Self { sources, config, at_start, listening, addresses, draining, mask, watch }
     }
 
     /// The configuration that counts.
@@ -70,6 +74,15 @@ impl Reloading {
             // Of a file that nobody named it would be as if there had never been one.
             return Err("its file is gone".to_owned());
         }
+        // The file was judged by where it would have us listen; and what was handed over it does not know of.
+        if config.exposure == Exposure::Refused
+            && let Some(address) = edge::exposed(&self.listening, &config).next()
+        {
+            return Err(format!(
+                "{address}, which is listened on until the next start, can be reached from other machines, and nobody would be \
+                 asked for a token any more"
+            ));
+        }
         // Before anything can be written of them.
         self.mask.learn(&config.secrets);
         config.announce_origins(&origins(&self.addresses));
@@ -88,7 +101,8 @@ impl Reloading {
         for notice in config.notices.iter().filter(|notice| !self.config.notices.contains(notice)) {
             tracing::warn!("{notice}");
         }
-        for key in fixed(&self.config, &config) {
+        let (last, now) = (fixed(&self.config), fixed(&config));
+        for (key, _) in now.iter().filter(|one| !last.contains(one) && !self.at_start.contains(one)) {
             tracing::warn!(key, "has changed, and takes a restart to count");
         }
         let service = Service::new(
@@ -110,24 +124,27 @@ impl Reloading {
     }
 }
 
-/// What has changed and cannot count before the next start.
-fn fixed(before: &Config, after: &Config) -> Vec<&'static str> {
-    let changes = [
-        ("listen", before.listen != after.listen),
-        ("max_connections", before.edge.max_connections != after.edge.max_connections),
-        ("header_timeout", before.edge.header_timeout != after.edge.header_timeout),
-        ("write_timeout", before.edge.write_timeout != after.edge.write_timeout),
-        ("in_flight", before.edge.in_flight != after.edge.in_flight),
-        ("socket_mode", before.edge.socket_mode != after.edge.socket_mode),
-        ("tls", before.edge.tls != after.edge.tls),
-        ("concurrent", before.concurrent != after.concurrent),
-        ("starts", before.starts != after.starts),
-        ("memory_pressure", before.memory_pressure != after.memory_pressure),
-        ("containment", before.containment != after.containment),
-        ("receipts", before.receipts != after.receipts),
-        ("otlp", before.otlp != after.otlp),
-    ];
-    changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+/// A key, and what it is set to.
+type Fixed = (&'static str, String);
+
+/// What is fixed at the start: another value cannot count before the next one.
+fn fixed(config: &Config) -> Vec<Fixed> {
+    let edge = &config.edge;
+    vec![
+        ("listen", format!("{:?}", config.listen)),
+        ("max_connections", format!("{:?}", edge.max_connections)),
+        ("header_timeout", format!("{:?}", edge.header_timeout)),
+        ("write_timeout", format!("{:?}", edge.write_timeout)),
+        ("in_flight", format!("{:?}", edge.in_flight)),
+        ("socket_mode", format!("{:?}", edge.socket_mode)),
+        ("tls", format!("{:?}", edge.tls)),
+        ("concurrent", format!("{:?}", config.concurrent)),
+        ("starts", format!("{:?}", config.starts)),
+        ("memory_pressure", format!("{:?}", config.memory_pressure)),
+        ("containment", format!("{:?}", config.containment)),
+        ("receipts", format!("{:?}", config.receipts)),
+        ("otlp", format!("{:?}", config.otlp)),
+    ]
 }
 
 /// What became of the servers.

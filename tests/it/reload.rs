@@ -1,8 +1,11 @@
 //! A configuration that is exchanged while calls go on: the new one counts for new calls, and nobody loses anything.
 
+use std::net::TcpListener;
+use std::os::fd::AsFd as _;
+
 use rustix::process::Signal;
 
-use crate::support::{Gateway, JSON, Response, alive, demo, server, until, until_some};
+use crate::support::{Gateway, JSON, Response, Start, alive, demo, server, until, until_some};
 
 const ECHO: &str = r#"{"message":"hello"}"#;
 const STANDBY: &str = "strategy = \"prewarmed\"\nstandby = { min = 1, max = 1 }\n";
@@ -135,4 +138,35 @@ fn what_was_counted_of_a_server_goes_with_the_last_one_of_its_name() {
     echo("second");
     assert_eq!(counted(&format!("{second_calls}1")), 1, "{}", gateway.get("/metrics").body);
     gateway.stop();
+}
+
+#[test]
+fn what_takes_a_restart_is_no_change_when_it_is_again_as_it_was() {
+    let gateway = Gateway::start(&demo(&[]));
+    reload(&gateway, &("concurrent = 3\n".to_owned() + &demo(&[])), IN_PLACE);
+    reload(&gateway, &("concurrent = 3\n".to_owned() + &demo(&[]) + "deadline = \"7s\"\n"), IN_PLACE);
+    reload(&gateway, &demo(&[]), IN_PLACE);
+    let log = gateway.log();
+    assert_eq!(log.matches("takes a restart to count").count(), 1, "{log}");
+    gateway.stop();
+}
+
+#[test]
+fn no_reload_opens_to_everybody_what_asks_for_tokens() {
+    let everywhere = TcpListener::bind("0.0.0.0:0").expect("a free port");
+    let tokens = "\n[[tokens]]\nname = \"me\"\nvalue = \"correct-horse\"\n";
+    let handed_over = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+    let by_file = "exec \"$0\" serve --log-format json --config it.toml";
+    for script in [handed_over, by_file] {
+        let start = Start { script: Some(script), stdin: Some(everywhere.as_fd()), ..Start::default() };
+        let gateway =
+            Gateway::start_by(&("listen = [\"0.0.0.0:0\"]\n".to_owned() + &demo(&[]) + tokens), start);
+        // By what it says it would be within bounds, but it is not where it says.
+        let near = "listen = [\"127.0.0.1:0\"]\n".to_owned() + &demo(&[]);
+        reload(&gateway, &near, "the configuration cannot be used; the one before stays in place");
+        assert!(gateway.log().contains("nobody would be asked for a token any more"), "{}", gateway.log());
+        gateway.get("/v1/servers").problem(401, "unauthenticated");
+        reload(&gateway, &(near + tokens), IN_PLACE);
+        gateway.stop();
+    }
 }
