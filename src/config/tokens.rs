@@ -99,23 +99,20 @@ fn value(table: &mut Table<'_>, around: Around<'_>) -> Option<Secret> {
     if KEYS.iter().filter(|key| table.has(key)).count() != 1 {
         table.complain("needs one of `value`, `value_file` and `value_env`");
     }
-    if let Some(Value::Text(path)) = table.peek("value_file") {
-        table.depends_on(around.base.join(path));
-    }
     let inline = table.get("value", |value| good(&value::literal(value)?));
-    let file = table.get_placed("value_file", |value| {
-        let path = around.base.join(value::literal(value)?);
+    let file = table.get_placed("value_file", |value| Ok(around.base.join(value::literal(value)?)));
+    let file = file.and_then(|(place, path)| {
+        table.depends_on(path.clone());
         let text = fs::read_to_string(&path);
-        let token = good(&text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?)?;
-        Ok((token, path))
-    });
-    let file = file.map(|(place, (token, path))| {
+        let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()));
+        let token = text.and_then(|text| good(&text));
+        let token = token.map_err(|what| table.complain_at(place, "value_file", what)).ok()?;
         if path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0) {
             let path = path.display();
             let what = format!("{path} may be read by everybody on this machine: `chmod o-r {path}`");
             table.notice_at(place, "value_file", what);
         }
-        token
+        Some(token)
     });
     let variable = table.get("value_env", |value| {
         let name = value::text(value)?;
