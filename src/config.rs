@@ -59,6 +59,8 @@ use complaint::Origin;
 
 /// Where the gateway listens if nobody says anything else.
 const LISTEN: Address = Address::Tcp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5001));
+/// How large a body may be if nobody says anything else.
+const BODY_LIMIT: usize = 4 << 20;
 /// By this variable the stand-in learns which origins are the gateway's own.
 const ORIGIN_VARIABLE: &str = "SPAWNLING_ORIGIN";
 

@@ -56,20 +56,19 @@ pub(crate) struct Tls {
     pub(crate) client_ca: Option<PathBuf>,
 }
 
-/// Reads it. To be called before anybody asks for `body_limit`.
-pub(super) fn edge(table: &mut Table<'_>, around: Around<'_>) -> Edge {
+/// Reads it. A body may be as large as `largest`, and one alone must always find room.
+pub(super) fn edge(table: &mut Table<'_>, largest: usize, around: Around<'_>) -> Edge {
     let usual = Edge::default();
-    let largest = table.peek("body_limit").and_then(|value| value::positive_size(value).ok());
-    let in_flight = |value: &Value| match (value::positive_size(value)?, largest.unwrap_or(4 << 20)) {
-        (size, largest) if size < largest => Err("must be at least `body_limit`".to_owned()),
-        (size, _) => Ok(size),
+    let in_flight = |value: &Value| match value::positive_size(value)? {
+        size if size < largest => Err("must be at least `body_limit`".to_owned()),
+        size => Ok(size),
     };
     Edge {
         max_connections: table.get("max_connections", value::positive_count).unwrap_or(usual.max_connections),
         header_timeout: table.get("header_timeout", value::positive_duration).unwrap_or(usual.header_timeout),
         body_timeout: table.get("body_timeout", value::positive_duration).unwrap_or(usual.body_timeout),
         write_timeout: table.get("write_timeout", value::positive_duration).unwrap_or(usual.write_timeout),
-        in_flight: table.get("in_flight", in_flight).unwrap_or(usual.in_flight),
+        in_flight: table.get("in_flight", in_flight).unwrap_or(usual.in_flight.max(largest)),
         socket_mode: table.get("socket_mode", mode).unwrap_or(usual.socket_mode),
         tls: table.table("tls").and_then(|table| tls(table, around)),
     }

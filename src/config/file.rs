@@ -23,7 +23,7 @@ use super::table::Table;
 use super::tokens::{self, WrittenToken};
 use super::tree::{self, Value};
 use super::value;
-use super::{Choice, MetricsFor, Server};
+use super::{BODY_LIMIT, Choice, MetricsFor, Server};
 use crate::http::listen::address::Address;
 
 /// What a file says; `None` where it says nothing.
@@ -118,16 +118,17 @@ fn check_name(name: &str, server: &Table<'_>) {
 
 fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
     table.refuse(&["insecure"], "is never read from a file: give the flag --insecure");
+    let body_limit = table.get("body_limit", value::positive_size);
     Written {
         listen: listen(table, around),
-        edge: edge::edge(table, around),
+        edge: edge::edge(table, body_limit.unwrap_or(BODY_LIMIT), around),
         concurrent: table.get("concurrent", value::positive_count),
         starts: table.get("starts", value::positive_count),
         memory_pressure: table.get("memory_pressure", value::percentage),
         drain: table.get("drain", value::duration),
         otlp: table.get("otlp", value::collector),
         containment: table.get("containment", value::containment),
-        body_limit: table.get("body_limit", value::positive_size),
+        body_limit,
         hosts: table
             .each("hosts", value::host)
             .unwrap_or_default()
@@ -143,13 +144,18 @@ fn settings(table: &mut Table<'_>, around: Around<'_>) -> Written {
     }
 }
 
+/// A list, or the one address that would be in it.
 fn listen(table: &mut Table<'_>, around: Around<'_>) -> Option<Vec<(Place, Address)>> {
+    let address = |value: &Value| edge::address(&value::text(value)?, around.base);
+    if let Some(Value::Text(_)) = table.peek("listen") {
+        return table.get_placed("listen", address).map(|address| vec![address]);
+    }
     // A list of which no entry is good has brought complaints of its own.
     let none = |value: &Value| matches!(value, Value::List(items) if items.is_empty());
     if table.peek("listen").is_some_and(none) {
         table.refuse(&["listen"], "must name at least one address");
     }
-    table.each("listen", |value| edge::address(&value::text(value)?, around.base))
+    table.each("listen", address)
 }
 
 fn browser_agent(mut table: Table<'_>) -> WrittenBrowser {

@@ -11,7 +11,7 @@ use super::file::{self, Written, WrittenBrowser};
 use super::routes;
 use super::server::Around;
 use super::stamp::Stamped;
-use super::{Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
+use super::{BODY_LIMIT, Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
 use crate::auth::{Secret, Token};
 use crate::exchange::nearest;
 use crate::http::listen::address::Address;
@@ -94,7 +94,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
         drain: drain(written.drain, sources, &ledger),
         otlp: otlp(written.otlp, sources, &ledger),
         containment: containment(written.containment, sources, &ledger),
-        body_limit: written.body_limit.unwrap_or(4 << 20),
+        body_limit: written.body_limit.unwrap_or(BODY_LIMIT),
         receipts: written.receipts.unwrap_or(1000),
         metrics: written.metrics.unwrap_or_default(),
         hosts: hosts(written.hosts, sources, &ledger),

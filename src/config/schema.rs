@@ -28,6 +28,8 @@ pub(crate) enum Format {
 enum Kind {
     Text,
     Texts,
+    /// A text, or several.
+    TextOrTexts,
     Count,
     Duration,
     Size,
@@ -62,7 +64,7 @@ const GATEWAY: Section = Section {
     heading: "The gateway",
     required: &[],
     keys: &[
-        ("listen", Kind::Texts),
+        ("listen", Kind::TextOrTexts),
         ("max_connections", Kind::Count),
         ("header_timeout", Kind::Duration),
         ("body_timeout", Kind::Duration),
@@ -261,6 +263,7 @@ fn value(kind: Kind) -> Value {
     match kind {
         Kind::Text => text,
         Kind::Texts => json!({ "type": "array", "items": text }),
+        Kind::TextOrTexts => json!({ "anyOf": [text, { "type": "array", "items": text }] }),
         Kind::Count => or_expansion(json!({ "type": "integer", "minimum": 0 })),
         Kind::Duration => or_expansion(json!({ "type": "string", "pattern": r"^[0-9]+(ms|s|m|h)$" })),
         Kind::Size => or_expansion(json!({ "anyOf": [
