@@ -34,6 +34,9 @@ const ALLOWED: [&str; 18] = [
 const OURS: [&str; 6] =
     ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
+/// What the names of variables hold whose values are better not shown, whoever set them.
+const TELLTALES: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH", "COOKIE"];
+
 /// Parts of a user's home directory, wherever they are kept (XDG base directory specification).
 const PARTS_OF_HOME: [&str; 4] = ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
 /// What may lead into the home directory, and need not be there: caches, and settings of who lives there.
@@ -121,6 +124,12 @@ impl Environment {
         let caches = xdg.or_else(|| self.get("HOME").map(|home| Path::new(home).join(".cache")));
         caches.map(|dir| dir.join("spawnling"))
     }
+}
+
+/// Whether the name of a variable says that its value is better not shown.
+pub(super) fn is_telltale(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    TELLTALES.iter().any(|part| name.contains(part))
 }
 
 /// Whether a name is meant by a pattern: itself, or with a `*` at one end.

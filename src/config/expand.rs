@@ -13,6 +13,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
+use super::env::is_telltale;
 use super::server::Around;
 use super::stamp::Stamped;
 use crate::auth::Secret;
@@ -29,6 +30,8 @@ pub(super) struct Expanded {
     pub(super) text: String,
     /// What of it is secret.
     pub(super) secrets: Vec<Secret>,
+    /// Whether something of it is better not shown, though it need not be hidden wherever it turns up.
+    pub(super) is_private: bool,
     /// The files that it came from.
     pub(super) files: Vec<Stamped>,
 }
@@ -139,6 +142,7 @@ fn variable(name: &str, around: Around<'_>, expanded: &mut Expanded) -> Result<(
         format!("the variable {name} is not set; ${{{name}:-default}} would say what counts then")
     })?;
     let value = value.to_str().ok_or_else(|| format!("the variable {name} is not UTF-8"))?;
+    expanded.is_private |= is_telltale(name);
     expanded.text.push_str(value);
     Ok(())
 }

@@ -20,8 +20,6 @@ use crate::exchange::HeaderVariable;
 const HIDDEN: &str = "\"...\"";
 /// Variables whose values say nothing that is not known of the machine.
 const SHOWN: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LC_*", "TZ"];
-/// What the names of variables hold that are better not shown, whoever set them.
-const TELLTALES: [&str; 7] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH", "COOKIE"];
 
 /// What is being written.
 struct Page<'c> {
@@ -262,10 +260,9 @@ impl Page<'_> {
         for (name, value) in &server.spec.env {
             let name = name.to_string_lossy();
             let origin = self.config.origins.get(&path_to(&format!("{path}.env"), &name));
-            let telltale = TELLTALES.iter().any(|part| name.to_ascii_uppercase().contains(part));
             let open =
                 origin.is_some() || SHOWN.iter().any(|shown| env::matches(shown, name.as_ref().as_ref()));
-            let hidden = telltale || !open || origin.is_some_and(|origin| origin.secret);
+            let hidden = env::is_telltale(&name) || !open || origin.is_some_and(|origin| origin.secret);
             let place = origin.map_or("the gateway's environment", |origin| origin.place.as_str());
             let value = if hidden { HIDDEN.to_owned() } else { quoted(&value.to_string_lossy()) };
             let key = path_to("env", &name);

@@ -215,8 +215,8 @@ impl<'t> Table<'t> {
     /// The text with everything in its place, and whether any of it is secret.
     fn expand(&self, text: &str, at: usize, path: &str) -> Option<(String, bool)> {
         match expand(text, self.around) {
-            Ok(Expanded { text, secrets, files }) => {
-                let secret = !secrets.is_empty();
+            Ok(Expanded { text, secrets, is_private, files }) => {
+                let secret = is_private || !secrets.is_empty();
                 self.ledger.keep(secrets, files);
                 Some((text, secret))
             }

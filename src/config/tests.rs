@@ -93,6 +93,58 @@ fn the_smallest_file_leaves_everything_else_at_its_default() {
 }
 
 #[test]
+fn one_address_needs_no_brackets() {
+    let with = |listen: &str| file("a.toml", &format!("listen = {listen}\n[servers.a]\ncommand = \"x\"\n"));
+    let shown = with("\"${ADDRESS:-127.0.0.1:5002}\"").expect("good").show();
+    let line = "listen = [\"127.0.0.1:5002\"]              # a.toml:1:10";
+    assert!(shown.contains(line), "{shown}");
+    assert_eq!(with("\"unix:gateway.sock\"").expect("good").listen.len(), 1);
+    let public = with("\"0.0.0.0:5002\"").expect_err("it asks nobody for a token").to_string();
+    assert!(public.starts_with("a.toml:1:10: listen: 0.0.0.0:5002 can be reached"), "{public}");
+    let wrong = with("\"5002\"").expect_err("no address").to_string();
+    assert!(wrong.starts_with("a.toml:1:10: listen: \"5002\" is no address to listen on"), "{wrong}");
+    let wrong = with("5002").expect_err("no address").to_string();
+    assert!(wrong.starts_with("a.toml:1:10: listen: must be a list, not a number"), "{wrong}");
+}
+
+#[test]
+fn a_token_in_a_file_that_a_variable_names_is_watched_there() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let token = dir.path().join("token");
+    fs::write(&token, "correct-horse").expect("written");
+    let text = "[servers.a]\ncommand = \"x\"\n[[tokens]]\nname = \"t\"\nvalue_file = \"${WHERE}/token\"\n";
+    fs::write(dir.path().join("a.toml"), text).expect("written");
+    let variables = [("WHERE", dir.path().to_str().expect("UTF-8"))];
+    let sources = Sources { config: Some("a.toml".into()), ..sources_in(dir.path(), &variables) };
+    let config = load(&sources).expect("good");
+    assert!(config.files.contains(&Stamped::before_reading(token)), "{:?}", config.files);
+}
+
+#[test]
+fn what_a_variable_with_a_telling_name_holds_is_not_shown() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let text = "[servers.a]\ncommand = \"x\"\nargs = [\"--key=${API_KEY}\", \"${PLACE}\", \"${API_KEY_FILE:-none}\"]\n\
+                env = { CREDIT = \"${API_KEY}\", ZONE = \"${PLACE}\" }\nlist_ttl = \"${AUTH_TTL}\"\n";
+    fs::write(dir.path().join("a.toml"), text).expect("written");
+    let load = |ttl: &str| {
+        let variables = [("API_KEY", "k-0123456789"), ("PLACE", "here"), ("AUTH_TTL", ttl)];
+        load(&Sources { config: Some("a.toml".into()), ..sources_in(dir.path(), &variables) })
+    };
+    let config = load("7m").expect("good");
+    let shown = config.show();
+    assert!(!shown.contains("k-0123456789") && !shown.contains("7m"), "{shown}");
+    assert!(
+        shown.contains("args = [\"...\", \"here\", \"none\"]") && shown.contains("env.ZONE = \"here\""),
+        "{shown}"
+    );
+    assert!(shown.contains("env.CREDIT = \"...\""), "{shown}");
+    // It is no secret wherever it turns up: that is for `secret_env` to say.
+    assert!(config.secrets.is_empty(), "{:?}", config.secrets);
+    let wrong = load("k-0123456789").expect_err("no duration").to_string();
+    assert!(!wrong.contains("k-0123456789") && wrong.contains("will not do"), "{wrong}");
+}
+
+#[test]
 fn every_key_of_the_edge_has_its_effect() {
     let samples = Path::new(SAMPLES);
     let tls = edge::Tls {
@@ -112,6 +164,13 @@ fn every_key_of_the_edge_has_its_effect() {
     assert_eq!(load(&sample("full.toml")).expect("a good file").edge, edge);
     let said = |text: &str| file("a.toml", text).expect_err("a mistake").to_string();
     assert!(said("in_flight = \"1MiB\"").contains("in_flight: must be at least `body_limit`"));
+    let larger = "body_limit = \"${LIMIT:-8MiB}\"\nin_flight = \"4MiB\"";
+    assert!(said(larger).contains("in_flight: must be at least `body_limit`"));
+    let good =
+        |text: &str| file("a.toml", &(text.to_owned() + "\n[servers.a]\ncommand = \"x\"\n")).expect("good");
+    let config = good("body_limit = \"${LIMIT:-1MiB}\"\nin_flight = \"2MiB\"");
+    assert_eq!((config.body_limit, config.edge.in_flight), (1 << 20, 2 << 20));
+    assert_eq!(good("body_limit = \"1GiB\"").edge.in_flight, 1 << 30, "the largest body alone finds room");
     assert!(said("tls = { cert = \"a\" }").contains("tls: has no `key`"));
     assert!(said("socket_mode = 600").contains("socket_mode: must be a string such as \"0660\""));
     assert!(said("metrics = true").contains("metrics: must be a string, not a boolean: one of loopback, "));
