@@ -10,8 +10,8 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -78,9 +78,10 @@ pub(crate) struct Span {
 impl Traces {
     /// A way to the collector that takes traces at this address.
     pub(crate) fn to(address: &str, spans: Spans) -> Result<Self, TracesError> {
+        let trouble = Arc::<Mutex<_>>::default();
         let mut exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Client::new())
+            .with_http_client(Client::new(&trouble))
             .with_endpoint(address)
             .with_timeout(PATIENCE)
             .build()?;
@@ -94,6 +95,7 @@ impl Traces {
             waiting: Arc::clone(&waiting),
             spans: spans.clone(),
             fails: AtomicBool::default(),
+            trouble,
         };
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(MOST_WAITING)
@@ -176,7 +178,11 @@ struct Counted {
     spans: Spans,
     /// Whether the last request failed, which is said once.
     fails: AtomicBool,
+    trouble: Trouble,
 }
+
+/// Why the last request was not answered, in words: the library says nothing but "network error".
+type Trouble = Arc<Mutex<Option<String>>>;
 
 impl Exporter for Counted {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
@@ -187,7 +193,9 @@ impl Exporter for Counted {
         let failed_before = self.fails.swap(exported.is_err(), Ordering::Relaxed);
         match &exported {
             Err(error) if !failed_before => {
-                tracing::warn!(%error, "the collector takes no spans; this is said once");
+                let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let error = trouble.unwrap_or_else(|| error.to_string());
+                tracing::warn!(error, "the collector takes no spans; this is said once");
             }
             Ok(()) if failed_before => tracing::info!("the collector takes spans again"),
             _ => {}
@@ -202,22 +210,25 @@ impl Exporter for Counted {
 
 /// Says one request to the collector. It blocks, which is what the library's thread is for.
 #[derive(Debug)]
-struct Client(ureq::Agent);
+struct Client {
+    agent: ureq::Agent,
+    trouble: Trouble,
+}
 
 impl Client {
-    fn new() -> Self {
+    fn new(trouble: &Trouble) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .build();
-        Self(config.into())
+        Self { agent: config.into(), trouble: Arc::clone(trouble) }
     }
 
     fn say(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let (head, body) = request.into_parts();
-        let mut post = self.0.post(head.uri.to_string());
+        let mut post = self.agent.post(head.uri.to_string());
         for (name, value) in &head.headers {
             post = post.header(name, value);
         }
@@ -236,6 +247,65 @@ impl HttpClient for Client {
         'a: 'f,
         Self: 'f,
     {
-        Box::pin(async move { self.say(request) })
+        Box::pin(async move {
+            let said = self.say(request);
+            let trouble = said.as_ref().err().map(ToString::to_string);
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+            said
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::metrics::Metrics;
+    use super::*;
+
+    fn counted(metrics: &Metrics, result: &str) -> usize {
+        let text = metrics.text();
+        let series = format!("spawnling_spans_total{{result=\"{result}\"}} ");
+        let number = text.lines().find_map(|line| line.strip_prefix(&series));
+        number.map_or(0, |number| number.parse().expect("a whole number"))
+    }
+
+    fn span(id: u64) -> Span {
+        let now = SystemTime::now();
+        Span {
+            trace: 1,
+            id,
+            parent: 0,
+            is_remote: false,
+            kind: SpanKind::Internal,
+            name: "a part".to_owned(),
+            began: now,
+            ended: now,
+            attributes: Vec::new(),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn a_span_is_dropped_only_where_too_many_wait_and_each_is_counted_once() {
+        // A collector that lets everybody connect, and never answers.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}/v1/traces", silent.local_addr().expect("an address"));
+        let metrics = Metrics::default();
+        let traces = Traces::to(&address, metrics.spans()).expect("an exporter");
+        let hand_over = |id: usize| traces.hand_over(span(id as u64));
+        (1..=MOST_WAITING).for_each(hand_over);
+        assert_eq!(counted(&metrics, "dropped"), 0, "there was room");
+        // It gives up on some of them every few seconds, which makes room for some more.
+        let dropped = |id: &usize| {
+            hand_over(*id);
+            counted(&metrics, "dropped") > 0
+        };
+        let handed = (MOST_WAITING + 1..100_000).find(dropped).expect("there is room for all");
+        // Whoever is connected is cut off, and nobody else can connect.
+        drop(silent);
+        traces.close(Duration::from_mins(1));
+        assert_eq!(counted(&metrics, "failed"), handed - 1);
+        assert_eq!((counted(&metrics, "dropped"), counted(&metrics, "sent")), (1, 0));
     }
 }

@@ -226,3 +226,28 @@ fn a_collector_that_takes_nothing_is_in_nobodys_way() {
         gateway.ended();
     }
 }
+
+#[test]
+fn why_a_collector_takes_nothing_is_said_once() {
+    let ledger = Ledger::new(&[]);
+    let refusing = Collector::answering(401);
+    let speaks_no_tls = refusing.address.replace("http://", "https://");
+    // A port that was free a moment ago.
+    let nobody =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let nobody = format!("http://{nobody}");
+    for (address, why) in [
+        (&refusing.address, "status code: 401"),
+        (&speaks_no_tls, "unexpected end of file"),
+        (&nobody, "onnection refused"),
+    ] {
+        let gateway = sends_to(address, &ledger);
+        let said = || gateway.log().matches("the collector takes no spans").count();
+        gateway.post(ECHO, HELLO).good();
+        until("that is said", || said() == 1);
+        let log = gateway.log();
+        let line = log.lines().find(|line| line.contains("the collector takes no spans")).unwrap_or_default();
+        assert!(line.to_lowercase().contains(why), "{why}: {line}");
+        gateway.stop();
+    }
+}
