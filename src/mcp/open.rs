@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_LEGACY, NEWEST_MODERN, Protocol, is_legacy, newest_legacy_of};
-use super::types::{CLIENT, Extras, meta, server_info};
+use super::types::{CLIENT, Extras, is_repeated, meta, server_info};
 use super::{InFlight, Session, Standing};
 use crate::exchange::{Introduction, Members, RawJson};
 use crate::rpc::{ErrorObject, HungUp, Peer, Reply};
@@ -28,6 +28,9 @@ pub(crate) enum OpenError {
     /// It closed its stdin, and lives on.
     #[error("it closed its stdin before it had read what it was asked")]
     Deaf,
+    /// It writes out what it reads.
+    #[error("it repeats what it is told, and is no MCP server")]
+    Repeated,
     /// It refused.
     #[error("it refused with error {code}: {message}")]
     Refused { code: i64, message: String },
@@ -84,6 +87,7 @@ pub(crate) async fn discover(peer: &Peer) -> Result<Introduction, OpenError> {
         .collect();
     match InFlight::new(peer, "server/discover", &params).answer().await? {
         Reply::Result(result) => read_discovery(&result),
+        Reply::Error(error) if is_repeated(&error) => Err(OpenError::Repeated),
         Reply::Error(error) => Err(OpenError::Refused { code: error.code, message: error.message }),
         Reply::Malformed => Err(malformed("server/discover", "neither a result nor an error")),
     }
@@ -130,6 +134,7 @@ async fn initialize_in(peer: &Peer, version: &str) -> Result<Result<Session, Err
             peer.notify("notifications/initialized", &Vec::new());
             Ok(Ok(Session::legacy(peer, introduction)))
         }
+        Reply::Error(error) if is_repeated(&error) => Err(OpenError::Repeated),
         Reply::Error(error) => Ok(Err(error)),
         Reply::Malformed => Err(malformed("initialize", "neither a result nor an error")),
     }

@@ -253,13 +253,25 @@ pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
     }
 }
 
+/// The answer to a question that is put to servers alone, such as `initialize`. Nobody asks it of us but a program that
+/// writes out what it reads, `cat` for example, and from that this very answer comes back to our question.
+const REPEATED: (i64, &str) = (-32600, "it repeats what it is told, and is no MCP server");
+
 /// The answer to a server's own question. It declares no capability that would let it ask anything but `ping`; but
 /// one that asks all the same, and would wait for ever, gets its answer.
 pub(crate) fn answer(method: &str) -> Result<RawJson, (i64, &'static str)> {
+    let of_servers = ["tools/", "resources/", "prompts/"];
     match method {
         "ping" => Ok(RawJson::empty_object()),
+        "initialize" | "server/discover" => Err(REPEATED),
+        _ if of_servers.iter().any(|kind| method.starts_with(kind)) => Err(REPEATED),
         _ => Err((-32601, "Method not found")),
     }
+}
+
+/// Whether an error is what we have told its author.
+pub(super) fn is_repeated(error: &ErrorObject) -> bool {
+    (error.code, &*error.message) == REPEATED
 }
 
 /// The token of `notifications/progress`, if it is one of ours.

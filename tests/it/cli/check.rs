@@ -85,6 +85,24 @@ fn check_says_what_to_try_with_each_server_that_does_not_start() {
 }
 
 #[test]
+fn a_program_that_repeats_what_it_is_told_is_called_no_server() {
+    let place = Place::new();
+    let words = "it repeats what it is told, and is no MCP server\n";
+    for protocol in ["auto", "legacy", "modern"] {
+        place.write(
+            "spawnling.toml",
+            &format!("[servers.cat]\ncommand = \"cat\"\nprotocol = \"{protocol}\"\n"),
+        );
+        let done = place.run(&["check"]);
+        done.failed(1, "1 of 1 did not start: cat");
+        let failed = format!("cat: FAILED: the server did not open: {words}");
+        assert!(done.out.starts_with(&failed), "{protocol}: {done:?}");
+        place.run(&["call", "cat", "any"]).failed(1, words);
+        place.run(&["tools", "cat"]).failed(1, words);
+    }
+}
+
+#[test]
 fn what_reuse_would_change_is_found_and_what_it_would_not_is_not() {
     let place = Place::new();
     let server = format!("[servers.demo]\ncommand = {PROGRAM:?}\nargs = [\"demo\", \"--faults\"]\n");
