@@ -43,11 +43,15 @@ impl fmt::Display for Complaint {
 
 /// Everything that is wrong with a configuration, in the order of the file; shown one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Complaints(Vec<Complaint>);
+pub(crate) struct Complaints {
+    all: Vec<Complaint>,
+    /// The files that were looked at. When one of them is another, less may be wrong.
+    pub(crate) files: Vec<Stamped>,
+}
 
 impl fmt::Display for Complaints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, complaint) in self.0.iter().enumerate() {
+        for (index, complaint) in self.all.iter().enumerate() {
             let border = if index == 0 { "" } else { "\n" };
             write!(f, "{border}{complaint}")?;
         }
@@ -147,7 +151,8 @@ impl Ledger {
             return Ok(self.notices.into_inner());
         }
         complaints.sort_by_key(|(place, _)| *place);
-        Err(Complaints(complaints.into_iter().map(|(_, complaint)| complaint).collect()))
+        let all = complaints.into_iter().map(|(_, complaint)| complaint).collect();
+        Err(Complaints { all, files: self.files.into_inner() })
     }
 
     fn show(&self, place: Place) -> String {

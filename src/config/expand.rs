@@ -44,11 +44,11 @@ pub(super) struct Wrong {
     pub(super) what: String,
 }
 
-/// Puts everything in its place, or says all that cannot be.
-pub(super) fn expand(text: &str, around: Around<'_>) -> Result<Expanded, Vec<Wrong>> {
+/// Puts everything in its place, or says all that cannot be, and which files it was looked for in.
+pub(super) fn expand(text: &str, around: Around<'_>) -> Result<Expanded, (Vec<Wrong>, Vec<Stamped>)> {
     let (mut expanded, mut wrong) = (Expanded::default(), Vec::new());
     put(text, around, DEEPEST, &mut expanded, &mut wrong);
-    if wrong.is_empty() { Ok(expanded) } else { Err(wrong) }
+    if wrong.is_empty() { Ok(expanded) } else { Err((wrong, expanded.files)) }
 }
 
 fn put(text: &str, around: Around<'_>, deepest: usize, expanded: &mut Expanded, wrong: &mut Vec<Wrong>) {
@@ -197,7 +197,7 @@ mod tests {
         let set = [("A", "a"), ("EMPTY", ""), ("HOME", "/home/u"), ("INPUT_GITHUB_TOKEN", "asked-for")];
         let environment: Environment = set.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let around = Around { environment: &environment, base: dir };
-        expand(text, around).map_err(|wrong| wrong.into_iter().map(|wrong| wrong.what).collect())
+        expand(text, around).map_err(|(wrong, _)| wrong.into_iter().map(|wrong| wrong.what).collect())
     }
 
     #[test]

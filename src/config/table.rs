@@ -220,7 +220,8 @@ impl<'t> Table<'t> {
                 self.ledger.keep(secrets, files);
                 Some((text, secret))
             }
-            Err(all) => {
+            Err((all, files)) => {
+                self.ledger.keep(Vec::new(), files);
                 for (index, Wrong { begins, what }) in all.iter().enumerate() {
                     let nth = all[..index].iter().filter(|before| before.begins == *begins).count();
                     let at = self.ledger.find(at, begins, nth);

@@ -16,7 +16,7 @@ use super::watch::Watch;
 use super::{Rooms, ServeError, edge, origins};
 use crate::auth::Mask;
 use crate::catalog::Catalog;
-use crate::config::{self, Config, Exposure, Sources};
+use crate::config::{self, Config, Exposure, Sources, Stamped};
 use crate::http::listen::address::Address;
 use crate::http::{Live, Service};
 
@@ -60,28 +60,34 @@ impl Reloading {
 
     /// Reads everything again and puts it in place, if it can be used.
     pub(super) fn reload(&mut self, rooms: &mut Rooms, live: &Live) {
-        match self.read() {
-            Ok(config) => self.put_in_place(config, rooms, live),
-            Err(wrong) => {
-                tracing::warn!(wrong, "the configuration cannot be used; the one before stays in place");
-            }
+        let before =
+            self.config.files.iter().map(|file| Stamped::before_reading(file.path.clone())).collect();
+        if let Err(Unusable { wrong, files }) =
+            self.read().and_then(|config| self.put_in_place(config, rooms, live))
+        {
+            tracing::warn!(wrong, "the configuration cannot be used; the one before stays in place");
+            // What it named beside those may mend it: a secret that is there a moment later, for example.
+            self.watch = Watch::new(&together(files, before));
         }
     }
 
-    fn read(&self) -> Result<Config, String> {
-        let mut config = config::load(&self.sources).map_err(|complaints| complaints.to_string())?;
+    fn read(&self) -> Result<Config, Unusable> {
+        let mut config = config::load(&self.sources)
+            .map_err(|complaints| Unusable { wrong: complaints.to_string(), files: complaints.files })?;
+        let unusable = |wrong, config: &Config| Unusable { wrong, files: config.files.clone() };
         if config.files.is_empty() {
             // Of a file that nobody named it would be as if there had never been one.
-            return Err("its file is gone".to_owned());
+            return Err(unusable("its file is gone".to_owned(), &config));
         }
         // The file was judged by where it would have us listen; and what was handed over it does not know of.
         if config.exposure == Exposure::Refused
             && let Some(address) = edge::exposed(&self.listening, &config).next()
         {
-            return Err(format!(
+            let what = format!(
                 "{address}, which is listened on until the next start, can be reached from other machines, and nobody would be \
                  asked for a token any more"
-            ));
+            );
+            return Err(unusable(what, &config));
         }
         // Before anything can be written of them.
         self.mask.learn(&config.secrets);
@@ -89,15 +95,11 @@ impl Reloading {
         Ok(config)
     }
 
-    fn put_in_place(&mut self, config: Config, rooms: &mut Rooms, live: &Live) {
-        let Refurnished { old, added } = match rooms.refurnish(&config) {
-            Ok(refurnished) => refurnished,
-            Err(error) => {
-                let wrong = crate::exchange::fault::chain(&error);
-                tracing::warn!(wrong, "the configuration cannot be used; the one before stays in place");
-                return;
-            }
-        };
+    fn put_in_place(&mut self, config: Config, rooms: &mut Rooms, live: &Live) -> Result<(), Unusable> {
+        let Refurnished { old, added } = rooms.refurnish(&config).map_err(|error| {
+            let wrong = crate::exchange::fault::chain(&error);
+            Unusable { wrong, files: config.files.clone() }
+        })?;
         for notice in config.notices.iter().filter(|notice| !self.config.notices.contains(notice)) {
             tracing::warn!("{notice}");
         }
@@ -121,7 +123,24 @@ impl Reloading {
         rooms.retire(old, &unused);
         self.watch = Watch::new(&config.files);
         self.config = config;
+        Ok(())
     }
+}
+
+/// Why a configuration is not put in place, and the files that it was read from.
+struct Unusable {
+    wrong: String,
+    files: Vec<Stamped>,
+}
+
+/// Those of both, each once.
+fn together(mut files: Vec<Stamped>, others: Vec<Stamped>) -> Vec<Stamped> {
+    for other in others {
+        if !files.iter().any(|file| file.path == other.path) {
+            files.push(other);
+        }
+    }
+    files
 }
 
 /// A key, and what it is set to.

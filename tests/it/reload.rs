@@ -170,3 +170,18 @@ fn no_reload_opens_to_everybody_what_asks_for_tokens() {
         gateway.stop();
     }
 }
+
+#[test]
+fn a_secret_that_comes_later_mends_the_file_that_names_it() {
+    let gateway = Gateway::start(&demo(&[]));
+    let secret = gateway.tmp().with_file_name("later");
+    let second = format!("env = {{ KEY = \"${{file:{}}}\" }}\n", secret.display());
+    let config = demo(&[]) + &server("second", &[]) + &second;
+    gateway.configure(&config);
+    until("it was read in vain", || gateway.log().contains("the configuration cannot be used"));
+    assert_eq!(echo(&gateway, "second").status, 404);
+    std::fs::write(&secret, "k-0123456789").expect("written");
+    until("it was read", || gateway.log().contains(IN_PLACE));
+    assert_eq!(echo(&gateway, "second").said(), "hello");
+    gateway.stop();
+}
