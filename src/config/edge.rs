@@ -90,8 +90,10 @@ fn tls(mut table: Table<'_>, around: Around<'_>) -> Option<Tls> {
 /// The permissions of a file, as `chmod(1)` takes them.
 fn mode(value: &Value) -> Parsed<u32> {
     let text = value::text(value).map_err(|_| "must be a string such as \"0660\"".to_owned())?;
-    let good = (3..=4).contains(&text.len()).then(|| u32::from_str_radix(&text, 8).ok());
-    let good = good.flatten().filter(|mode| *mode <= 0o777);
+    // A number may have a sign, permissions have none.
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let good = digits.then(|| u32::from_str_radix(&text, 8).ok()).flatten();
+    let good = good.filter(|mode| *mode <= 0o777);
     good.ok_or_else(|| format!("{text:?} are no permissions: write \"0600\" or \"0660\", for example"))
 }
 

@@ -172,6 +172,7 @@ fn every_key_of_the_edge_has_its_effect() {
     assert_eq!((config.body_limit, config.edge.in_flight), (1 << 20, 2 << 20));
     assert_eq!(good("body_limit = \"1GiB\"").edge.in_flight, 1 << 30, "the largest body alone finds room");
     assert!(said("tls = { cert = \"a\" }").contains("tls: has no `key`"));
+    assert!(said("socket_mode = \"+66\"").contains("socket_mode: \"+66\" are no permissions"));
     assert!(said("socket_mode = 600").contains("socket_mode: must be a string such as \"0660\""));
     assert!(said("metrics = true").contains("metrics: must be a string, not a boolean: one of loopback, "));
 }
