@@ -185,6 +185,7 @@
 //! aside.rs               work that may take time, away from the runtime's threads
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once
+//! telemetry/lines.rs     the log on its way to stderr, whose reader may sleep
 //! telemetry/metrics.rs   every metric, as typed handles
 //! telemetry/traces.rs    spans on their way to a collector: OTLP
 //! demo.rs                the demo MCP server; shares no code with the rooms above

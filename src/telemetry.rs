@@ -1,14 +1,21 @@
 //! Logging, set up once. Logs go to stderr, without secrets; stdout belongs to what was asked for. And what is counted.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Stderr, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+mod lines;
 pub(crate) mod metrics;
 pub(crate) mod traces;
 
 use crate::auth::Mask;
+use lines::Lines;
+
+/// How long the reader of the log may sleep before lines are lost.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +30,15 @@ impl Format {
     /// People read terminals, machines read the rest.
     pub(crate) fn by_terminal() -> Self {
         if io::stderr().is_terminal() { Self::Human } else { Self::Json }
+    }
+
+    /// A line that says how many are missing before it.
+    fn words_of_loss(self, lost: u64) -> String {
+        let words = "lines of the log are lost: nobody took them";
+        match self {
+            Self::Human => format!("{lost} {words}\n"),
+            Self::Json => format!("{{\"level\":\"WARN\",\"message\":\"{words}\",\"lost\":{lost}}}\n"),
+        }
     }
 }
 
@@ -42,7 +58,9 @@ pub(crate) fn init(format: Format, default: &str, mask: Mask) -> Result<(), LogE
     let filter = filter(std::env::var_os(VARIABLE), default)?;
     // What stderr does not take is lost: the library would say so on stderr, and panic where that takes nothing.
     let lines = tracing_subscriber::fmt().log_internal_errors(false);
-    let lines = lines.with_env_filter(filter).with_writer(move || Masked(mask.clone()));
+    let stderr = Arc::new(Mutex::new(Lines::to(io::stderr(), PATIENCE)));
+    let masked = move || Masked { mask: mask.clone(), lines: Arc::clone(&stderr), format };
+    let lines = lines.with_env_filter(filter).with_writer(masked);
     // Only the first one counts, and there is only one.
     let _ = match format {
         Format::Human => lines.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
@@ -52,18 +70,23 @@ pub(crate) fn init(format: Format, default: &str, mask: Mask) -> Result<(), LogE
 }
 
 /// Standard error, for whole events: each is written at once, so none hides half a secret.
-struct Masked(Mask);
+struct Masked {
+    mask: Mask,
+    lines: Arc<Mutex<Lines<Stderr>>>,
+    format: Format,
+}
 
 impl Write for Masked {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         // What is no text was not written by us.
         let text = String::from_utf8_lossy(event);
-        io::stderr().write_all(self.0.text(&text).as_bytes())?;
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.write(self.mask.text(&text).as_bytes(), |lost| self.format.words_of_loss(lost));
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 
