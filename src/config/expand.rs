@@ -9,17 +9,16 @@
 //!   $${                       ${ itself
 //! ```
 
-use std::fs;
-use std::io::Read as _;
+use std::fmt;
 use std::path::Path;
 
 use super::env::is_telltale;
 use super::server::Around;
-use super::stamp::Stamped;
+use super::stamp::{Stamped, content};
 use crate::auth::Secret;
 
 /// The largest file that is put into a value, in bytes: more fits into no environment.
-const LARGEST_FILE: u64 = 128 << 10;
+pub(super) const LARGEST_FILE: u64 = 128 << 10;
 
 /// How deep defaults may stand within defaults.
 const DEEPEST: usize = 8;
@@ -163,13 +162,9 @@ fn file(written: &str, around: Around<'_>, expanded: &mut Expanded) -> Result<()
     let path = around.path(written)?;
     // Watched even if it cannot be read: it may be there soon.
     expanded.files.push(Stamped::before_reading(path.clone()));
-    let mut content = String::new();
-    let read = fs::File::open(&path)
-        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_string(&mut content))
-        .map_err(|error| format!("the file {written} cannot be read: {error}"))?;
-    if read as u64 > LARGEST_FILE {
-        return Err(format!("the file {written} is longer than {} KiB", LARGEST_FILE >> 10));
-    }
+    let wrong = |why: &dyn fmt::Display| format!("the file {written} cannot be read: {why}");
+    let content = content(&path, LARGEST_FILE).map_err(|error| wrong(&error))?;
+    let content = String::from_utf8(content).map_err(|_| wrong(&"it is not UTF-8"))?;
     // Whoever writes a secret with an editor, or with `echo`, has written a line end too.
     let content = content.strip_suffix('\n').unwrap_or(&content);
     let content = content.strip_suffix('\r').unwrap_or(content);
@@ -190,6 +185,8 @@ fn workspace(base: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::env::Environment;
 

@@ -1,6 +1,5 @@
 //! The layers, put upon one another: whoever speaks first counts, and everybody is heard for mistakes.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use super::edge;
 use super::file::{self, Written, WrittenBrowser};
 use super::routes;
 use super::server::Around;
-use super::stamp::Stamped;
+use super::stamp::{Stamped, content};
 use super::{BODY_LIMIT, Choice, Config, Exposure, LISTEN, Server, Sources, plain_spec, tokens, value};
 use crate::auth::{Secret, Token};
 use crate::exchange::nearest;
@@ -18,6 +17,9 @@ use crate::http::listen::address::Address;
 
 /// The file that is read without being named.
 const USUAL_FILE: &str = "spawnling.toml";
+
+/// The largest file that is taken for a configuration, in bytes.
+const LARGEST_FILE: u64 = 4 << 20;
 
 /// By this variable a gateway without a file learns its names, too.
 const HOSTS_VARIABLE: &str = "SPAWNLING_HOSTS";
@@ -144,7 +146,7 @@ fn from_file(name: &Path, sources: &Sources) -> (Written, Ledger) {
     let path = sources.surroundings.absolute(name);
     let shown = name.display().to_string();
     let file = Stamped::before_reading(path.clone());
-    let text = fs::read(&path).map_err(|error| format!("cannot be read: {error}"));
+    let text = content(&path, LARGEST_FILE).map_err(|error| format!("cannot be read: {error}"));
     let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()));
     let text = match text {
         Ok(text) => text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text),

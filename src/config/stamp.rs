@@ -1,5 +1,7 @@
-//! What shows that a file is another than the one that was read.
+//! Files as they are read: never more than is wanted, and with what shows that one is another than it was.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,20 @@ impl Stamped {
     pub(crate) fn before_reading(path: PathBuf) -> Self {
         Self { stamp: Stamp::of(&path), path }
     }
+}
+
+/// What a file holds.
+///
+/// # Errors
+///
+/// Those of reading; and it may not be longer than `most` bytes, of which there may be no end (`/dev/zero`).
+pub(super) fn content(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let read = File::open(path)?.take(most + 1).read_to_end(&mut content)?;
+    if read as u64 > most {
+        return Err(io::Error::other(format!("it is longer than {} KiB", most >> 10)));
+    }
+    Ok(content)
 }
 
 #[cfg(test)]

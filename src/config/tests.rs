@@ -822,6 +822,13 @@ fn files_are_known_by_what_they_were_before_they_were_read() {
             "a.toml",
             "[servers.a]\ncommand = \"${file:secret}\"\n[[tokens]]\nname = \"t\"\nvalue_file = \"token\"\n",
         ),
+#[test]
+fn a_configuration_without_end_is_refused() {
+    let sources = Sources { config: Some("/dev/zero".into()), ..sources(&[]) };
+    let refused = load(&sources).expect_err("nobody has so much to say").to_string();
+    assert_eq!(refused, "/dev/zero: cannot be read: it is longer than 4096 KiB");
+}
+
         ("secret", "x"),
         ("token", "correct-horse"),
     ];
