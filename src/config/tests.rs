@@ -804,6 +804,14 @@ mod tokens {
                 "name = \"a\"\nvalue = \"long-enough\"\n[[tokens]]\nname = \"a\"\nvalue = \"another-one\"",
                 "another token is called \"a\", too",
             ),
+            (
+                "name = \"a\"\nvalue = \"long-enough\"\n[[tokens]]\nname = \"b\"\nvalue = \" long-enough\"\nservers = []",
+                "t.toml:4:1: tokens[1]: has the same value as \"a\"",
+            ),
+            (
+                "name = \"a\"\nvalue_file = \"/dev/zero\"",
+                "tokens[0].value_file: /dev/zero cannot be read: it is longer than 128 KiB",
+            ),
         ] {
             let complaints = read(&format!("[[tokens]]\n{text}\n")).expect_err(expected).to_string();
             assert!(complaints.contains(expected), "{text}: {complaints}");
@@ -815,6 +823,13 @@ mod tokens {
 }
 
 #[test]
+fn a_configuration_without_end_is_refused() {
+    let sources = Sources { config: Some("/dev/zero".into()), ..sources(&[]) };
+    let refused = load(&sources).expect_err("nobody has so much to say").to_string();
+    assert_eq!(refused, "/dev/zero: cannot be read: it is longer than 4096 KiB");
+}
+
+#[test]
 fn files_are_known_by_what_they_were_before_they_were_read() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let texts = [
@@ -822,13 +837,6 @@ fn files_are_known_by_what_they_were_before_they_were_read() {
             "a.toml",
             "[servers.a]\ncommand = \"${file:secret}\"\n[[tokens]]\nname = \"t\"\nvalue_file = \"token\"\n",
         ),
-#[test]
-fn a_configuration_without_end_is_refused() {
-    let sources = Sources { config: Some("/dev/zero".into()), ..sources(&[]) };
-    let refused = load(&sources).expect_err("nobody has so much to say").to_string();
-    assert_eq!(refused, "/dev/zero: cannot be read: it is longer than 4096 KiB");
-}
-
         ("secret", "x"),
         ("token", "correct-horse"),
     ];

@@ -2,13 +2,14 @@
 //!
 //! A token's value stands in the file, in a file of its own or in a variable; it is read here, once, and shown by nothing.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use super::Server;
 use super::complaint::{Ledger, Place};
+use super::expand::LARGEST_FILE;
 use super::server::Around;
+use super::stamp::content;
 use super::table::Table;
 use super::tree::Value;
 use super::value::{self, Parsed};
@@ -33,8 +34,7 @@ pub(super) fn tokens(table: &mut Table<'_>, around: Around<'_>) -> Vec<WrittenTo
     }
     let mut written: Vec<WrittenToken> = Vec::new();
     for table in table.list_of_tables("tokens") {
-        let known = |what: &str| written.iter().any(|known| &*known.token.name == what);
-        if let Some(token) = token(table, around, known) {
+        if let Some(token) = token(table, around, &written) {
             written.push(token);
         }
     }
@@ -54,7 +54,9 @@ pub(super) fn checked(written: Vec<WrittenToken>, servers: &[Server], ledger: &L
     written.into_iter().map(|written| written.token).collect()
 }
 
-fn token(mut table: Table<'_>, around: Around<'_>, known: impl Fn(&str) -> bool) -> Option<WrittenToken> {
+/// The next one behind these.
+fn token(mut table: Table<'_>, around: Around<'_>, before: &[WrittenToken]) -> Option<WrittenToken> {
+    let known = |name: &str| before.iter().any(|known| &*known.token.name == name);
     if !table.has("name") {
         table.complain("has no `name`");
     }
@@ -65,6 +67,12 @@ fn token(mut table: Table<'_>, around: Around<'_>, known: impl Fn(&str) -> bool)
         !known(name)
     });
     let value = self::value(&mut table, around);
+    // Nobody could say which of them is shown, and they may allow different things.
+    for WrittenToken { token: same, .. } in
+        before.iter().filter(|known| value.as_ref() == Some(&known.token.value))
+    {
+        table.complain(format!("has the same value as {:?}", same.name));
+    }
     let servers = table.each("servers", value::text);
     let tools = table.each("tools", value::text);
     let (concurrent, diagnostics) =
@@ -103,8 +111,9 @@ fn value(table: &mut Table<'_>, around: Around<'_>) -> Option<Secret> {
     let file = table.get_placed("value_file", |value| Ok(around.base.join(value::literal(value)?)));
     let file = file.and_then(|(place, path)| {
         table.depends_on(path.clone());
-        let text = fs::read_to_string(&path);
-        let text = text.map_err(|error| format!("{} cannot be read: {error}", path.display()));
+        let text = content(&path, LARGEST_FILE).map_err(|error| error.to_string());
+        let text = text.and_then(|text| String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned()));
+        let text = text.map_err(|why| format!("{} cannot be read: {why}", path.display()));
         let token = text.and_then(|text| good(&text));
         let token = token.map_err(|what| table.complain_at(place, "value_file", what)).ok()?;
         if path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0) {
