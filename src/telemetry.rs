@@ -1,6 +1,6 @@
 //! Logging, set up once. Logs go to stderr, without secrets; stdout belongs to what was asked for. And what is counted.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Stderr, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,7 +63,10 @@ pub(crate) fn init(format: Format, default: &str, mask: Mask) -> Result<(), LogE
     let lines = lines.with_env_filter(filter).with_writer(masked);
     // Only the first one counts, and there is only one.
     let _ = match format {
-        Format::Human => lines.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
+        Format::Human => {
+            let coloured = is_coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+            lines.with_target(false).with_ansi(coloured).try_init()
+        }
         Format::Json => lines.json().flatten_event(true).with_target(false).try_init(),
     };
     Ok(())
@@ -90,14 +93,24 @@ impl Write for Masked {
     }
 }
 
+/// What is never logged: the bytes of requests to a collector, among them what lets us in there. Nothing recognises it in the
+/// pieces that they would come in.
+const NEVER: &str = "ureq_proto=off";
+
 fn filter(said: Option<OsString>, default: &str) -> Result<EnvFilter, LogError> {
-    match said.filter(|said| !said.is_empty()) {
-        None => Ok(EnvFilter::new(default)),
+    let filter = match said.filter(|said| !said.is_empty()) {
+        None => EnvFilter::new(default),
         Some(said) => {
             let filter = said.to_str().and_then(|said| EnvFilter::try_new(said).ok());
-            filter.ok_or(LogError { said })
+            filter.ok_or(LogError { said })?
         }
-    }
+    };
+    Ok(filter.add_directive(NEVER.parse().expect("it is a directive")))
+}
+
+/// Whether a log for people is coloured: on a terminal, unless <https://no-color.org> is followed.
+fn is_coloured(terminal: bool, no_color: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 #[cfg(test)]
@@ -108,13 +121,24 @@ mod tests {
     fn what_cannot_be_understood_is_refused() {
         for said in ["info", "spawnling=debug", "warn,spawnling::call=trace"] {
             let filter = filter(Some(said.into()), "error").expect(said).to_string();
-            assert_ne!(filter, "error");
+            assert_ne!(filter, "ureq_proto=off,error");
         }
+        let nosy = filter(Some("trace,ureq_proto=trace".into()), "error").expect("good").to_string();
+        assert_eq!(nosy, "ureq_proto=off,trace");
         for nothing in [None, Some(OsString::new())] {
-            assert_eq!(filter(nothing, "error").expect("the default").to_string(), "error");
+            assert_eq!(filter(nothing, "error").expect("the default").to_string(), "ureq_proto=off,error");
         }
         for said in ["spawnling=loud", "info,=", "[debug"] {
             assert!(filter(Some(said.into()), "error").is_err(), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_coloured_on_a_terminal_unless_somebody_minds() {
+        let cases =
+            [(true, None, true), (true, Some(""), true), (true, Some("1"), false), (false, None, false)];
+        for (terminal, no_color, coloured) in cases {
+            assert_eq!(is_coloured(terminal, no_color.map(OsStr::new)), coloured, "{terminal} {no_color:?}");
         }
     }
 }

@@ -251,3 +251,20 @@ fn why_a_collector_takes_nothing_is_said_once() {
         gateway.stop();
     }
 }
+
+#[test]
+fn what_lets_us_in_at_the_collector_is_in_no_log() {
+    let (ledger, collector) = (Ledger::new(&[]), Collector::answering(200));
+    let key = "q".repeat(64);
+    let headers = format!("authorization=Bearer%20{key},x-key={key}");
+    let env = [("SPAWNLING_LOG", "trace"), ("OTEL_EXPORTER_OTLP_HEADERS", &headers)];
+    let start = Start { args: &["--otlp-endpoint", &collector.address], env: &env, ..Start::default() };
+    let gateway = Gateway::start_by(&legacy(&ledger), start);
+    gateway.post(ECHO, HELLO).good();
+    until("a span has come", || !collector.spans().is_empty());
+    gateway.settle();
+    gateway.signal(Signal::TERM);
+    let log = gateway.ended();
+    // Shorter than what stands on a line where bytes are shown.
+    assert!(!log.contains("qqqqqqqq") && !log.contains("7171 7171"), "{log}");
+}
