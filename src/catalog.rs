@@ -333,7 +333,7 @@ fn judge(kept: &Kept, tools: &[Checked], who: &Principal, validate: Validate) ->
 
 fn invalid(place: usize, tool: &str, violations: Vec<Violation>) -> CallError {
     let message = match (place, &*violations) {
-        (0, [only]) if only.pointer.is_empty() => only.message.clone(),
+        (0, [first, ..]) if first.pointer.is_empty() => first.message.clone(),
         (0, [first, ..]) => format!("{} at {}", first.message, first.pointer),
         // Numbered as `failed_step` and the messages about a body number them: from zero.
         _ => format!("step {place} ({tool})"),

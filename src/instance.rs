@@ -246,6 +246,11 @@ impl Instance {
         }
         match asked {
             Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(AskError::Answered(CallError::ServerError { code, message, data, .. }))) => {
+                self.body.child.drain_stderr().await;
+                let words = Box::new(self.body.words_so_far());
+                Err(CallError::ServerError { code, message, data, words })
+            }
             Ok(Err(AskError::Answered(error))) => Err(error),
             Ok(Err(AskError::HungUp { .. })) | Err(BrokenOff::Exited) => {
                 Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })

@@ -280,15 +280,22 @@ struct Shared {
 fn tell(nursery: &Nursery) {
     let (containment, refused) = (nursery.containment(), nursery.refused());
     let name = containment.name();
-    if containment == Containment::Group && !refused.is_empty() {
-        tracing::warn!(
+    let why = (!refused.is_empty()).then(|| tracing::field::debug(refused));
+    match containment {
+        Containment::Group if refused.is_empty() => tracing::info!(
             containment = name,
-            ?refused,
+            "process groups are ended here, as was chosen: what leaves its group lives on"
+        ),
+        Containment::Group => tracing::warn!(
+            containment = name,
+            refused = why,
             "only process groups can be killed here: what leaves its group lives on"
-        );
-    } else {
-        let refused = (!refused.is_empty()).then(|| tracing::field::debug(refused));
-        tracing::info!(containment = name, refused, "every process that is started here can be ended");
+        ),
+        _ => tracing::info!(
+            containment = name,
+            refused = why,
+            "every process that is started here can be ended"
+        ),
     }
 }
 
@@ -458,9 +465,13 @@ async fn run(
     while serving.join_next().await.is_some() {}
     // What is left of its servers goes with it.
     drop(live);
+    let containment = rooms.nursery.containment();
     rooms.leave().await;
     drained.map_err(|_| ServeError::StillAlive)?;
-    tracing::info!("stopped: no process is left");
+    match containment {
+        Containment::Group => tracing::info!("stopped: no process group of a server is left"),
+        _ => tracing::info!("stopped: no process is left"),
+    }
     Ok(())
 }
 

@@ -80,10 +80,10 @@ impl Kept {
     }
 
     /// What it says of a call.
-    pub(super) fn judge(&self, tool: &str, arguments: Option<&RawJson>) -> Verdict {
-        let Some(tool) = self.tools().get(tool) else { return Verdict::Unknown };
+    pub(super) fn judge(&self, name: &str, arguments: Option<&RawJson>) -> Verdict {
+        let Some(tool) = self.tools().get(name) else { return Verdict::Unknown };
         let empty = RawJson::empty_object();
-        let violations = tool.schema().map(|schema| schema.violations(arguments.unwrap_or(&empty)));
+        let violations = tool.schema(name).map(|schema| schema.violations(arguments.unwrap_or(&empty)));
         match violations {
             Some(violations) if !violations.is_empty() => Verdict::Invalid(violations),
             _ => Verdict::Fine,
@@ -109,11 +109,11 @@ impl Kept {
 
 impl Tool {
     /// Compiled when it is first needed, once. A broken schema is a warning, never a refusal.
-    fn schema(&self) -> Option<&Schema> {
+    fn schema(&self, tool: &str) -> Option<&Schema> {
         let compile = || match Schema::compile(self.input.as_ref()?) {
             Ok(schema) => Some(schema),
             Err(error) => {
-                tracing::warn!(%error, "a tool's input schema cannot be used; its arguments are not checked");
+                tracing::warn!(tool, %error, "a tool's input schema cannot be used; its arguments are not checked");
                 None
             }
         };

@@ -107,6 +107,11 @@ fn full(waited: Option<Duration>) -> String {
     waited.map_or("the queue is full".to_owned(), |waited| format!("none became free within {waited:?}"))
 }
 
+/// One that has not exited has closed its stdout, and can say nothing more.
+const fn ended(words: &LastWords) -> &'static str {
+    if words.exit.is_some() { "ended" } else { "closed its stdout" }
+}
+
 /// Why a call, or one step of it, failed. A clone is for another call that failed by the same cause.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum CallError {
@@ -132,14 +137,14 @@ pub(crate) enum CallError {
     #[error("the server did not open")]
     OpenFailed { source: Arc<dyn Error + Send + Sync>, words: Box<LastWords> },
     /// It ended, or closed its stdout, before it had answered.
-    #[error("the server ended in phase {} without an answer", phase.name())]
+    #[error("the server {} in phase {} without an answer", ended(words), phase.name())]
     ServerCrashed { phase: Phase, words: Box<LastWords> },
     /// It said something that the protocol does not allow and that cannot be skipped.
     #[error("the server broke the protocol: {what}")]
     ProtocolViolation { phase: Phase, what: String, words: Box<LastWords> },
     /// It answered with a JSON-RPC error of no more specific kind.
     #[error("the server answered with error {code}: {message}")]
-    ServerError { code: i64, message: String, data: Option<RawJson> },
+    ServerError { code: i64, message: String, data: Option<RawJson>, words: Box<LastWords> },
     /// One of its messages, or a list, was larger than is allowed.
     #[error("the server wrote more than {limit} bytes")]
     OutputTooLarge { limit: usize, words: Box<LastWords> },
@@ -266,6 +271,7 @@ impl CallError {
             | Self::OpenFailed { words, .. }
             | Self::ServerCrashed { words, .. }
             | Self::ProtocolViolation { words, .. }
+            | Self::ServerError { words, .. }
             | Self::OutputTooLarge { words, .. } => Some(words),
             _ => None,
         }

@@ -52,8 +52,8 @@ impl CallError {
             Self::ProtocolViolation { phase, what, words: last } => {
                 Self::ProtocolViolation { phase, what: text(what), words: words(last) }
             }
-            Self::ServerError { code, message, data: more } => {
-                Self::ServerError { code, message: text(message), data: data(more) }
+            Self::ServerError { code, message, data: more, words: last } => {
+                Self::ServerError { code, message: text(message), data: data(more), words: words(last) }
             }
             Self::OutputTooLarge { limit, words: last } => Self::OutputTooLarge { limit, words: words(last) },
             Self::InvalidArguments { message, violations } => {
@@ -144,7 +144,7 @@ mod tests {
             CallError::OpenFailed { source: Arc::new(Words(secret())), words: words() },
             CallError::ServerCrashed { phase, words: words() },
             CallError::ProtocolViolation { phase, what: secret(), words: words() },
-            CallError::ServerError { code: 1, message: secret(), data: data() },
+            CallError::ServerError { code: 1, message: secret(), data: data(), words: words() },
             CallError::OutputTooLarge { limit: 1, words: words() },
             CallError::UnknownTool { name: secret(), meant: Some(secret()) },
             CallError::UnknownResource { uri: secret() },
@@ -164,8 +164,12 @@ mod tests {
 
     #[test]
     fn a_number_that_is_a_secret_leaves_json_all_the_same() {
-        let error =
-            CallError::ServerError { code: 1, message: String::new(), data: Some(raw("[1234567890]")) };
+        let error = CallError::ServerError {
+            code: 1,
+            message: String::new(),
+            data: Some(raw("[1234567890]")),
+            words: Box::default(),
+        };
         let CallError::ServerError { data, .. } = error.masked(&mask()) else { panic!("another error") };
         assert_eq!(data.unwrap().as_str(), "\"***\"");
     }

@@ -14,7 +14,7 @@ use crate::exchange::RawJson;
 const SHARED_FROM: usize = 4096;
 
 /// A text in the making, or ready to be sent: shared bytes in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Pieces {
     done: VecDeque<Bytes>,
     tail: BytesMut,

@@ -85,10 +85,10 @@ fn success(text: &str, raw: &RawJson) -> Pieces {
     Pieces::object(members.chain(structured.take(1).map(|(_, value)| ("structured", Pieces::from(&value)))))
 }
 
-/// A failure of any kind, in the envelope: the tool's own words if it spoke.
+/// A failure of any kind, in the envelope: the tool's own words if it spoke, and what of the server's there is to be read.
 pub(super) fn failure(problem: &Problem) -> Response<Body> {
-    let members = [("success", Pieces::of(&false)), ("error", Pieces::of(problem.words()))];
-    let mut response = rest::good(Pieces::object(members), Media::Json);
+    let members = [("success", Pieces::of(&false)), ("error", Pieces::of(problem.words()))].into_iter();
+    let mut response = rest::good(Pieces::object(members.chain(problem.evidence())), Media::Json);
     problem.head(&mut response);
     response
 }

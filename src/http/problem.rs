@@ -89,6 +89,12 @@ impl Problem {
         self.members.push((name, value));
     }
 
+    /// What the server left behind that the detail may point to.
+    pub(super) fn evidence(&self) -> impl Iterator<Item = (&'static str, Pieces)> {
+        let shown = self.members.iter().filter(|(name, _)| matches!(*name, "stderr_tail" | "noise"));
+        shown.map(|(name, pieces)| (*name, pieces.clone()))
+    }
+
     /// The tool's own words if it spoke, else the detail.
     pub(super) fn words(&self) -> &str {
         self.words.as_deref().unwrap_or(&self.detail)
@@ -146,9 +152,10 @@ impl Problem {
             | CallError::ServerCrashed { words, .. }
             | CallError::ProtocolViolation { words, .. }
             | CallError::OutputTooLarge { words, .. } => self.last_words(&words, sees),
-            CallError::ServerError { code, data, .. } => {
+            CallError::ServerError { code, data, words, .. } => {
                 self.member("code", Pieces::of(&code));
                 self.data(data.as_ref());
+                self.last_words(&words, sees);
             }
             CallError::CapabilityRequired { data, .. } => self.data(data.as_ref()),
             CallError::InvalidArguments { violations, .. } => {

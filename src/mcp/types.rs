@@ -249,7 +249,7 @@ pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
         (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
         (-32602, _) => CallError::InvalidArguments { message, violations: Vec::new() },
         (-32021, _) => CallError::CapabilityRequired { message, data },
-        _ => CallError::ServerError { code, message, data },
+        _ => CallError::ServerError { code, message, data, words: Box::default() },
     }
 }
 

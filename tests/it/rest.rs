@@ -262,6 +262,24 @@ fn an_error_of_the_server_is_502_with_its_code_and_data() {
 }
 
 #[test]
+fn an_error_of_the_server_shows_what_it_wrote_to_stderr() {
+    let (program, strategies) = (crate::support::PROGRAM, ["fresh", "shared"]);
+    for strategy in strategies {
+        let script = format!("echo the reason >&2; exec {program} demo --faults");
+        let config = format!(
+            "[servers.demo]\ncommand = \"sh\"\nargs = [\"-c\", {script:?}]\nstrategy = \"{strategy}\"\n"
+        );
+        let gateway = Gateway::start(&config);
+        let order = r#"{"kind":"rpc-error","code":-32099,"message":"out of ideas"}"#;
+        let problem = gateway.tool("fault", order).problem(502, "server-error");
+        assert_eq!(problem["stderr_tail"], "the reason\n", "{strategy}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("`stderr_tail`"), "{strategy}: {problem}");
+        gateway.signal(rustix::process::Signal::TERM);
+        gateway.ended();
+    }
+}
+
+#[test]
 fn a_server_that_asks_back_is_409_and_goes_on_with_the_answer() {
     let gateway = Gateway::start(&modern());
     let arguments = json!({"kind": "input-required"});

@@ -138,7 +138,7 @@ kinds! {
         "Ask for less, or raise `limits.output` of the server"
     Overloaded: 503 "overloaded" "Too much at once"
         "As many processes as allowed are running, and the queue is full or the wait in it was too long; or bodies and answers that are on their way take up all the memory that they may (`in_flight`). Nothing was started."
-        "Try again after the time in `Retry-After`, or raise `limits.concurrent` or `limits.queue` of the server"
+        "Try again after the time in `Retry-After`, or raise `limits.concurrent` or `limits.queue` of the server, and `concurrent` of the gateway where that is less than its servers need together"
     ShuttingDown: 503 "shutting-down" "The gateway is stopping"
         "The gateway is being stopped. Calls that were still running after its grace time were ended."
         "Try again once it has been started anew"

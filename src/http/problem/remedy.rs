@@ -33,6 +33,11 @@ pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
         CallError::ProtocolViolation { words, phase: Phase::Call, .. } if is_silent(words) => {
             "It wrote nothing to stderr; run the server by hand, and tell its author"
         }
+        CallError::ServerError { words, .. }
+            if !words.stderr_tail.is_empty() && matches!(sees, Sees::Everything) =>
+        {
+            "`stderr_tail` shows what it wrote to stderr last; or look up the error in the server's own documentation"
+        }
         CallError::OpenFailed { words, .. }
         | CallError::ServerCrashed { words, .. }
         | CallError::ProtocolViolation { words, .. } => after(words, kind),
@@ -87,7 +92,9 @@ const fn after(words: &LastWords, kind: Kind) -> &'static str {
 
 const fn of_phase(phase: Phase) -> &'static str {
     match phase {
-        Phase::Queue => "Raise `limits.concurrent` of the server, or allow the call more time to wait",
+        Phase::Queue => {
+            "Raise `limits.concurrent` of the server, or `concurrent` of the gateway where that is less than its servers need together; or allow the call more time to wait"
+        }
         Phase::Spawn | Phase::Open => {
             "Check that the command is an MCP server on stdio; if it only starts slowly, raise `open_deadline` of the server, and `Spawnling-Timeout` where that is shorter"
         }

@@ -54,7 +54,12 @@ fn every_fault() -> Vec<(CallError, u16, &'static str)> {
             "protocol-violation",
         ),
         (
-            CallError::ServerError { code: -32_000, message: name(), data: Some(raw("1e400")) },
+            CallError::ServerError {
+                code: -32_000,
+                message: name(),
+                data: Some(raw("1e400")),
+                words: words().into(),
+            },
             502,
             "server-error",
         ),
@@ -163,7 +168,12 @@ fn violations_are_listed_with_their_places() {
 
 #[test]
 fn server_errors_keep_code_and_data() {
-    let error = CallError::ServerError { code: -32_000, message: "no".into(), data: Some(raw("[1]")) };
+    let error = CallError::ServerError {
+        code: -32_000,
+        message: "no".into(),
+        data: Some(raw("[1]")),
+        words: Box::default(),
+    };
     let object = object(error, Sees::Little);
     assert_eq!((&object["code"], &object["data"][0]), (&(-32_000).into(), &1.into()));
 }
