@@ -234,9 +234,10 @@ impl Session {
         match reply {
             Reply::Result(result) => Ok(result),
             Reply::Error(error) => Err(AskError::Answered(types::error(ask, error))),
-            Reply::Malformed => {
-                Err(Unreadable("an answer with neither a result nor an error, or both".into()).into())
-            }
+            Reply::Malformed => Err(Unreadable(
+                "an answer that is not readable, or has neither a result nor an error, or both".into(),
+            )
+            .into()),
         }
     }
 

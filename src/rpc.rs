@@ -324,13 +324,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
     }
 
     fn hear(&mut self, message: Incoming, listener: &mut impl Listener) {
-        self.heard |= !matches!(message, Incoming::Noise(_));
+        self.heard |= !matches!(message, Incoming::Noise(_) | Incoming::Garbled { .. });
         match message {
             Incoming::Reply { id, reply } => {
-                let known = id.as_str().parse().is_ok_and(|id| self.shared.pending.settle(id, reply));
+                let known = message::number(&id).is_some_and(|id| self.shared.pending.settle(id, reply));
                 self.strays += u64::from(!known);
             }
             Incoming::Noise(element) => listener.noise(element.as_str().as_bytes()),
+            Incoming::Garbled { id, line } => {
+                // Shown as it is, for whoever asked learns only that it cannot be read.
+                listener.noise(&line);
+                message::number(&id).map(|id| self.shared.pending.settle(id, Reply::Malformed));
+            }
+            Incoming::Unread { error, line } => {
+                if !self.shared.pending.settle_only(Reply::Error(error)) {
+                    listener.noise(&line);
+                }
+            }
             Incoming::Notification { method, params } => listener.notification(&method, params),
             Incoming::Request { id, method } => {
                 let answer = listener.request(&method);

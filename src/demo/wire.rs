@@ -129,8 +129,8 @@ impl Output {
         let reply = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"{member}":{body}}}"#);
         if self.faults.has(&Fault::WrongIds) {
             self.line(&reply(r#""an-id-nobody-used""#));
-            // The right number as a string, or the right string wrapped once more: never equal to the id asked with.
-            self.line(&reply(&Value::from(id).to_string()));
+            // The right id within an array: never equal to the id asked with.
+            self.line(&reply(&format!("[{id}]")));
         }
         if self.faults.has(&Fault::Batch) {
             let stray = json!({"jsonrpc": "2.0", "method": "notifications/message",

@@ -89,6 +89,8 @@ pub(crate) fn message(input: &[u8]) {
             }
             Incoming::Reply { id, reply: Reply::Malformed } => is_one_line(&id),
             Incoming::Notification { params, .. } => params.iter().for_each(is_one_line),
+            Incoming::Garbled { id, .. } => is_one_line(&id),
+            Incoming::Unread { error, .. } => error.data.iter().for_each(is_one_line),
             Incoming::Noise(noise) => {
                 assert!(batch, "only an element of a batch is noise by itself");
                 is_one_line(&noise);

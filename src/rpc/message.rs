@@ -5,9 +5,11 @@
 //! message of its own. Source: JSON-RPC 2.0, sections 4 and 5.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::exchange::json::{Elements, put_object, put_string};
@@ -24,6 +26,10 @@ pub(crate) enum Incoming {
     Notification { method: String, params: Option<RawJson> },
     /// An element of a batch that is no message. It spoils no other.
     Noise(RawJson),
+    /// An answer that cannot be read to its end, though it says whom it is for.
+    Garbled { id: RawJson, line: Bytes },
+    /// A refusal of what could not be read, so that nobody can say of what.
+    Unread { error: ErrorObject, line: Bytes },
 }
 
 /// What an answer says.
@@ -33,7 +39,7 @@ pub(crate) enum Reply {
     Result(RawJson),
     /// The `error`.
     Error(ErrorObject),
-    /// Neither, or both: nobody can tell what it says.
+    /// Neither, or both, or not readable: nobody can tell what it says.
     Malformed,
 }
 
@@ -64,6 +70,10 @@ struct Envelope<'a> {
     error: Option<&'a RawValue>,
 }
 
+/// What an error without an id is about: JSON-RPC 2.0, section 5.1. Another one may be about a notification, which some
+/// servers answer.
+const PARSE_ERROR: i64 = -32700;
+
 #[derive(Deserialize)]
 struct ErrorFields<'a> {
     code: i64,
@@ -87,7 +97,7 @@ pub(crate) fn read(line: &Bytes) -> Option<Vec<Incoming>> {
             };
             Some(elements.into_iter().map(read).collect())
         }
-        Some(_) => Some(vec![read_one(line, text)?]),
+        Some(_) => Some(vec![read_one(line, text).or_else(|| read_garbled(line, text))?]),
     }
 }
 
@@ -110,8 +120,75 @@ fn read_one(line: &Bytes, text: &[u8]) -> Option<Incoming> {
             };
             Some(Incoming::Reply { id, reply })
         }
-        (None, None) => None,
+        (None, None) => {
+            let error = read_error(line, envelope.error?).filter(|error| error.code == PARSE_ERROR)?;
+            Some(Incoming::Unread { error, line: line.clone() })
+        }
     }
+}
+
+/// What can still be said of a line that is not JSON, or not UTF-8: whether it has begun as an answer, and to what.
+fn read_garbled(line: &Bytes, text: &[u8]) -> Option<Incoming> {
+    let mut begun = Begun::default();
+    // However far that comes.
+    let _ = begun.deserialize(&mut serde_json::Deserializer::from_slice(text));
+    match begun {
+        Begun { version: Some(version), ids: 1, id: Some(id), answers: true }
+            if version == "2.0" && id.get() != "null" =>
+        {
+            Some(Incoming::Garbled { id: RawJson::part_of(line, id), line: line.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// The members of an answer, as far as they could be read.
+#[derive(Default)]
+struct Begun<'a> {
+    version: Option<Cow<'a, str>>,
+    id: Option<&'a RawValue>,
+    ids: usize,
+    answers: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Begun<'de> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Begun<'de> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<Cow<'_, str>>()? {
+            match &*name {
+                "jsonrpc" => self.version = Some(members.next_value()?),
+                "id" => {
+                    self.ids += 1;
+                    self.id = Some(members.next_value()?);
+                }
+                "method" => return Err(A::Error::custom("not an answer")),
+                other => {
+                    self.answers |= matches!(other, "result" | "error");
+                    members.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of ours that an answer's id stands for. All of ours are plain numbers, so nothing else can be meant by one
+/// that comes back as a text, or with a fraction, as from JSON libraries to which every number is a floating one. The
+/// official clients are as generous.
+pub(crate) fn number(id: &RawJson) -> Option<u64> {
+    let text = id.as_str();
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    text.strip_suffix(".0").unwrap_or(text).parse().ok()
 }
 
 fn read_error(line: &Bytes, error: &RawValue) -> Option<ErrorObject> {
@@ -223,6 +300,58 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"error":"no"}"#,
         ] {
             assert!(matches!(one(text), Incoming::Reply { reply: Reply::Malformed, .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_still_an_answer_to_its_question() {
+        let garbled = |line: &[u8]| match &*read(&Bytes::copy_from_slice(line))? {
+            [Incoming::Garbled { id, .. }] => Some(id.as_str().to_owned()),
+            other => panic!("{other:?}"),
+        };
+        for line in [
+            &b"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"text\":\"K\xe4se\"}}"[..],
+            br#"{"result":{"a":1,"a":2},"id":7,"error":{},"result":{},"jsonrpc":"2.0"}"#,
+            br#"{"jsonrpc":"2.0","id":7,"result":{"x":NaN}}"#,
+            br#"{"jsonrpc": "2.0", "id": 7, "error": {"#,
+        ] {
+            assert_eq!(garbled(line).as_deref(), Some("7"), "{}", String::from_utf8_lossy(line));
+        }
+        for line in [
+            &br#"{"jsonrpc":"2.0","id":7,"params":{"x":NaN},"method":"m"}"#[..],
+            br#"{"jsonrpc":"2.0","id":7,"method":"m","result":{"x":NaN}}"#,
+            br#"{"jsonrpc":"2.0","id":7,"id":8,"result":{}}"#,
+            br#"{"level":"info","id":7,"result":{"x":NaN}}"#,
+            br#"{"jsonrpc":"2.0","id":7"#,
+        ] {
+            assert_eq!(garbled(line), None, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn only_a_parse_error_without_an_id_is_about_a_question() {
+        let error = |code, id| {
+            read_text(&format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":"m"}}}}"#))
+        };
+        for id in ["\"id\":null,", ""] {
+            assert!(matches!(&*error(-32700, id).unwrap(), [Incoming::Unread { .. }]), "{id}");
+            assert!(error(-32601, id).is_none() && error(-32600, id).is_none(), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_number_that_it_was_however_it_is_written() {
+        for (id, expected) in [
+            ("7", Some(7)),
+            ("\"7\"", Some(7)),
+            ("7.0", Some(7)),
+            ("\"7.0\"", Some(7)),
+            ("7.5", None),
+            ("-7", None),
+            ("\"seven\"", None),
+            ("[7]", None),
+        ] {
+            assert_eq!(number(&RawJson::parse(id.into()).unwrap()), expected, "{id}");
         }
     }
 

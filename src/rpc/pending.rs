@@ -15,6 +15,8 @@ pub(crate) struct Pending(Mutex<Table>);
 struct Table {
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
     closed: bool,
+    /// Somebody did not wait for an answer that may still come.
+    forgotten: bool,
 }
 
 impl Pending {
@@ -35,9 +37,20 @@ impl Pending {
         waiting.is_some_and(|tell| tell.send(reply).is_ok())
     }
 
+    /// Hands an answer that does not say to what to the only one who can have asked. `false`: there may be more than one.
+    pub(crate) fn settle_only(&self, reply: Reply) -> bool {
+        let mut table = self.lock();
+        if table.forgotten || table.waiting.len() != 1 {
+            return false;
+        }
+        let only = table.waiting.drain().next();
+        only.is_some_and(|(_, tell)| tell.send(reply).is_ok())
+    }
+
     /// Nobody waits for this answer any more.
     pub(crate) fn forget(&self, id: u64) {
-        self.lock().waiting.remove(&id);
+        let mut table = self.lock();
+        table.forgotten |= table.waiting.remove(&id).is_some();
     }
 
     /// No answer will come any more: everybody who waits is told, and so is everybody who asks from now on.
@@ -65,6 +78,19 @@ mod tests {
         assert!(pending.settle(1, Reply::Malformed));
         assert!(!pending.settle(1, Reply::Malformed));
         assert!(told.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_nobody_knows_what_is_for_the_only_one_who_can_have_asked() {
+        let pending = Pending::default();
+        assert!(!pending.settle_only(Reply::Malformed));
+        let only = pending.expect(1);
+        assert!(pending.settle_only(Reply::Malformed));
+        assert!(only.await.is_ok());
+        let (_one, _other) = (pending.expect(2), pending.expect(3));
+        assert!(!pending.settle_only(Reply::Malformed));
+        pending.forget(2);
+        assert!(!pending.settle_only(Reply::Malformed), "it may be the late answer to what was forgotten");
     }
 
     #[tokio::test]

@@ -58,7 +58,7 @@ async fn foreign_late_and_repeated_answers_and_noise_never_break_a_question() {
         &[
             "starting up",
             r#"{"jsonrpc":"2.0","id":99,"result":{}}"#,
-            r#"{"jsonrpc":"2.0","id":"1","result":{"wrong":true}}"#,
+            r#"{"jsonrpc":"2.0","id":"one","result":{"wrong":true}}"#,
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"m"}}"#,
             r#"[{"jsonrpc":"2.0","method":"told"},{"jsonrpc":"2.0","id":1,"result":{"right":true}}]"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{"again":true}}"#,
@@ -75,6 +75,30 @@ async fn foreign_late_and_repeated_answers_and_noise_never_break_a_question() {
     // An error without an id concerns nobody, and is no message that we know.
     assert_eq!(heard.noise.len(), 2);
     assert_eq!(wire.strays, 3);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_one_all_the_same() {
+    let parse_error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#;
+    let garbled = r#"{"jsonrpc":"2.0","id":1,"result":{"x":NaN}}"#;
+    for (line, noise) in [(parse_error, 0), (garbled, 1)] {
+        let ((peer, mut wire), mut far) = pair(4096);
+        let mut heard = Heard::default();
+        let mut question = peer.ask("m", &Vec::new());
+        say(&mut far, &[line]).await;
+        let reply = tokio::select! {
+            biased;
+            reply = question.answer() => reply.unwrap(),
+            closed = wire.run(&mut heard) => panic!("{closed:?}"),
+        };
+        assert_eq!(matches!(reply, Reply::Error(ErrorObject { code: -32700, .. })), noise == 0, "{reply:?}");
+        assert_eq!(matches!(reply, Reply::Malformed), noise == 1, "{reply:?}");
+        assert_eq!((heard.noise.len(), wire.strays), (noise, 0), "{line}");
+        // Nobody has asked any more.
+        say(&mut far, &[line]).await;
+        assert!(wire.run(&mut heard).now_or_never().is_none());
+        assert_eq!(heard.noise.len(), noise + 1, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -218,7 +218,7 @@ async fn an_answer_that_says_nothing_and_a_server_that_leaves_are_told_apart() {
     let (mut stage, mut session) = Stage::legacy().await;
     let both = r#""result":{},"error":{"code":1,"message":"m"}"#;
     let said = ask_once(&mut stage, &mut session, both).await;
-    assert_eq!(said, "an answer with neither a result nor an error, or both");
+    assert_eq!(said, "an answer that is not readable, or has neither a result nor an error, or both");
     assert_eq!(ask_once(&mut stage, &mut session, "bye").await, "the server ended before it had answered");
 }
 
