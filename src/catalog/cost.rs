@@ -13,6 +13,9 @@ use serde_json::Value;
 /// Where a reference leads is looked up by these; references of other kinds (`$dynamicRef`, names) cannot be followed.
 const REFERENCE: &str = "$ref";
 const UNFOLLOWED: [&str; 2] = ["$dynamicRef", "$recursiveRef"];
+/// A part with a name of its own is another document to the references in it (JSON Schema core, section 8.2.1): where they
+/// lead is not where the whole has anything under the same pointer. The second is that of draft 4.
+const OWN_NAME: [&str; 2] = ["$id", "id"];
 /// Keywords whose schemas apply to the same value as the one that they stand in.
 const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
 /// The largest schema that is worth compiling, all its references written out.
@@ -46,8 +49,18 @@ pub(super) enum Untold {
 impl Cost {
     /// The cost of a schema.
     pub(super) fn of(schema: &Value) -> Result<Self, Untold> {
-        let mut walk = Walk { root: schema, known: HashMap::new(), open: Vec::new(), recursions: 0 };
+        let mut walk = Walk {
+            root: schema,
+            known: HashMap::new(),
+            open: Vec::new(),
+            recursions: 0,
+            refers: false,
+            has_parts_of_their_own: false,
+        };
         let size = walk.size(schema, Place::Same)?;
+        if walk.refers && walk.has_parts_of_their_own {
+            return Err(Untold::Unfollowed);
+        }
         Ok(Self { size, recursions: walk.recursions })
     }
 
@@ -77,6 +90,10 @@ struct Walk<'a> {
     /// The schemas that are being looked at, outermost first, and how each was come to.
     open: Vec<(*const Value, Place)>,
     recursions: u64,
+    /// There is a reference.
+    refers: bool,
+    /// There is a part with a name of its own.
+    has_parts_of_their_own: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -111,7 +128,14 @@ impl<'a> Walk<'a> {
         let mut size = 1_u64;
         for (keyword, value) in members {
             let more = match (keyword.as_str(), value) {
-                (REFERENCE, Value::String(reference)) => self.size(self.target(reference)?, Place::Same)?,
+                (REFERENCE, Value::String(reference)) => {
+                    self.refers = true;
+                    self.size(self.target(reference)?, Place::Same)?
+                }
+                (keyword, Value::String(_)) if OWN_NAME.contains(&keyword) => {
+                    self.has_parts_of_their_own |= self.open.len() > 1;
+                    0
+                }
                 (keyword, _) if UNFOLLOWED.contains(&keyword) => return Err(Untold::Unfollowed),
                 // Definitions cost where they are referred to; plain values cost nothing worth counting.
                 ("$defs" | "definitions" | "const" | "enum" | "default" | "examples", _) => 0,
@@ -119,7 +143,9 @@ impl<'a> Walk<'a> {
                 ("properties" | "patternProperties", Value::Object(named)) => {
                     self.all(named.values(), Place::Part)?
                 }
-                ("dependentSchemas", Value::Object(named)) => self.all(named.values(), Place::Same)?,
+                ("dependentSchemas" | "dependencies", Value::Object(named)) => {
+                    self.all(named.values(), Place::Same)?
+                }
                 (keyword, value) if IN_PLACE.contains(&keyword) => self.size(value, Place::Same)?,
                 (_, value) => self.size(value, Place::Part)?,
             };
@@ -198,10 +224,27 @@ mod tests {
             (json!({"$ref": "#name"}), Untold::Unfollowed),
             (json!({"$ref": "http://127.0.0.1/"}), Untold::Unfollowed),
             (json!({"items": {"$dynamicRef": "#x"}}), Untold::Unfollowed),
+            (json!({"dependencies": {"default": {"$ref": "#"}}}), Untold::Endless),
+            (json!({"items": {"$id": "a", "$ref": "#/$defs/d"}, "$defs": {"d": {}}}), Untold::Unfollowed),
+            (
+                json!({"items": {"id": "a", "$ref": "#/definitions/d"}, "definitions": {"d": {}}}),
+                Untold::Unfollowed,
+            ),
         ];
         for (schema, expected) in cases {
             assert_eq!(Cost::of(&schema), Err(expected), "{schema}");
         }
+    }
+
+    #[test]
+    fn a_name_of_its_own_matters_only_where_references_are_looked_up_from_it() {
+        let whole = json!({"$id": "a", "items": {"$ref": "#/$defs/d"}, "$defs": {"d": {}}});
+        let plain =
+            json!({"items": {"$id": "a"}, "properties": {"id": {"$ref": "#/$defs/d"}}, "$defs": {"d": {}}});
+        assert!(Cost::of(&whole).is_ok());
+        assert!(Cost::of(&json!({"items": {"$id": "a"}})).is_ok());
+        assert_eq!(Cost::of(&plain), Err(Untold::Unfollowed));
+        assert!(Cost::of(&json!({"properties": {"id": {"$ref": "#/$defs/d"}}, "$defs": {"d": {}}})).is_ok());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Schemas come from children, so nothing in one is trusted: no `$ref` is fetched from anywhere, patterns are matched
 //! in linear time, and text beyond a size is not compiled at all. A schema that is broken, or arguments that only the
-//! server itself can judge, are no reason to refuse a call: then nobody checks but the server.
+//! server itself can judge, are no reason to refuse a call: then nobody checks but the server. So it is with `format` and
+//! with encoded content: validators differ in what is a good one (is `https://example.org/ä` a `uri`?), and since draft
+//! 2019-09 they are notes only.
 
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value;
@@ -69,6 +71,11 @@ impl Schema {
         }
         let options = jsonschema::options()
             .with_retriever(Nowhere)
+            // Draft 7 and those before would have them checked.
+            .should_validate_formats(false)
+            .without_content_encoding_support("base64")
+            .without_content_encoding_support("base64url")
+            .without_content_media_type_support("application/json")
             .with_pattern_options(PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20));
         let validator =
             options.build(&schema).map_err(|error| SchemaError::Unusable(shorten(&error.to_string())))?;
@@ -129,6 +136,19 @@ mod tests {
         let schema = r#"{"type":"object","properties":{"a":{"type":"string"}}}"#;
         for arguments in [r#"{"a":1e400}"#, r#"{"a":1,"b":"\ud800"}"#] {
             assert_eq!(pointers(schema, arguments), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn what_validators_differ_in_is_left_to_the_server_in_every_draft() {
+        let properties = r#""properties":{"url":{"type":"string","format":"uri"},
+            "mail":{"format":"email"},"data":{"contentEncoding":"base64"},"web":{"contentEncoding":"base64url"},
+            "json":{"contentMediaType":"application/json"}}"#;
+        let arguments = r#"{"url":"https://example.org/ä","mail":"me","data":"-_","web":"+/","json":"{"}"#;
+        for draft in ["draft-04", "draft-06", "draft-07", "draft/2019-09", "draft/2020-12"] {
+            let schema = format!(r#"{{"$schema":"http://json-schema.org/{draft}/schema#",{properties}}}"#);
+            assert_eq!(pointers(&schema, arguments), Vec::<String>::new(), "{draft}");
+            assert_eq!(pointers(&schema, r#"{"url":1}"#), ["/url"], "the rest of it is checked: {draft}");
         }
     }
 
