@@ -418,13 +418,14 @@ async fn ask(
             break;
         }
         match outcome {
-            Err(error) if !error.is_an_answer() => {
+            Err(error) if !(error.is_an_answer() || learning && error.is_about_words()) => {
                 answer.failure = Some(error);
                 break;
             }
             failed @ Err(_) => {
                 answer.steps.push(failed);
-                // What could not be learned stands in nobody's way: the server itself will judge.
+                // What could not be learned stands in nobody's way: the server itself will judge. If nothing can be asked
+                // of it any more, the next step says so.
                 if request.on_error == OnError::Stop && !learning {
                     break;
                 }

@@ -27,8 +27,9 @@ pub(crate) const RECONSIDER: Duration = Duration::from_millis(500);
 /// So many bits of a progress token count the questions of one line. What is left of the 53 bits that every JSON parser
 /// keeps is for the number of the line.
 const TOKENS_OF_A_LINE: u32 = 16;
-/// The most pages of one list.
+/// The most pages of one list, and items in all of them: an item of two bytes takes fifty in memory.
 const MOST_PAGES: usize = 1_000;
+const MOST_ITEMS: usize = 100_000;
 
 /// Why a question has no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -213,6 +214,9 @@ impl Session {
             }
             let page = types::page(kind, &result)?;
             listed.items.extend(page.items);
+            if listed.items.len() > MOST_ITEMS {
+                return Err(Unreadable(format!("a list of more than {MOST_ITEMS} items")).into());
+            }
             // The list as a whole is as fresh as its least fresh page.
             listed.ttl = match (listed.ttl, page.ttl) {
                 (Some(before), Some(now)) => Some(before.min(now)),

@@ -296,6 +296,11 @@ impl CallError {
         story
     }
 
+    /// Whether it is about what the server said, which need not be the end of the conversation.
+    pub(crate) const fn is_about_words(&self) -> bool {
+        matches!(self, Self::ProtocolViolation { .. } | Self::OutputTooLarge { .. })
+    }
+
     /// Whether the conversation can go on after it: the server answered, and merely not as hoped.
     pub(crate) const fn is_an_answer(&self) -> bool {
         matches!(

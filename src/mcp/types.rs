@@ -245,8 +245,14 @@ pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
         (-32602, Ask::Prompt { name, .. }) if lacks("prompt", name) => {
             CallError::UnknownPrompt { name: name.clone() }
         }
+        // What a tool says that runs only as a task (2025-11-25), which nobody here asks for: the server does offer tools.
+        (-32601, Ask::Tool { .. }) if message.to_lowercase().contains("task") => {
+            CallError::CapabilityRequired { message, data }
+        }
         (-32601, _) => CallError::NotOffered { what: method(ask).to_owned() },
         (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
+        // A caller has no part in what a list is asked with.
+        (-32602, Ask::List(_)) => CallError::ServerError { code, message, data },
         (-32602, _) => CallError::InvalidArguments { message, violations: Vec::new() },
         (-32021, _) => CallError::CapabilityRequired { message, data },
         _ => CallError::ServerError { code, message, data, words: Box::default() },
@@ -426,6 +432,10 @@ mod tests {
         assert!(matches!(error(&resource, -32002, "bad"), CallError::UnknownResource { .. }));
         assert!(matches!(error(&resource, -32602, "bad"), CallError::UnknownResource { .. }));
         assert!(matches!(error(&tool(), -32601, "bad"), CallError::NotOffered { .. }));
+        let task = "Tool add requires task augmentation (taskSupport: 'required')";
+        assert!(matches!(error(&tool(), -32601, task), CallError::CapabilityRequired { .. }));
+        let list = Ask::List(ListKind::Tools);
+        assert!(matches!(error(&list, -32602, "cursor"), CallError::ServerError { code: -32602, .. }));
         assert!(matches!(error(&tool(), -32042, "bad"), CallError::ServerError { .. }));
     }
 }

@@ -147,10 +147,15 @@ fn a_server_that_speaks_oddly_at_its_start_is_understood_all_the_same() {
 }
 
 #[test]
-fn a_list_that_leads_back_to_itself_ends_the_call_and_not_the_gateway() {
+fn a_list_that_leads_back_to_itself_ends_neither_the_gateway_nor_the_call_of_a_tool() {
     let gateway = with_faults(&["page-size=2", "repeat-cursor"]);
     let problem = gateway.get("/v1/servers/demo/tools").problem(502, "protocol-violation");
     assert_eq!(problem["phase"], "call");
+    assert_eq!(
+        gateway.tool("echo", ECHO).said(),
+        "hello",
+        "what could not be learned stands in nobody's way"
+    );
     gateway.stop();
 }
 

@@ -90,6 +90,19 @@ async fn a_list_without_end_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_pages_together_have_so_many_items_at_most() {
+    let items = "1,".repeat(MOST_ITEMS - 1) + "1";
+    let first = format!(r#""result":{{"tools":[{items}],"nextCursor":"2"}}"#);
+    for (second, expected) in [("[]", None), ("[1]", Some("a list of more than 100000 items"))] {
+        let second = format!(r#""result":{{"tools":{second}}}"#);
+        let (mut stage, mut session) = Stage::legacy().await;
+        let script = [("tools/list", &*first), ("tools/list", &second)];
+        let asked = stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1 << 20), &script).await;
+        assert_eq!(asked.err().map(|error| error.to_string()).as_deref(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_pages_together_stay_below_the_limit() {
     let page = |cursor: u8| format!(r#""result":{{"tools":["{}"],"nextCursor":{cursor}}}"#, "x".repeat(300));
     let pages = [page(1), page(2), page(3)];
