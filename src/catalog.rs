@@ -23,7 +23,7 @@ use crate::exchange::{
     ListKind, Listed, OnError, Outcome, Phase, Principal, RawJson, Request, Step, Times, TraceContext,
     nearest,
 };
-use shelf::{Kept, Shelf, Verdict};
+use shelf::{InVain, Kept, Shelf, Verdict};
 
 /// What is done with arguments that break the tool's schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub(crate) struct Catalog {
     settings: Settings,
     shelves: Arc<[Shelf; 4]>,
     introduction: Mutex<Option<Arc<Introduction>>>,
-    introducing: tokio::sync::Mutex<()>,
+    introducing: tokio::sync::Mutex<InVain>,
     tried: Mutex<Option<readiness::Trial>>,
 }
 
@@ -189,7 +189,7 @@ impl Catalog {
             return self.remembered(&who, &kept);
         }
         let arrived = Instant::now();
-        let _asking = match self.turn(shelf, who.deadline).await {
+        let mut asking = match self.turn(shelf, who.deadline).await {
             Ok(asking) => asking,
             Err(late) => return self.refused(who.id, late, &who.principal, who.trace.as_ref()),
         };
@@ -197,7 +197,11 @@ impl Catalog {
         if let Some(kept) = shelf.kept().filter(|kept| kept.learned > arrived) {
             return self.remembered(&who, &kept);
         }
+        if let Some(failure) = asking.since(arrived) {
+            return self.refused(who.id, failure, &who.principal, who.trace.as_ref());
+        }
         let answer = self.run(plain(who, vec![Ask::List(kind).into()])).await;
+        asking.learn(&answer, self.settings.limits.open_deadline);
         if let [Ok(Outcome::Listed(listed))] = &*answer.steps {
             shelf.put(listed, self.settings.list_ttl);
         }
@@ -217,16 +221,22 @@ impl Catalog {
         if let Some(known) = self.introduced(&who) {
             return known;
         }
-        let _introducing = tokio::select! {
+        let arrived = Instant::now();
+        let mut introducing = tokio::select! {
             turn = self.introducing.lock() => turn,
             () = who.deadline.passed() => {
                 return self.refused(who.id, late(who.deadline), &who.principal, who.trace.as_ref());
             }
         };
-        match self.introduced(&who) {
-            Some(known) => known,
-            None => self.run(plain(who, Vec::new())).await,
+        if let Some(known) = self.introduced(&who) {
+            return known;
         }
+        if let Some(failure) = introducing.since(arrived) {
+            return self.refused(who.id, failure, &who.principal, who.trace.as_ref());
+        }
+        let answer = self.run(plain(who, Vec::new())).await;
+        introducing.learn(&answer, self.settings.limits.open_deadline);
+        answer
     }
 
     /// A call that learns the tools first, in its own process, and goes on only if its arguments fit them.
@@ -234,7 +244,7 @@ impl Catalog {
         &self,
         mut request: Request,
         tools: Vec<Checked>,
-        asking: Option<OwnedMutexGuard<()>>,
+        asking: Option<OwnedMutexGuard<InVain>>,
     ) -> Answer {
         // What is learned with a caller's credentials is that caller's alone.
         let shelves = if request.credentials.is_empty() { Arc::clone(&self.shelves) } else { Arc::default() };
@@ -295,7 +305,7 @@ impl Catalog {
         &self.shelves[kind as usize]
     }
 
-    async fn turn(&self, shelf: &Shelf, deadline: Deadline) -> Result<OwnedMutexGuard<()>, CallError> {
+    async fn turn(&self, shelf: &Shelf, deadline: Deadline) -> Result<OwnedMutexGuard<InVain>, CallError> {
         tokio::select! {
             turn = Arc::clone(&shelf.asking).lock_owned() => Ok(turn),
             () = deadline.passed() => Err(late(deadline)),

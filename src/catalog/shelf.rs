@@ -9,14 +9,38 @@ use serde_json::value::RawValue;
 
 use super::schema::Schema;
 use crate::exchange::fault::Violation;
-use crate::exchange::{Listed, RawJson};
+use crate::exchange::{Answer, CallError, Fault, Listed, Phase, RawJson};
 
 /// A place for one list.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     kept: Mutex<Option<Arc<Kept>>>,
     /// Held by whoever is asking the server: everybody else waits for that answer.
-    pub(super) asking: Arc<tokio::sync::Mutex<()>>,
+    pub(super) asking: Arc<tokio::sync::Mutex<InVain>>,
+}
+
+/// Why whoever asked last did so in vain, if that holds for those as well who have waited for it.
+#[derive(Debug, Default)]
+pub(super) struct InVain(Option<(Instant, CallError)>);
+
+impl InVain {
+    /// The failure of an asking that went on after `arrived`.
+    pub(super) fn since(&self, arrived: Instant) -> Option<CallError> {
+        let InVain(Some((when, error))) = self else { return None };
+        (*when > arrived).then(|| error.clone())
+    }
+
+    /// Keeps in mind how an asking ended. What is about that one caller (its own time, its share, that it left) holds for
+    /// nobody else; a start takes `open_deadline` at most, whoever asks.
+    pub(super) fn learn(&mut self, answer: &Answer, open_deadline: Duration) {
+        let error = answer.failure.as_ref().or_else(|| answer.steps.first()?.as_ref().err());
+        let holds_for_all = |error: &&CallError| match error {
+            CallError::DeadlineExceeded { phase: Phase::Open, after, .. } => *after == open_deadline,
+            CallError::DeadlineExceeded { .. } => false,
+            error => error.is_an_answer() || error.fault() == Fault::Server,
+        };
+        self.0 = error.filter(holds_for_all).map(|error| (Instant::now(), error.clone()));
+    }
 }
 
 /// A list as it was learned.
@@ -126,6 +150,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::exchange::{CallId, Times};
 
     fn kept(items: &[&str], ttl: Option<Duration>) -> Arc<Kept> {
         let raw = |text: &&str| RawJson::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap();
@@ -138,6 +163,26 @@ mod tests {
         assert!(kept(&[], None).is_fresh());
         assert!(kept(&[], Some(Duration::from_secs(9))).is_fresh());
         assert!(!kept(&[], Some(Duration::ZERO)).is_fresh());
+    }
+
+    #[test]
+    fn only_what_is_no_matter_of_one_caller_is_told_to_those_who_waited() {
+        let (arrived, open_deadline) = (Instant::now(), Duration::from_secs(30));
+        let learned = |failure: CallError| {
+            let answer = Answer::refused(CallId::from_bits(1), failure, Times::default());
+            let mut asking = InVain::default();
+            asking.learn(&answer, open_deadline);
+            assert!(asking.since(Instant::now()).is_none(), "whoever comes later asks anew");
+            asking.since(arrived).is_some()
+        };
+        let late = |phase, after| CallError::DeadlineExceeded { phase, after, words: Box::default() };
+        assert!(learned(late(Phase::Open, open_deadline)));
+        assert!(learned(CallError::NotOffered { what: "tools/list".to_owned() }));
+        assert!(learned(CallError::OutputTooLarge { limit: 1, words: Box::default() }));
+        assert!(!learned(late(Phase::Open, Duration::from_secs(1))));
+        assert!(!learned(late(Phase::Queue, open_deadline)) && !learned(late(Phase::Call, open_deadline)));
+        assert!(!learned(CallError::CallerGone { phase: Phase::Open }));
+        assert!(!learned(CallError::ShuttingDown { phase: Phase::Open }));
     }
 
     #[test]

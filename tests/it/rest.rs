@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use crate::support::{Connection, EMBEDDED, Gateway, JSON, Response, Start, demo, server};
+use crate::support::{Connection, EMBEDDED, Gateway, JSON, Response, Start, demo, kill, server};
 
 mod relay;
 mod steps;
@@ -122,6 +122,22 @@ fn lists_are_whole_and_are_asked_for_once() {
     }
     assert_eq!(gateway.get("/v1/servers/demo/tools").good()["tools"].as_array().map(Vec::len), Some(9));
     gateway.stop();
+}
+
+#[test]
+fn who_waits_for_a_list_or_an_introduction_is_told_at_once_that_it_cannot_be_had() {
+    for path in ["/v1/servers/demo/tools", "/v1/servers/demo"] {
+        let gateway = Gateway::start(&demo(&["--fault", "hang-open"]));
+        let waiting: Vec<_> = (0..3).map(|_| gateway.begin("GET", path, &[], "")).collect();
+        let only = gateway.until_servers(1)[0];
+        gateway.until_at_rest();
+        kill(only);
+        // Each would have another server to hang over otherwise, one after the other.
+        for answer in waiting {
+            answer.response().problem(502, "open-failed");
+        }
+        gateway.stop();
+    }
 }
 
 #[test]
