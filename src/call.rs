@@ -30,8 +30,8 @@ pub(crate) use receipts::Receipts;
 use crate::auth::Mask;
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Answer, CallError, Failed, OnError, Outcome, Phase, Principal, Process, Record, Reply, Request,
-    Step, Times, Told, TraceContext,
+    About, Answer, CallError, Failed, ListKind, OnError, Outcome, Phase, Principal, Process, Record, Reply,
+    Request, Step, Times, Told, TraceContext,
 };
 use crate::strategy::{Lease, Strategy};
 use crate::telemetry::metrics::InFlight;
@@ -113,6 +113,11 @@ impl Calls {
     /// What can be told without starting anything.
     pub(crate) fn about(&self) -> About {
         self.parts.strategy.about()
+    }
+
+    /// A number that is another one once a server that is kept has said that it lists something else now.
+    pub(crate) fn list_revision(&self, kind: ListKind) -> u64 {
+        self.parts.strategy.list_revision(kind)
     }
 
     /// Makes one call in a task of its own, and waits for the answer.

@@ -158,7 +158,7 @@ impl Catalog {
         let Err(refusal) = judge(&kept, &tools, &request.principal, self.settings.validate) else {
             return self.run(request).await;
         };
-        if kept.is_fresh() {
+        if kept.is_fresh(self.calls.list_revision(ListKind::Tools)) {
             return self.refused(request.id, refusal, &request.principal, request.trace.as_ref());
         }
         // The list is old: before anybody is refused it is learned anew, once for all who wait for it.
@@ -184,8 +184,8 @@ impl Catalog {
         if !who.credentials.is_empty() {
             return self.run(plain(who, vec![Ask::List(kind).into()])).await;
         }
-        let shelf = self.shelf(kind);
-        if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh()) {
+        let (shelf, revision) = (self.shelf(kind), self.calls.list_revision(kind));
+        if let Some(kept) = shelf.kept().filter(|kept| kept.is_fresh(revision)) {
             return self.remembered(&who, &kept);
         }
         let arrived = Instant::now();
@@ -203,7 +203,7 @@ impl Catalog {
         let answer = self.run(plain(who, vec![Ask::List(kind).into()])).await;
         asking.learn(&answer, self.settings.limits.open_deadline);
         if let [Ok(Outcome::Listed(listed))] = &*answer.steps {
-            shelf.put(listed, self.settings.list_ttl);
+            shelf.put(listed, self.settings.list_ttl, revision);
         }
         answer
     }
@@ -249,8 +249,9 @@ impl Catalog {
         // What is learned with a caller's credentials is that caller's alone.
         let shelves = if request.credentials.is_empty() { Arc::clone(&self.shelves) } else { Arc::default() };
         let (settings, who) = (self.settings.clone(), request.principal.clone());
+        let revision = self.calls.list_revision(ListKind::Tools);
         let gate = Gate::new(move |listed| {
-            let kept = shelves[ListKind::Tools as usize].put(listed, settings.list_ttl);
+            let kept = shelves[ListKind::Tools as usize].put(listed, settings.list_ttl, revision);
             drop(asking);
             judge(&kept, &tools, &who, settings.validate)
         });

@@ -26,7 +26,7 @@ mod life_sign;
 mod probe;
 
 pub(crate) use half_born::{HalfBorn, Stillborn};
-pub(crate) use hub::{Hub, Line, Overheard, Unanswered};
+pub(crate) use hub::{Hub, Line, Overheard, Revisions, Unanswered};
 pub(crate) use probe::probe;
 
 use crate::child::spec::Spec;

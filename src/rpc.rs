@@ -29,7 +29,7 @@ mod pending;
 
 pub(crate) use frame::FrameError;
 use message::Incoming;
-pub(crate) use message::{ErrorObject, Reply};
+pub(crate) use message::{ErrorObject, Reply, number};
 use pending::Pending;
 
 use crate::exchange::{Members, RawJson};

@@ -26,8 +26,8 @@ pub(crate) use shelf::Shelf;
 
 use crate::deadline::EarlyEnd;
 use crate::exchange::{
-    About, Ask, CallError, Credentials, Demand, Events, Introduction, Kept, Origin, Outcome, Process, Seat,
-    Times, TraceContext,
+    About, Ask, CallError, Credentials, Demand, Events, Introduction, Kept, ListKind, Origin, Outcome,
+    Process, Seat, Times, TraceContext,
 };
 use crate::instance::{HalfBorn, Instance};
 
@@ -51,6 +51,11 @@ pub(crate) trait Strategy: Send + Sync {
         end: &'a EarlyEnd,
     ) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
         self.lease(seat, end)
+    }
+
+    /// A number that is another one once a server that is kept has said that it lists something else now.
+    fn list_revision(&self, _kind: ListKind) -> u64 {
+        0
     }
 
     /// The servers that wait for a call, if it keeps any.

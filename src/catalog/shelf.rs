@@ -49,6 +49,8 @@ pub(super) struct Kept {
     pub(super) listed: Arc<Listed>,
     pub(super) learned: Instant,
     fresh_for: Duration,
+    /// What `Calls::list_revision` was before it was asked for.
+    revision: u64,
     tools: OnceLock<HashMap<String, Tool>>,
 }
 
@@ -85,11 +87,12 @@ impl Shelf {
     }
 
     /// Puts a list there that was just learned. A server that does not say how long it stays fresh is given `ttl`.
-    pub(super) fn put(&self, listed: &Arc<Listed>, ttl: Duration) -> Arc<Kept> {
+    pub(super) fn put(&self, listed: &Arc<Listed>, ttl: Duration, revision: u64) -> Arc<Kept> {
         let kept = Arc::new(Kept {
             listed: Arc::clone(listed),
             learned: Instant::now(),
             fresh_for: listed.ttl.unwrap_or(ttl),
+            revision,
             tools: OnceLock::new(),
         });
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&kept));
@@ -98,9 +101,9 @@ impl Shelf {
 }
 
 impl Kept {
-    /// Whether it may be shown without asking again.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.learned.elapsed() < self.fresh_for
+    /// Whether it may be shown without asking again, now that its list has this revision.
+    pub(super) fn is_fresh(&self, revision: u64) -> bool {
+        self.learned.elapsed() < self.fresh_for && self.revision == revision
     }
 
     /// What it says of a call.
@@ -155,14 +158,15 @@ mod tests {
     fn kept(items: &[&str], ttl: Option<Duration>) -> Arc<Kept> {
         let raw = |text: &&str| RawJson::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap();
         let listed = Arc::new(Listed { items: items.iter().map(raw).collect(), ttl });
-        Shelf::default().put(&listed, Duration::from_mins(1))
+        Shelf::default().put(&listed, Duration::from_mins(1), 1)
     }
 
     #[test]
     fn a_list_is_as_fresh_as_the_server_says_or_else_as_configured() {
-        assert!(kept(&[], None).is_fresh());
-        assert!(kept(&[], Some(Duration::from_secs(9))).is_fresh());
-        assert!(!kept(&[], Some(Duration::ZERO)).is_fresh());
+        assert!(kept(&[], None).is_fresh(1));
+        assert!(kept(&[], Some(Duration::from_secs(9))).is_fresh(1));
+        assert!(!kept(&[], Some(Duration::ZERO)).is_fresh(1));
+        assert!(!kept(&[], None).is_fresh(2), "the server has said that it is another one");
     }
 
     #[test]

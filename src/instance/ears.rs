@@ -42,6 +42,9 @@ impl Listener for Ears {
     }
 
     fn notification(&mut self, method: &str, params: Option<RawJson>) {
+        if let Some(routes) = &self.routes {
+            routes.revisions.changed(mcp::types::changed_lists(method));
+        }
         if self.events.is_none() && self.routes.is_none() {
             return;
         }
@@ -79,7 +82,9 @@ mod tests {
             events.try_next().is_some()
         };
         assert!(!told("1") && !told("131073"));
-        // What is no token of ours at all is passed on as before: some servers make a text of it.
-        assert!(told("65537") && told("\"65537\""));
+        // Some servers make a text of it.
+        assert!(told("65537") && told("\"65537\"") && !told("\"1\""));
+        // What is no token of ours at all is passed on as before.
+        assert!(told("\"mine\""));
     }
 }

@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Instance, Lesson};
 use crate::child::{Child, Tail};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
-use crate::exchange::{Ask, CallError, Event, Events, Introduction, LastWords, Outcome, Phase, TraceContext};
+use crate::exchange::{
+    Ask, CallError, Event, Events, Introduction, LastWords, ListKind, Outcome, Phase, TraceContext,
+};
 use crate::mcp::{self, AskError, Session, Telling};
 
 /// How long a server that let somebody wait in vain may take to give any sign of life, before others go elsewhere.
@@ -47,9 +49,17 @@ pub(crate) struct Hub {
     over: SetOnce<CallError>,
 }
 
-/// Who listens, by the number of the line.
+/// Who listens, by the number of the line; and what the server says of its lists.
+#[derive(Debug)]
+pub(super) struct Routes {
+    listening: Mutex<HashMap<u64, Events>>,
+    pub(super) revisions: Arc<Revisions>,
+}
+
+/// How often shared instances of one server have said that one of its lists is another by now: they live on, so that what
+/// was listed before counts no more. (A process for one call lists what it has at its start.)
 #[derive(Debug, Default)]
-pub(super) struct Routes(Mutex<HashMap<u64, Events>>);
+pub(crate) struct Revisions([AtomicU64; 4]);
 
 /// One call's way to the server.
 #[derive(Debug)]
@@ -74,8 +84,9 @@ pub(crate) enum Unanswered {
 
 impl Instance {
     /// Makes it one for many calls. It must be attended to from now on: [`Self::attend_many`].
-    pub(crate) fn hub(&mut self) -> Arc<Hub> {
-        let routes = Arc::<Routes>::default();
+    pub(crate) fn hub(&mut self, revisions: &Arc<Revisions>) -> Arc<Hub> {
+        revisions.begin_anew();
+        let routes = Arc::new(Routes { listening: Mutex::default(), revisions: Arc::clone(revisions) });
         self.body.ears.routes = Some(Arc::clone(&routes));
         Arc::new(Hub {
             pid: self.pid(),
@@ -160,6 +171,27 @@ impl Hub {
     /// there is no exit.
     fn words_so_far(&self) -> LastWords {
         LastWords { stderr_tail: self.stderr.text(), ..LastWords::default() }
+    }
+}
+
+impl Revisions {
+    /// The number of this list.
+    pub(crate) fn of(&self, kind: ListKind) -> u64 {
+        self.0[kind as usize].load(Ordering::SeqCst)
+    }
+
+    /// These are others by now.
+    pub(super) fn changed(&self, kinds: &[ListKind]) {
+        for kind in kinds {
+            self.0[*kind as usize].fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Another process has come: what an earlier one has changed is as it was.
+    fn begin_anew(&self) {
+        for revision in self.0.iter().filter(|revision| revision.load(Ordering::SeqCst) > 0) {
+            revision.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -274,6 +306,6 @@ impl Routes {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Events>> {
         // Nothing panics while holding it; even then it would be whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::era::{Era, NEWEST_MODERN};
 use crate::exchange::{Ask, CallError, Event, ListKind, Members, Outcome, RawJson, TraceContext};
-use crate::rpc::ErrorObject;
+use crate::rpc::{ErrorObject, number};
 
 /// Names of `_meta` that only the protocol itself may use.
 const RESERVED: &str = "io.modelcontextprotocol/";
@@ -284,10 +284,22 @@ pub(super) fn is_repeated(error: &ErrorObject) -> bool {
 pub(super) fn progress_token(params: &RawJson) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Told {
-        progress_token: u64,
+    struct Told<'a> {
+        #[serde(borrow)]
+        progress_token: &'a RawValue,
     }
-    params.read::<Told>().ok().map(|told| told.progress_token)
+    // Whoever writes ids differently does so with these.
+    number(&RawJson::of(params.read::<Told<'_>>().ok()?.progress_token))
+}
+
+/// The lists that are others by now, as a notification tells.
+pub(crate) fn changed_lists(method: &str) -> &'static [ListKind] {
+    match method {
+        "notifications/tools/list_changed" => &[ListKind::Tools],
+        "notifications/resources/list_changed" => &[ListKind::Resources, ListKind::ResourceTemplates],
+        "notifications/prompts/list_changed" => &[ListKind::Prompts],
+        _ => &[],
+    }
 }
 
 /// What a notification tells a caller who listens.
@@ -399,7 +411,9 @@ mod tests {
     fn a_progress_token_is_ours_or_nobodys() {
         for (params, expected) in [
             (r#"{"progressToken":65537,"progress":1}"#, Some(65537)),
-            (r#"{"progressToken":"65537"}"#, None),
+            (r#"{"progressToken":"65537"}"#, Some(65537)),
+            (r#"{"progressToken":65537.0}"#, Some(65537)),
+            (r#"{"progressToken":"mine"}"#, None),
             (r#"{"progressToken":-1}"#, None),
             ("{}", None),
             ("[]", None),

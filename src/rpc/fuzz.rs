@@ -87,9 +87,10 @@ pub(crate) fn message(input: &[u8]) {
                 let said = RawJson::of(&error.message);
                 is_one_line(&said);
             }
-            Incoming::Reply { id, reply: Reply::Malformed } => is_one_line(&id),
+            Incoming::Reply { id, reply: Reply::Malformed } | Incoming::Garbled { id, .. } => {
+                is_one_line(&id)
+            }
             Incoming::Notification { params, .. } => params.iter().for_each(is_one_line),
-            Incoming::Garbled { id, .. } => is_one_line(&id),
             Incoming::Unread { error, .. } => error.data.iter().for_each(is_one_line),
             Incoming::Noise(noise) => {
                 assert!(batch, "only an element of a batch is noise by itself");

@@ -26,10 +26,10 @@ use super::pace::Pace;
 use super::{Exclusive, Fresh, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
-    About, Ask, CallError, Demand, Events, Instances, Introduction, Kept, Origin, Outcome, Phase, Process,
-    Receipt, Seat, Start, Times, TraceContext,
+    About, Ask, CallError, Demand, Events, Instances, Introduction, Kept, ListKind, Origin, Outcome, Phase,
+    Process, Receipt, Seat, Start, Times, TraceContext,
 };
-use crate::instance::{HalfBorn, Hub, Line, Overheard, Server, Stillborn, Unanswered};
+use crate::instance::{HalfBorn, Hub, Line, Overheard, Revisions, Server, Stillborn, Unanswered};
 
 /// Longer than any start, of which each step has a bound of its own.
 const START: Duration = Duration::from_hours(1);
@@ -46,6 +46,7 @@ struct Common {
     open_deadline: Duration,
     containment: &'static str,
     door: TreeDoor,
+    revisions: Arc<Revisions>,
     current: Mutex<Current>,
     alive: Arc<AtomicUsize>,
     tasks: TaskTracker,
@@ -109,8 +110,18 @@ impl Shared {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (open_deadline, containment) = (server.open_deadline(), server.containment().name());
         let current = Mutex::new(Current { run: None, pace: Pace::new(Instant::now()), failed: None });
-        let (fresh, alive) = (Fresh::new(server), Arc::default());
-        Self(Arc::new(Common { fresh, open_deadline, containment, door, current, alive, tasks, stop }))
+        let (fresh, alive, revisions) = (Fresh::new(server), Arc::default(), Arc::default());
+        Self(Arc::new(Common {
+            fresh,
+            open_deadline,
+            containment,
+            door,
+            revisions,
+            current,
+            alive,
+            tasks,
+            stop,
+        }))
     }
 }
 
@@ -129,6 +140,10 @@ impl Strategy for Shared {
 
     fn lease<'a>(&'a self, seat: Seat, end: &'a EarlyEnd) -> BoxFuture<'a, Result<Lease, Box<HalfBorn>>> {
         async move { Ok(Lease::Shared(Box::new(Common::join(&self.0, seat, end).await?))) }.boxed()
+    }
+
+    fn list_revision(&self, kind: ListKind) -> u64 {
+        self.0.revisions.of(kind)
     }
 
     fn close(&self) {
@@ -226,7 +241,7 @@ impl Common {
             }
         };
         self.alive.fetch_add(1, Ordering::Relaxed);
-        let hub = lease.instance.hub();
+        let hub = lease.instance.hub(&self.revisions);
         self.current().failed = None;
         let _ = run.up.set(Ok(Arc::clone(&hub)));
         let wanted = lease.wanted.clone();

@@ -275,3 +275,47 @@ fn a_forced_stop_answers_all_who_wait_and_leaves_nothing() {
     }
     gateway.ended();
 }
+
+/// A server that offers one tool more when `more` is called, and says so.
+const GROWING: &str = r#"
+tool() { printf '{"name":"%s","inputSchema":{"type":"object"}}' "$1"; }
+tools=$(tool more)
+while read -r line; do
+    id=${line#*\"id\":}; id=${id%%,*}
+    case $line in
+    *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s","version":"1"}}' ;;
+    *tools/list*) result="{\"tools\":[$tools]}" ;;
+    *'"name":"more"'*)
+        tools="$tools,$(tool another)"
+        echo '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
+        result='{"content":[{"type":"text","text":"more"}]}' ;;
+    *tools/call*) result='{"content":[{"type":"text","text":"another"}]}' ;;
+    *) continue ;;
+    esac
+    printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
+done"#;
+
+#[test]
+fn a_server_that_says_that_its_list_is_another_one_is_asked_for_it_again() {
+    let config = format!(
+        "\n[servers.demo]\ncommand = \"sh\"\nargs = [\"-c\", {}]\n",
+        json!(GROWING.replace("${", "$${"))
+    );
+    let gateway = Gateway::start(&(config + "protocol = \"legacy\"\nstrategy = \"shared\"\n"));
+    let names = || {
+        let told = gateway.get("/v1/servers/demo/tools").good();
+        let names =
+            told["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(), ["more"]);
+    gateway.tool("another", "{}").problem(404, "unknown-tool");
+    assert_eq!(gateway.tool("more", "{}").said(), "more");
+    assert_eq!(gateway.tool("another", "{}").said(), "another");
+    assert_eq!(names(), ["more", "another"]);
+    kill(gateway.until_servers(1)[0]);
+    gateway.until_servers(0);
+    assert_eq!(gateway.tool("another", "{}").said(), "another");
+    assert_eq!(names(), ["more"], "what the first one had changed was its own");
+    stop(gateway);
+}
