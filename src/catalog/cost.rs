@@ -20,6 +20,10 @@ const OWN_NAME: [&str; 2] = ["$id", "id"];
 const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
 /// The largest schema that is worth compiling, all its references written out.
 const MOST_SIZE: u64 = 1_000_000;
+/// What one pattern is counted as: it is compiled, and then compared with all of a text.
+const PATTERN: u64 = 300;
+/// So many bytes of a text count as one more part: patterns and lengths go through all of it.
+const BYTES_OF_A_PART: usize = 32;
 /// How deep references and schemas may nest.
 const DEEPEST: usize = 256;
 
@@ -137,11 +141,16 @@ impl<'a> Walk<'a> {
                     0
                 }
                 (keyword, _) if UNFOLLOWED.contains(&keyword) => return Err(Untold::Unfollowed),
-                // Definitions cost where they are referred to; plain values cost nothing worth counting.
-                ("$defs" | "definitions" | "const" | "enum" | "default" | "examples", _) => 0,
+                // Definitions cost where they are referred to, and notes nowhere.
+                ("$defs" | "definitions" | "default" | "examples", _) => 0,
+                // What is checked may be compared with each of these.
+                ("const" | "enum", values) => extent(values).0,
+                ("pattern", _) => PATTERN,
                 // Not a schema but a schema for each name, which may be any word.
-                ("properties" | "patternProperties", Value::Object(named)) => {
-                    self.all(named.values(), Place::Part)?
+                ("properties", Value::Object(named)) => self.all(named.values(), Place::Part)?,
+                ("patternProperties", Value::Object(named)) => {
+                    let patterns = PATTERN.saturating_mul(named.len() as u64);
+                    self.all(named.values(), Place::Part)?.saturating_add(patterns)
                 }
                 ("dependentSchemas" | "dependencies", Value::Object(named)) => {
                     self.all(named.values(), Place::Same)?
@@ -167,16 +176,21 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Of how many values a value is made, itself included, and how deep it nests.
+/// Of how many values a value is made, itself included, where a long text counts as many; and how deep it nests.
 fn extent(value: &Value) -> (u64, u32) {
+    let of_text = |text: &str| (text.len() / BYTES_OF_A_PART) as u64;
     let of_all = |all: &mut dyn Iterator<Item = &Value>| {
         let (parts, depth) = all.map(extent).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1.max(one.1)));
         (parts + 1, depth + 1)
     };
     match value {
         Value::Array(elements) => of_all(&mut elements.iter()),
-        Value::Object(members) => of_all(&mut members.values()),
-        _ => (1, 0),
+        Value::Object(members) => {
+            let (parts, depth) = of_all(&mut members.values());
+            (parts + members.keys().map(|name| of_text(name)).sum::<u64>(), depth)
+        }
+        Value::String(text) => (1 + of_text(text), 0),
+        Value::Null | Value::Bool(_) | Value::Number(_) => (1, 0),
     }
 }
 
@@ -237,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_compared_again_and_again_is_counted_as_often() {
+        let steps = |schema: &Value, arguments: &Value| Cost::of(schema).unwrap().steps(arguments);
+        let (text, many) = (json!("x".repeat(1 << 20)), json!(vec![7; 10_000]));
+        for (schema, arguments) in [
+            (json!({"allOf": vec![json!({"pattern": "^a"}); 100]}), &text),
+            (json!({"patternProperties": {"^a": true}}), &json!({"x".repeat(1 << 20): 1})),
+            (json!({"items": {"enum": vec!["one of many"; 10_000]}}), &many),
+            (json!({"items": {"const": vec!["much"; 10_000]}}), &many),
+        ] {
+            assert!(steps(&schema, arguments) > 1_000_000, "{}", schema.to_string().len());
+            assert!(steps(&schema, &json!({"a": 1})) < 100_000);
+        }
+    }
+
+    #[test]
     fn a_name_of_its_own_matters_only_where_references_are_looked_up_from_it() {
         let whole = json!({"$id": "a", "items": {"$ref": "#/$defs/d"}, "$defs": {"d": {}}});
         let plain =
@@ -249,9 +278,12 @@ mod tests {
 
     #[test]
     fn parts_are_counted_and_depth_is_what_encloses() {
-        for (value, expected) in
-            [(json!(1), (1, 0)), (json!([]), (1, 1)), (json!({"a": [{}], "b": 1}), (4, 3))]
-        {
+        for (value, expected) in [
+            (json!(1), (1, 0)),
+            (json!([]), (1, 1)),
+            (json!({"a": [{}], "b": 1}), (4, 3)),
+            (json!("x".repeat(64)), (3, 0)),
+        ] {
             assert_eq!(extent(&value), expected, "{value}");
         }
     }
