@@ -88,7 +88,7 @@ pub(crate) fn message(input: &[u8]) {
                 is_one_line(&said);
             }
             Incoming::Reply { id, reply: Reply::Malformed } | Incoming::Garbled { id, .. } => {
-                is_one_line(&id)
+                is_one_line(&id);
             }
             Incoming::Notification { params, .. } => params.iter().for_each(is_one_line),
             Incoming::Unread { error, .. } => error.data.iter().for_each(is_one_line),
