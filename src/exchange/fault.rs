@@ -296,9 +296,10 @@ impl CallError {
         story
     }
 
-    /// Whether it is about what the server said, which need not be the end of the conversation.
+    /// Whether it is about what the server said, which need not be the end of the conversation; a message that was too long
+    /// is.
     pub(crate) const fn is_about_words(&self) -> bool {
-        matches!(self, Self::ProtocolViolation { .. } | Self::OutputTooLarge { .. })
+        matches!(self, Self::ProtocolViolation { .. })
     }
 
     /// Whether the conversation can go on after it: the server answered, and merely not as hoped.

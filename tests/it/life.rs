@@ -160,6 +160,14 @@ fn a_list_that_leads_back_to_itself_ends_neither_the_gateway_nor_the_call_of_a_t
 }
 
 #[test]
+fn a_list_that_is_longer_than_an_answer_may_be_is_told_as_that() {
+    let gateway = with_limit("output = \"1KiB\"");
+    gateway.get("/v1/servers/demo/tools").problem(502, "output-too-large");
+    gateway.tool("echo", ECHO).problem(502, "output-too-large");
+    gateway.stop();
+}
+
+#[test]
 fn a_server_that_ends_in_the_middle_of_a_call_is_a_server_crashed_with_its_exit() {
     let gateway = with_faults(&["garbage-at-start"]);
     for (order, exit) in [
