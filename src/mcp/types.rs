@@ -252,7 +252,7 @@ pub(super) fn error(ask: &Ask, error: ErrorObject) -> CallError {
         (-32601, _) => CallError::NotOffered { what: method(ask).to_owned() },
         (-32002 | -32602, Ask::Resource { uri, .. }) => CallError::UnknownResource { uri: uri.clone() },
         // A caller has no part in what a list is asked with.
-        (-32602, Ask::List(_)) => CallError::ServerError { code, message, data },
+        (-32602, Ask::List(_)) => CallError::ServerError { code, message, data, words: Box::default() },
         (-32602, _) => CallError::InvalidArguments { message, violations: Vec::new() },
         (-32021, _) => CallError::CapabilityRequired { message, data },
         _ => CallError::ServerError { code, message, data, words: Box::default() },
