@@ -12,7 +12,6 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -26,6 +25,7 @@ mod husks;
 mod keeper;
 mod ladder;
 mod limits;
+mod nursery;
 mod os;
 mod proc;
 mod program;
@@ -44,8 +44,9 @@ mod tree;
 pub(crate) mod warden;
 
 pub(crate) use bounds::BoundsError;
-pub(crate) use containment::{ContainmentError, Watch};
+pub(crate) use containment::ContainmentError;
 pub(crate) use ladder::{Ladder, Lesson};
+pub(crate) use nursery::Nursery;
 pub(crate) use program::{Program, ProgramError};
 pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
@@ -54,17 +55,16 @@ pub(crate) use stderr::Tail;
 pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
-use crate::exchange::{Cause, Enforcement, Exit, Measured, Receipt, Rung, Seat};
-use crate::telemetry::metrics::{InFlight, Level};
+use crate::exchange::{Cause, Exit, Measured, Receipt, Rung, Seat};
+use crate::telemetry::metrics::InFlight;
 use cgroup::Leaf;
-use containment::Means;
 use keeper::KeeperError;
-use limits::{Cage, Cages, Own};
+use limits::Cage;
 use reaper::Ending;
 use rest::Rest;
 use scratch::Scratch;
 use shim::words::Step;
-use spec::{Choice, Spec, Teardown};
+use spec::{Spec, Teardown};
 use tree::Tree;
 
 /// How long the stderr of a server that has failed is read for its last words.
@@ -75,84 +75,6 @@ const QUIET: Duration = Duration::from_millis(5);
 /// The file that would be run, if there is one.
 pub(crate) fn find_program(spec: &Spec) -> Result<Program, ProgramError> {
     program::find(&spec.program, &spec.env)
-}
-
-/// Where children are born: what all of them share.
-#[derive(Debug, Clone)]
-pub(crate) struct Nursery {
-    scratch: Arc<ScratchRoot>,
-    reaper: Reaper,
-    means: Arc<Means>,
-    cages: Arc<Cages>,
-    alive: Level,
-    hurry: CancellationToken,
-}
-
-impl Nursery {
-    /// Scratch directories come from `scratch`; trees whose owner was dropped go to `reaper`; trees are held together as
-    /// `choice` says, with `controllers` if they can. What is watched over is to be run beside everything else.
-    ///
-    /// From here on no child inherits a descriptor that was open before, nor a signal that was ignored.
-    ///
-    /// # Errors
-    ///
-    /// The containment that was chosen cannot be had here.
-    pub(crate) async fn open(
-        scratch: ScratchRoot,
-        reaper: Reaper,
-        choice: Choice,
-        controllers: &[&'static str],
-    ) -> Result<(Self, Watch), ContainmentError> {
-        spawn::keep_what_we_inherited();
-        limits::sweep_dead();
-        let (means, watch) = Means::find(choice, controllers).await?;
-        scratch.sweep_beside();
-        Ok((Self::of(scratch, reaper, means), watch))
-    }
-
-    fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
-        limits::no_core_dumps();
-        let (scratch, means) = (Arc::new(scratch), Arc::new(means));
-        let (cages, alive, hurry) = (Arc::default(), Level::default(), CancellationToken::new());
-        Self { scratch, reaper, means, cages, alive, hurry }
-    }
-
-    /// The same, with its children counted by `alive`.
-    pub(crate) fn counted(self, alive: Level) -> Self {
-        Self { alive, ..self }
-    }
-
-    /// The containment that trees get here.
-    pub(crate) fn containment(&self) -> Containment {
-        self.means.containment
-    }
-
-    /// Why better ones are not had, a line each.
-    pub(crate) fn refused(&self) -> &[String] {
-        &self.means.refused
-    }
-
-    /// The cgroups by which a tree is limited whose own is `leaf`, and what of its limits is enforced.
-    fn cage(&self, spec: &Spec, leaf: Option<&Leaf>) -> (Option<Cage>, Vec<Enforcement>) {
-        let ours = u64::from(self.means.containment.has_namespace()); // its init
-        let own = Own { leaf: leaf.map(Leaf::path), ours, without: &|name| self.means.without(name) };
-        self.cages.cage(&spec.limits, &own)
-    }
-
-    /// From now on nobody is asked to leave, nor waited for who was: trees that come to their end are killed.
-    pub(crate) fn hurry(&self) {
-        self.hurry.cancel();
-    }
-
-    /// Lets whoever waits for the next tree go. Nothing may be born here any more.
-    pub(crate) async fn dismiss(&self) {
-        self.means.keepers.dismiss().await;
-    }
-
-    /// How many trees lost their owner so far.
-    pub(crate) fn rescued(&self) -> u64 {
-        self.reaper.rescued()
-    }
 }
 
 /// A process tree that we own.

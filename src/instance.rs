@@ -247,8 +247,7 @@ impl Instance {
         match asked {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(AskError::Answered(CallError::ServerError { code, message, data, .. }))) => {
-                self.body.child.drain_stderr().await;
-                let words = Box::new(self.body.words_so_far());
+                let words = self.body.words_of_the_living().await;
                 Err(CallError::ServerError { code, message, data, words })
             }
             Ok(Err(AskError::Answered(error))) => Err(error),

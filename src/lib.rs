@@ -123,6 +123,7 @@
 //! child/spec/limits.rs   how much of the machine it may use                                        (pure)
 //! child/spec/sandbox.rs  what it may see and touch: what is asked, and what the kernel is told     (pure)
 //! child/bounds.rs        limits and sandbox, tried out before any call
+//! child/nursery.rs       where trees are born, and what all of them share
 //! child/limits.rs        how much of the machine a tree may use, told to the kernel
 //! child/limits/cage.rs   one tree's cgroups with controllers, and which limit it met
 //! child/limits/controllers.rs where such cgroups can be made, found by trying

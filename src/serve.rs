@@ -280,22 +280,19 @@ struct Shared {
 fn tell(nursery: &Nursery) {
     let (containment, refused) = (nursery.containment(), nursery.refused());
     let name = containment.name();
-    let why = (!refused.is_empty()).then(|| tracing::field::debug(refused));
+    let chosen = refused.is_empty();
+    let refused = (!chosen).then(|| tracing::field::debug(refused));
     match containment {
-        Containment::Group if refused.is_empty() => tracing::info!(
+        Containment::Group if chosen => tracing::info!(
             containment = name,
             "process groups are ended here, as was chosen: what leaves its group lives on"
         ),
         Containment::Group => tracing::warn!(
             containment = name,
-            refused = why,
+            refused,
             "only process groups can be killed here: what leaves its group lives on"
         ),
-        _ => tracing::info!(
-            containment = name,
-            refused = why,
-            "every process that is started here can be ended"
-        ),
+        _ => tracing::info!(containment = name, refused, "every process that is started here can be ended"),
     }
 }
 
@@ -468,9 +465,10 @@ async fn run(
     let containment = rooms.nursery.containment();
     rooms.leave().await;
     drained.map_err(|_| ServeError::StillAlive)?;
-    match containment {
-        Containment::Group => tracing::info!("stopped: no process group of a server is left"),
-        _ => tracing::info!("stopped: no process is left"),
+    if containment == Containment::Group {
+        tracing::info!("stopped: no process group of a server is left");
+    } else {
+        tracing::info!("stopped: no process is left");
     }
     Ok(())
 }

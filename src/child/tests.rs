@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::containment::Means;
 use super::*;
 use crate::telemetry::metrics::Count;
 
