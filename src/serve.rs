@@ -465,11 +465,8 @@ async fn run(
     let containment = rooms.nursery.containment();
     rooms.leave().await;
     drained.map_err(|_| ServeError::StillAlive)?;
-    if containment == Containment::Group {
-        tracing::info!("stopped: no process group of a server is left");
-    } else {
-        tracing::info!("stopped: no process is left");
-    }
+    let what = if containment == Containment::Group { "process group of a server" } else { "process" };
+    tracing::info!("stopped: no {what} is left");
     Ok(())
 }
 
