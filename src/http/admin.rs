@@ -117,7 +117,11 @@ impl Service {
             return State::Missing(missing);
         }
         let full = seats_count && self.servers.iter().all(|catalog| catalog.is_full());
-        if full { State::Full } else { State::Ready }
+        if full {
+            return State::Full;
+        }
+        let fails = |catalog: &&Arc<Catalog>| catalog.calls().about().last_start == LastStart::Failed;
+        State::Ready { failing: self.servers.iter().filter(fails).map(|it| it.name().clone()).collect() }
     }
 
     /// Everything that is counted.
@@ -148,7 +152,10 @@ fn asks_about_seats(head: &Parts) -> Result<bool, Refusal> {
 /// Whether calls may come.
 #[derive(Debug)]
 enum State {
-    Ready,
+    /// But for servers that are not required and whose last start failed.
+    Ready {
+        failing: Vec<Arc<str>>,
+    },
     Draining,
     /// Required servers that cannot be started, or that nobody has started yet.
     Missing(Vec<(Arc<str>, LastStart)>),
@@ -163,7 +170,13 @@ fn alive() -> Response<Body> {
 
 fn ready(state: &State, visit: Visit<'_>) -> Response<Body> {
     let word = match state {
-        State::Ready => return status("ready"),
+        State::Ready { failing } => {
+            let names: Vec<_> = failing.iter().filter(|name| visit.may_use(name)).collect();
+            let names = (!names.is_empty())
+                .then(|| ("failing", Pieces::array(names.into_iter().map(|name| Pieces::of(&**name)))));
+            let ready = [("status", Pieces::of("ready"))].into_iter();
+            return good(Pieces::object(ready.chain(names)), Media::Json);
+        }
         State::Draining => "draining",
         State::Full => "full",
         State::Missing(servers) if servers.iter().any(|(_, last)| *last == LastStart::Failed) => {
@@ -321,7 +334,7 @@ mod tests {
     fn a_draining_gateway_is_alive_but_not_ready() {
         assert_eq!(alive().status(), 200);
         let nobody = Visit { who: None, near: true };
-        assert_eq!(ready(&State::Ready, nobody).status(), 200);
+        assert_eq!(ready(&State::Ready { failing: Vec::new() }, nobody).status(), 200);
         assert_eq!(ready(&State::Draining, nobody).status(), 503);
     }
 }

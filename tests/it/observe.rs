@@ -162,6 +162,22 @@ fn a_gateway_whose_required_server_cannot_start_is_not_ready() {
 }
 
 #[test]
+fn a_server_that_cannot_start_and_is_not_required_is_told_of_by_a_gateway_that_is_ready() {
+    for strategy in ["fresh", "prewarmed"] {
+        let config = format!("[servers.lost]\ncommand = \"/bin/false\"\nstrategy = \"{strategy}\"\n");
+        let gateway = Gateway::start(&(config + &server("other", &[])));
+        if strategy == "fresh" {
+            assert_eq!(gateway.get("/readyz").json(), serde_json::json!({"status": "ready"}));
+            gateway.request("POST", "/v1/servers/lost/tools/x", &[JSON], "{}").problem(502, "open-failed");
+        }
+        until("that is known", || gateway.get("/readyz").json()["failing"][0] == "lost");
+        let answer = gateway.get("/readyz");
+        assert_eq!((answer.status, &answer.json()["status"]), (200, &"ready".into()), "{answer:?}");
+        gateway.stop();
+    }
+}
+
+#[test]
 fn whether_a_required_server_can_start_is_found_out_without_a_call() {
     let gateway = Gateway::start(&(demo(&[]) + "required = true\n"));
     until("it was started once", || gateway.get("/readyz").status == 200);
