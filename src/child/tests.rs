@@ -245,3 +245,25 @@ async fn more_than_a_pipe_holds_is_written_while_the_child_reads() {
     child.stop(&Ladder::new(patient()), Lesson::Learn, std::future::ready(())).await;
     home.leave();
 }
+
+#[tokio::test]
+async fn whoever_outlives_its_leader_is_counted_once_in_every_containment() {
+    // One that has left the group, one that has lost its parent as well; one that is dead already, and not by our doing.
+    let script = "setsid sleep 600 & (setsid sleep 600 &); sh -c 'kill -9 $$' &
+        dead() { read -r stat </proc/$!/stat && case $stat in *') Z '*) ;; *) false; esac; }
+        while [ -e /proc/$! ] && ! dead; do :; done; echo ready; exec cat";
+    for containment in cradle::EVERY.into_iter().filter(|kind| *kind != Containment::Group) {
+        let Some(cradle) = cradle::Cradle::new(containment) else { continue };
+        for teardown in [patient(), Teardown::Kill].repeat(10) {
+            let spec = cradle.spec(Path::new("/bin/sh"), &["-c", script], teardown);
+            let mut born = Child::spawn(&spec, &cradle.nursery, cradle.seat()).await.unwrap();
+            until_ready(&mut born).await;
+            let remains = stop(born, &Ladder::new(teardown)).await;
+            let killed = remains.receipt.killed;
+            // Where the leader is killed with the others, the third is not reaped before that.
+            let third = u32::from(teardown == Teardown::Kill);
+            assert!((2..=2 + third).contains(&killed), "{containment:?} {teardown:?}: {killed}");
+        }
+        cradle.leave().await;
+    }
+}

@@ -238,13 +238,14 @@ impl Tree {
     /// A signal to a group reaches all its members at once, and so does the kill of a cgroup: a fork either happens
     /// before and is hit, or does not happen (`fork(2)` restarts when a signal is pending), so once is enough.
     pub(super) fn kill(&mut self) {
-        // An init kills everybody at once as well, and counts them; it would be killed with them here.
-        if let Some(leaf) = self.leaf.as_ref().filter(|_| !self.containment().has_namespace()) {
-            leaf.kill();
-        }
+        // The keeper first: by an order that is there it knows whom it reaps for killed.
         match &mut self.held {
             Held::ByKeeper(kept) => kept.kill(),
             Held::ByUs { leader, exit } => signal_group(*leader, exit, Signal::KILL),
+        }
+        // An init kills everybody at once as well, and counts them; it would be killed with them here.
+        if let Some(leaf) = self.leaf.as_ref().filter(|_| !self.containment().has_namespace()) {
+            leaf.kill();
         }
     }
 

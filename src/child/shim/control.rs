@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recv, recvmsg};
 
 use super::words::{MOST, MOST_DESCRIPTORS, ORDERS, Orders, Report, Step};
 
@@ -67,9 +67,14 @@ impl Control {
     }
 
     /// Reads one order to a tree that is alive; `None`: the gateway has gone.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: there is none.
     pub(super) fn order(&self) -> io::Result<Option<u8>> {
         let mut byte = [0];
-        Ok(((&self.0).read(&mut byte)? == 1).then_some(byte[0]))
+        let (read, _) = rustix::io::retry_on_intr(|| recv(&self.0, &mut byte, RecvFlags::DONTWAIT))?;
+        Ok((read == 1).then_some(byte[0]))
     }
 
     /// Whoever reads orders from here on, in whatever process, reads that the gateway has gone (`shutdown(2)`). What is

@@ -12,7 +12,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, wait, waitid};
-use signal_hook::consts::SIGCHLD;
+use signal_hook::consts::{SIGCHLD, SIGKILL};
 
 use super::control::Control;
 use super::start;
@@ -180,29 +180,45 @@ impl Tree {
     /// its number, and with it that of its group, can mean nobody else.
     fn watch(&mut self, control: &Control, children: &Children) -> io::Result<()> {
         loop {
-            let (ordered, died) = wait_for(Some(control), children, None)?;
-            if died {
+            let mut fallen = 0;
+            if wait_for(Some(control), children, None)? {
                 children.silence();
-                self.bury(Some(self.leader));
+                fallen = self.bury(Some(self.leader)).1;
                 if self.ended.is_some() {
-                    return Ok(());
+                    // Nobody has been told of that yet, so as a rule nobody was killed for it.
+                    fallen += self.bury(None).1;
                 }
             }
-            if ordered {
-                match control.order()? {
-                    Some(TERM) => drop(kill_process_group(self.leader, Signal::TERM)),
-                    Some(KILL) | None => return Ok(()),
-                    // Both sides are one program.
-                    Some(_) => {}
-                }
+            // A kill is ordered before it is done to anybody (`tree.rs`): if these have died of one, its order is there.
+            if self.heed(control)? {
+                self.killed += fallen;
+                return Ok(());
+            }
+            if self.ended.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Carries out the orders that are there, and says whether the tree is to end.
+    fn heed(&self, control: &Control) -> io::Result<bool> {
+        loop {
+            match control.order() {
+                Ok(Some(TERM)) if self.ended.is_none() => drop(kill_process_group(self.leader, Signal::TERM)),
+                Ok(Some(KILL) | None) => return Ok(true),
+                // It was for a leader that is dead by now; nothing else is said, for both sides are one program.
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// Kills and reaps until there is nobody.
     fn end(&mut self, reach: Reach, children: &Children) {
-        // Who is dead already was not killed by us; as a rule that is everybody.
-        let (mut left, _) = self.bury(None);
+        // Whoever has died of anything else is buried by now: these were killed with their cgroup. As a rule there is nobody.
+        let (mut left, fallen) = self.bury(None);
+        self.killed += fallen;
         let (mut pause, longest) = AGAIN;
         while left == Left::Somebody {
             match reach {
@@ -216,35 +232,34 @@ impl Tree {
             let _ = wait_for(None, children, Some(&Timespec { tv_sec: 0, tv_nsec: pause }));
             pause = (pause * 2).min(longest);
             children.silence();
-            let (still, buried) = self.bury(None);
+            let (still, fallen) = self.bury(None);
             left = still;
-            // Without the leader: how that ended is told.
-            self.killed += buried;
+            self.killed += fallen;
         }
     }
 
-    /// Reaps the dead, and says how many beside the leader they were. A leader that is to be kept stays a zombie.
+    /// Reaps the dead, and says how many beside the leader were killed by SIGKILL. A leader that is to be kept stays a zombie.
     ///
     /// Not by nix, which takes an end by a real-time signal for an error.
     fn bury(&mut self, but: Option<Pid>) -> (Left, u32) {
-        let mut buried = 0;
+        let mut fallen = 0;
         loop {
             if let Some(leader) = but
                 && let Some(ended) = peek(leader)
             {
                 self.ended = Some(ended);
-                return (Left::Somebody, buried);
+                return (Left::Somebody, fallen);
             }
             match wait(WaitOptions::NOHANG) {
                 // It may have died since it was looked at. Nobody is told to leave any more once it has.
                 Ok(Some((pid, status))) if pid == self.leader => {
                     self.ended = ended(status.exit_status(), status.terminating_signal());
                 }
-                Ok(Some(_)) => buried += 1,
+                Ok(Some((_, status))) => fallen += u32::from(status.terminating_signal() == Some(SIGKILL)),
                 // The only error that is the proof (`wait(2)`).
-                Err(Errno::CHILD) => return (Left::Nobody, buried),
+                Err(Errno::CHILD) => return (Left::Nobody, fallen),
                 Err(Errno::INTR) => {}
-                Ok(None) | Err(_) => return (Left::Somebody, buried),
+                Ok(None) | Err(_) => return (Left::Somebody, fallen),
             }
         }
     }
@@ -261,22 +276,15 @@ fn ended(code: Option<i32>, signal: Option<i32>) -> Option<Ended> {
     code.map(Ended::Code).or(signal.map(Ended::Signal))
 }
 
-/// Waits for an order or a death, and says which came.
-fn wait_for(
-    control: Option<&Control>,
-    children: &Children,
-    at_most: Option<&Timespec>,
-) -> io::Result<(bool, bool)> {
+/// Waits for an order or a death, and says whether it may be a death.
+fn wait_for(control: Option<&Control>, children: &Children, at_most: Option<&Timespec>) -> io::Result<bool> {
     let mut watched = vec![PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)];
     watched.extend(control.map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)));
     match poll(&mut watched, at_most) {
         // A signal: its handler has rung the bell, if it was a death.
-        Err(Errno::INTR) => Ok((false, true)),
+        Err(Errno::INTR) => Ok(true),
         Err(error) => Err(error.into()),
-        Ok(_) => {
-            let ready = |index: usize| watched.get(index).is_some_and(|fd| !fd.revents().is_empty());
-            Ok((ready(1), ready(0)))
-        }
+        Ok(_) => Ok(!watched[0].revents().is_empty()),
     }
 }
 

@@ -133,7 +133,7 @@ impl From<Ended> for Exit {
 /// What the reaping of a tree has shown (`getrusage(2)`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::child) struct Count {
-    /// Processes beside the leader that had to be killed.
+    /// Processes beside the leader that have died of SIGKILL once the tree was to end.
     pub(in crate::child) killed: u32,
     /// User and system time of all that were reaped, in microseconds.
     pub(in crate::child) cpu_us: u64,
