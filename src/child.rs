@@ -25,6 +25,7 @@ mod husks;
 mod keeper;
 mod ladder;
 mod limits;
+mod living;
 mod nursery;
 mod os;
 mod proc;
@@ -64,7 +65,7 @@ use reaper::Ending;
 use rest::Rest;
 use scratch::Scratch;
 use shim::words::Step;
-use spec::{Spec, Teardown};
+use spec::Spec;
 use tree::Tree;
 
 /// How long the stderr of a server that has failed is read for its last words.
@@ -95,6 +96,10 @@ struct Living {
     stderr: Tail,
     /// Removed when nothing of the tree is left.
     cage: Option<Cage>,
+    /// As it was when its end began.
+    peak_memory: Option<Measured<u64>>,
+    /// Whether the processor time of each process is limited.
+    timed: bool,
     scratch: Scratch,
     seat: Seat,
     /// Dropped when nothing of the tree is left.
@@ -181,7 +186,9 @@ impl Child {
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
         let (birth, stderr) = (Birth::Seen(Instant::now()), Tail::new(spec.stderr_limit));
         let counted = nursery.alive.enter();
-        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, counted };
+        let timed = spec.limits.cpu_time.is_some();
+        let living =
+            Living { tree, birth, rest, stderr, cage, peak_memory: None, timed, scratch, seat, counted };
         let child = Self::new(nursery, living);
         Ok(Born { child, program, stdin: started.stdin, stdout: started.stdout })
     }
@@ -202,7 +209,9 @@ impl Child {
         let (program, directory) = (orders.program.clone().into(), orders.cwd.clone().into());
         let (birth, stderr) = (Birth::Ordered { program, directory }, Tail::new(spec.stderr_limit));
         let counted = nursery.alive.enter();
-        let living = Living { tree, birth, rest, stderr, cage, scratch, seat, counted };
+        let timed = spec.limits.cpu_time.is_some();
+        let living =
+            Living { tree, birth, rest, stderr, cage, peak_memory: None, timed, scratch, seat, counted };
         let mut child = Self::new(nursery, living);
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
@@ -276,7 +285,7 @@ impl Child {
     pub(crate) fn last_words(&mut self) -> (Option<Exit>, Option<Cause>, String) {
         let living = self.living_mut();
         let exit = living.tree.leader_exit();
-        (exit, limits::cause(exit, living.cage.as_ref()), living.stderr.text())
+        (exit, living.cause(exit), living.stderr.text())
     }
 
     /// The end of its stderr, as it is read from now on too.
@@ -334,90 +343,6 @@ impl Drop for Child {
             living.tree.kill();
             self.reaper.take_over(living.finish().map(drop).boxed());
         }
-    }
-}
-
-impl Living {
-    async fn attend(&mut self) {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.tree.leader_exits() => return,
-                chunk = self.rest.next() => match chunk {
-                    Some(chunk) => self.stderr.push(&chunk),
-                    None => return self.tree.leader_exits().await,
-                },
-            }
-        }
-    }
-
-    /// Walks the ladder until the leader has left, and says which rung it took. Returns with the leader a zombie, or
-    /// about to be one.
-    async fn climb(&mut self, ladder: &Ladder, goodbye: impl Future<Output = ()>) -> Rung {
-        if self.tree.leader_exit().is_some() {
-            return Rung::Already;
-        }
-        let first = ladder.first();
-        let mut goodbye = std::pin::pin!(ladder::goodbye_then_silence(goodbye));
-        if first != Rung::Eof {
-            // What there is to say still fits into the pipe, most probably: it goes before any signal.
-            let _ = goodbye.as_mut().now_or_never();
-        }
-        if let Teardown::Ladder { eof, term } = ladder.teardown() {
-            if first == Rung::Eof && self.leaves_within(eof, goodbye.as_mut()).await {
-                return Rung::Eof;
-            }
-            if first != Rung::Kill {
-                self.tree.terminate();
-                if self.leaves_within(term, goodbye.as_mut()).await {
-                    return Rung::Term;
-                }
-            }
-        }
-        self.tree.kill();
-        Rung::Kill
-    }
-
-    async fn leaves_within(&mut self, grace: Duration, goodbye: impl Future<Output = ()>) -> bool {
-        // Neither of the two may come first always: each could use up what one turn may do (tokio's cooperative
-        // budget), and the other would never get on. `timeout` looks at its clock all the same.
-        let leaves = async {
-            tokio::select! {
-                () = self.attend() => {}
-                () = goodbye => {}
-            }
-        };
-        tokio::time::timeout(grace, leaves).await.is_ok()
-    }
-
-    /// Kills what is left, reaps, waits for the proof, sweeps. The receipt's rung and duration are not known
-    /// here.
-    async fn finish(mut self: Box<Self>) -> (Receipt, Seat) {
-        if !self.tree.is_known_to_be_gone() {
-            self.tree.kill();
-        }
-        self.tree.leader_dies().await;
-        let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
-        self.rest.reap().await;
-        let Self { tree, cage, scratch, seat, counted, .. } = *self;
-        let (cause, peak_memory) =
-            (limits::cause(exit, cage.as_ref()), cage.as_ref().and_then(Cage::peak_memory));
-        let containment = tree.containment().name();
-        let (gone, toll) = tree.gone().await;
-        scratch.sweep(&gone).await;
-        drop(counted);
-        let receipt = Receipt {
-            pid,
-            exit,
-            cause,
-            rung: Rung::Kill,
-            killed: toll.killed,
-            cpu: toll.cpu.or(cpu.map(|value| Measured { value, source: "proc_pid_stat" })),
-            peak_memory: peak_memory.or(toll.peak_memory),
-            containment,
-            end: Duration::ZERO,
-        };
-        (receipt, seat)
     }
 }
 

@@ -156,6 +156,7 @@
 //! child/warden.rs        the processes that outlive us and end every tree if we are killed
 //! child/os.rs            what needs a promise that no library can make for us
 //! child/os/linux.rs      the only unsafe code: a fork into namespaces or a cgroup
+//! child/living.rs        its life in the hands of its owner, and its end: ladder, kill, proof, receipt
 //! child/rest.rs          its stderr, and its exit where it is a child of ours
 //! child/proc.rs          what /proc tells of processes
 //! child/ladder.rs        how a tree is asked to leave, and where to begin next time

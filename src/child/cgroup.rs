@@ -171,12 +171,20 @@ impl Leaf {
         let mut members = Vec::new();
         let mut waiting = vec![self.path.clone()];
         while let Some(path) = waiting.pop() {
-            let listed = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-            // 0: a member that has no number in our PID namespace.
-            members.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+            members.extend(listed(&path));
             waiting.extend(below(&path));
         }
         members
+    }
+
+    /// The members that are alive, without those in sub-groups.
+    pub(super) fn direct_members(&self) -> Vec<i32> {
+        listed(&self.path)
+    }
+
+    /// The most memory that it had at once: `memory.peak`, where it has the controller.
+    pub(super) fn peak_memory(&self) -> Option<u64> {
+        fs::read_to_string(self.path.join("memory.peak")).ok()?.trim().parse().ok()
     }
 
     /// What its members have used, dead ones included: `usage_usec` of `cpu.stat`, which needs no controller.
@@ -200,6 +208,13 @@ impl Leaf {
             Err(_) => Err(self),
         }
     }
+}
+
+/// The members of one that are alive.
+fn listed(path: &Path) -> Vec<i32> {
+    let listed = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    // 0: a member that has no number in our PID namespace.
+    listed.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
 /// The sub-groups of one.

@@ -257,6 +257,7 @@ pub(super) struct Kept {
     started: Option<Instant>,
     refused: Option<(Step, i32)>,
     exit: Option<Exit>,
+    out_of_time: bool,
     count: Option<Count>,
     /// The keeper was killed. Its guard ends what it kept.
     forsaken: bool,
@@ -288,6 +289,7 @@ impl Kept {
             started: None,
             refused: None,
             exit: None,
+            out_of_time: false,
             count: None,
             forsaken: false,
             over: Over::NotYet,
@@ -361,6 +363,7 @@ impl Kept {
                 }
             }
             Ok(Report::Failed { step, errno }) => self.refused = Some((step, errno)),
+            Ok(Report::OutOfTime) => self.out_of_time = true,
             // Of a namespace's init that is killed this is said once more, and means no more than that.
             Ok(Report::Exited(ended)) => self.exit = self.exit.or(Some(ended.into())),
             Ok(Report::Counted(count)) => self.count = Some(count),
@@ -401,6 +404,11 @@ impl Kept {
     pub(super) fn leader_exit(&mut self) -> Option<Exit> {
         let _ = self.leader_exits().now_or_never();
         self.exit
+    }
+
+    /// Whether somebody beside the leader is known to have used up the processor time that each may use.
+    pub(super) const fn is_out_of_time(&self) -> bool {
+        self.out_of_time
     }
 
     /// Whether the keeper has said by now that the tree is gone.

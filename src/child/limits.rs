@@ -73,10 +73,21 @@ pub(super) fn no_core_dumps() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
-/// The limit that a tree met whose leader ended so.
-pub(super) fn cause(exit: Option<Exit>, cage: Option<&Cage>) -> Option<Cause> {
-    let cpu = (exit == Some(Exit::Signal(libc::SIGXCPU))).then_some(Cause::Cpu);
-    cpu.or_else(|| cage?.cause())
+/// What is known of processor time that was used up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Time {
+    /// There is a limit of it.
+    pub(super) limited: bool,
+    /// Somebody beside the leader is known to have met it.
+    pub(super) met: bool,
+}
+
+/// The limit that a tree met whose leader ended so. By the exit code a leader that waits for another process passes on that
+/// one's death by a signal, as shells do (POSIX shell, "Exit Status for Commands"; 128 and its number).
+pub(super) fn cause(exit: Option<Exit>, time: Time, cage: Option<&Cage>) -> Option<Cause> {
+    let passed_on = time.limited && exit == Some(Exit::Code(128 + libc::SIGXCPU));
+    let met = exit == Some(Exit::Signal(libc::SIGXCPU)) || passed_on || time.met;
+    met.then_some(Cause::Cpu).or_else(|| cage?.cause())
 }
 
 /// Has this process, which has one thread, and what it becomes and starts, join the cgroups behind these doors

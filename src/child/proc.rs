@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -37,6 +38,19 @@ fn hides(mounts: &str) -> bool {
     let options = seen.and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2)).unwrap_or_default();
     let hidden = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
     hidden.is_some_and(|hidden| !matches!(hidden, "0" | "off"))
+}
+
+/// The most memory that a process had resident so far, in bytes (`proc_pid_status(5)`, `VmHWM`). `None`: it is dead, and be it
+/// a zombie; or it cannot be told by its number here.
+pub(super) fn peak_memory(pid: i32) -> Option<u64> {
+    static OURS: LazyLock<bool> = LazyLock::new(is_ours);
+    let status = OURS.then(|| fs::read_to_string(format!("/proc/{pid}/status")))?.ok()?;
+    peak(&status)
+}
+
+fn peak(status: &str) -> Option<u64> {
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
+    kib.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Whether it shows this process, which is not yet waited for.
@@ -113,6 +127,13 @@ mod tests {
         };
         assert!(mounted("rw,gid=4,hidepid=invisible") && mounted("rw,hidepid=2"));
         assert!(!mounted("rw") && !mounted("rw,hidepid=off") && !hides(""));
+    }
+
+    #[test]
+    fn a_peak_is_in_bytes_and_the_dead_have_none() {
+        assert_eq!(peak("VmPeak:\t  9 kB\nVmHWM:\t    1024 kB\nVmRSS:\t 3 kB\n"), Some(1 << 20));
+        assert_eq!((peak("State:\tZ (zombie)\n"), peak("VmHWM:\tmuch\n")), (None, None));
+        assert!(peak_memory(std::process::id().cast_signed()).is_some_and(|bytes| bytes > 1 << 20));
     }
 
     #[test]

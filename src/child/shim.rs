@@ -34,6 +34,8 @@ mod start;
 mod walk;
 pub(super) mod words;
 
+pub(super) use walk::children;
+
 use super::os::{self, Born};
 use control::Control;
 use words::{Ended, Keeping, Orders, Power, Report, Step};

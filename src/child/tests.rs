@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::containment::Means;
+use super::spec::Teardown;
 use super::*;
 use crate::telemetry::metrics::Count;
 
@@ -264,6 +265,26 @@ async fn whoever_outlives_its_leader_is_counted_once_in_every_containment() {
             let third = u32::from(teardown == Teardown::Kill);
             assert!((2..=2 + third).contains(&killed), "{containment:?} {teardown:?}: {killed}");
         }
+        cradle.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn the_peak_of_a_small_tree_is_known_after_a_large_one() {
+    for containment in cradle::EVERY {
+        let Some(cradle) = cradle::Cradle::new(containment) else { continue };
+        let mut peaks = Vec::new();
+        for script in ["x=$(head -c 30000000 /dev/zero | tr '\\0' x)", ":", ":"] {
+            let script = format!("{script}; echo ready; cat; exit 0");
+            let spec = cradle.spec(Path::new("/bin/sh"), &["-c", &script], patient());
+            let mut born = Child::spawn(&spec, &cradle.nursery, cradle.seat()).await.unwrap();
+            until_ready(&mut born).await;
+            let peak = stop(born, &Ladder::new(patient())).await.receipt.peak_memory;
+            peaks.push(peak.unwrap_or_else(|| panic!("{containment:?}: {peaks:?}")).value);
+        }
+        let large =
+            peaks[0] > 30_000_000 && peaks[1..].iter().all(|peak| (100_000..20_000_000).contains(peak));
+        assert!(large, "{containment:?}: {peaks:?}");
         cradle.leave().await;
     }
 }

@@ -31,7 +31,7 @@ use tokio_process_stream::ProcessChunkStream;
 
 use super::cgroup::Leaf;
 use super::keeper::{Kept, Unproved};
-use super::proc;
+use super::{proc, shim};
 use crate::exchange::{Exit, Measured};
 
 /// How long a killed process may take to be gone before that is worth a line.
@@ -39,6 +39,8 @@ const DYING: Duration = Duration::from_secs(2);
 /// How long dying members of a cgroup are watched before they are looked for anew, and the pause between two looks at a
 /// process that cannot be watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How many processes of a tree are looked at before its end.
+const MOST_LOOKED_AT: usize = 256;
 /// How long an end that must come at any moment is asked for without a pause.
 const SOON: Duration = Duration::from_millis(2);
 
@@ -225,6 +227,14 @@ impl Tree {
         status.terminating_signal().map(Exit::Signal)
     }
 
+    /// Whether somebody beside the leader is known to have used up the processor time that each may use.
+    pub(super) const fn is_out_of_time(&self) -> bool {
+        match &self.held {
+            Held::ByUs { .. } => false,
+            Held::ByKeeper(kept) => kept.is_out_of_time(),
+        }
+    }
+
     /// Asks everybody in the leader's group to leave. The leader must not have been reaped.
     pub(super) fn terminate(&self) {
         match &self.held {
@@ -266,6 +276,19 @@ impl Tree {
         }
     }
 
+    /// The most memory that one process of the tree has had resident, of those that are alive; nothing where its keeper will know
+    /// that of all. In a cgroup these are all of it; else the leader and its descendants, or in `group` the leader.
+    pub(super) fn peak_memory(&self) -> Option<Measured<u64>> {
+        let alive = match (&self.held, &self.leaf) {
+            (Held::ByKeeper(kept), _) if kept.containment().has_namespace() => return None,
+            (_, Some(leaf)) => leaf.direct_members(),
+            (Held::ByKeeper(_), None) => family(self.pid().cast_signed()),
+            (Held::ByUs { .. }, None) => vec![self.pid().cast_signed()],
+        };
+        let value = alive.into_iter().filter_map(proc::peak_memory).max()?;
+        Some(Measured { value, source: "VmHWM, largest process alive at its end" })
+    }
+
     /// Waits until nobody is left, after the kill and after a leader of ours was reaped. Does not return while anybody
     /// lives: not even when it is nobody whom we may signal (a set-user-ID program), which is said once.
     pub(super) async fn gone(self) -> (Gone, Toll) {
@@ -286,6 +309,8 @@ impl Tree {
         match (leaf, unproved) {
             (Some(leaf), _) => {
                 toll.cpu = leaf.cpu().map(|value| Measured { value, source: "cpu.stat" }).or(toll.cpu);
+                let peak = leaf.peak_memory().map(|value| Measured { value, source: "memory.peak" });
+                toll.peak_memory = peak.or(toll.peak_memory);
                 (empty(leaf).await, toll)
             }
             // Nobody knows whom to look for.
@@ -328,6 +353,16 @@ pub(super) async fn dead(process: &OwnedFd) {
     while !is_dead(process) {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// A process and its descendants, those that have lost their parent left out.
+fn family(leader: i32) -> Vec<i32> {
+    let (mut members, mut at) = (vec![leader], 0);
+    while let Some(parent) = members.get(at).copied().filter(|_| at < MOST_LOOKED_AT) {
+        members.extend(shim::children(parent));
+        at += 1;
+    }
+    members
 }
 
 fn is_dead(process: &OwnedFd) -> bool {

@@ -12,7 +12,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, wait, waitid};
-use signal_hook::consts::{SIGCHLD, SIGKILL};
+use signal_hook::consts::{SIGCHLD, SIGKILL, SIGXCPU};
 
 use super::control::Control;
 use super::start;
@@ -45,15 +45,15 @@ pub(super) fn keep(control: &Control, orders: &Orders, given: Given, reach: Reac
         Err((step, error)) => return control.tell(&Report::failed(step, &error)),
     };
     let told = control.tell(&Report::Started(leader.as_raw_nonzero().get()));
-    let mut tree = Tree { leader, ended: None, killed: 0 };
+    let mut tree = Tree { leader, ended: None, killed: 0, out_of_time: false };
     let listened = told.and_then(|()| tree.watch(control, &children));
     let early = tree.ended;
     // Whoever cannot be told any more has a tree that goes all the same; that is the point.
-    let told = early.map_or(Ok(()), |ended| control.tell(&Report::Exited(ended)));
+    let told = early.map_or(Ok(()), |ended| tree.tell_of(ended, control));
     tree.end(reach, &children);
     listened.and(told)?;
     if let (None, Some(ended)) = (early, tree.ended) {
-        control.tell(&Report::Exited(ended))?;
+        tree.tell_of(ended, control)?;
     }
     control.tell(&Report::Counted(Spent::so_far().since(&before, tree.killed)))
 }
@@ -61,7 +61,7 @@ pub(super) fn keep(control: &Control, orders: &Orders, given: Given, reach: Reac
 /// Ends what a keeper that is dead has left to us, its parent; returns when nothing of it is left.
 pub(super) fn end_orphans_of(keeper: Pid) -> io::Result<()> {
     let children = Children::watch()?;
-    Tree { leader: keeper, ended: None, killed: 0 }.end(Reach::Descendants, &children);
+    Tree { leader: keeper, ended: None, killed: 0, out_of_time: false }.end(Reach::Descendants, &children);
     Ok(())
 }
 
@@ -165,7 +165,10 @@ struct Tree {
     leader: Pid,
     /// Set once its leader is dead.
     ended: Option<Ended>,
+    /// How many beside it have died of SIGKILL by our doing.
     killed: u32,
+    /// Somebody beside it has died of SIGXCPU.
+    out_of_time: bool,
 }
 
 /// What the reaping of whoever is dead has shown.
@@ -198,6 +201,14 @@ impl Tree {
                 return Ok(());
             }
         }
+    }
+
+    /// Tells of the leader's end, and before it of what may explain that.
+    fn tell_of(&self, ended: Ended, control: &Control) -> io::Result<()> {
+        if self.out_of_time {
+            control.tell(&Report::OutOfTime)?;
+        }
+        control.tell(&Report::Exited(ended))
     }
 
     /// Carries out the orders that are there, and says whether the tree is to end.
@@ -255,7 +266,10 @@ impl Tree {
                 Ok(Some((pid, status))) if pid == self.leader => {
                     self.ended = ended(status.exit_status(), status.terminating_signal());
                 }
-                Ok(Some((_, status))) => fallen += u32::from(status.terminating_signal() == Some(SIGKILL)),
+                Ok(Some((_, status))) => {
+                    fallen += u32::from(status.terminating_signal() == Some(SIGKILL));
+                    self.out_of_time |= status.terminating_signal() == Some(SIGXCPU);
+                }
                 // The only error that is the proof (`wait(2)`).
                 Err(Errno::CHILD) => return (Left::Nobody, fallen),
                 Err(Errno::INTR) => {}

@@ -88,7 +88,7 @@ fn parent_of(pid: i32) -> Option<i32> {
 
 /// The children of a process, as all its threads have them (`proc_pid_task(5)`; `proc_tid_children(5)` warns that some may
 /// be left out while they are not stopped, which is why we look again).
-fn children(pid: i32) -> Vec<i32> {
+pub(in crate::child) fn children(pid: i32) -> Vec<i32> {
     if !fs::exists("/proc/thread-self/children").unwrap_or(false) {
         return scanned(pid);
     }

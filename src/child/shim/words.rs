@@ -76,6 +76,8 @@ pub(in crate::child) enum Report {
     Started(i32),
     /// It does not, and nothing is left of the attempt but `Gone`.
     Failed { step: Step, errno: i32 },
+    /// Some process beside the leader has died of SIGXCPU, as the keeper has seen.
+    OutOfTime,
     /// The leader has exited, or was killed.
     Exited(Ended),
     /// Nothing but the keeper itself is left, and so it went.

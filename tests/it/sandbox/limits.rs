@@ -57,6 +57,24 @@ fn a_server_that_computes_too_long_is_ended() {
 }
 
 #[test]
+fn a_server_whose_own_server_computes_too_long_is_known_to_have_ended_of_that() {
+    // The one in front passes the other's end on; or has no word for it, and whoever adopts the other sees how that has ended.
+    let passed_on = "sh -c 'while :; do :; done'; exit $?";
+    let orphaned = "(sh -c 'while :; do :; done' & echo $! >pid)
+        while kill -0 $(cat pid); do sleep 0.05; done; exit 3";
+    for (script, code) in [(passed_on, 152), (orphaned, 3)] {
+        let Some(gateway) = greedy(script, "cpu_time = \"1s\"") else { return };
+        let end = end(&gateway);
+        assert_eq!((&end["cause"], &end["code"]), (&"cpu".into(), &code.into()), "{end}");
+        gateway.stop();
+    }
+    let gateway = Gateway::start("[servers.greedy]\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"exit 152\"]\n");
+    let end = end(&gateway);
+    assert_eq!((&end["cause"], &end["code"]), (&Value::Null, &152.into()), "{end}");
+    gateway.stop();
+}
+
+#[test]
 fn a_server_writes_no_more_than_it_may() {
     let treasure = Treasure::new();
     for limits in ["file_size = \"1MiB\"", "scratch = \"1MiB\""] {
