@@ -31,7 +31,7 @@ impl Nursery {
     ///
     /// A sandbox that cannot be had, unless it is wished for with best effort. A limit that cannot be had is no error.
     pub(crate) fn bound(&self, spec: &mut Spec) -> Result<Bounds, BoundsError> {
-        let sandbox = sandbox::resolve(spec)?;
+        let mut sandbox = sandbox::resolve(spec)?;
         let mut tried = Vec::new();
         if !sandbox.is_empty() {
             if sandbox.user.is_some() {
@@ -39,6 +39,13 @@ impl Nursery {
             }
             let dir = self.scratch.trial().map_err(BoundsError::Scratch)?;
             tried = sandbox::probe(&sandbox, dir.path())?;
+            // Whoever stays who it was is called so, and lives there.
+            if tried.iter().any(|part| !part.enforced && part.what == sandbox::Part::User.to_string())
+                && let Some(wish) = &mut spec.wish
+            {
+                wish.user = None;
+                sandbox = sandbox::resolve(spec)?;
+            }
             spec.sandbox = sandbox;
         }
         // Tried in cgroups that nobody is put into.

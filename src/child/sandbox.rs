@@ -121,7 +121,7 @@ pub(super) fn confine(sandbox: &Sandbox, scratch: &Path) -> Result<Vec<Enforceme
     if sandbox.network == Network::None {
         done.note(Part::Network, network::leave())?;
     }
-    if let Some(user) = sandbox.user {
+    if let Some(user) = &sandbox.user {
         done.note(Part::User, privileges::become_user(user, scratch))?;
     }
     let needed = sandbox.files.is_some() || sandbox.syscalls != Syscalls::All;
@@ -129,7 +129,13 @@ pub(super) fn confine(sandbox: &Sandbox, scratch: &Path) -> Result<Vec<Enforceme
         done.note(Part::NoNewPrivs, privileges::no_new_privs())?;
     }
     if let Some(files) = &sandbox.files {
-        done.note(Part::Files, files::restrict(files, &own))?;
+        match files::restrict(files, &own, sandbox.best_effort) {
+            Ok((means, absent)) => {
+                done.note(Part::Files, Ok(means))?;
+                done.parts.extend(absent);
+            }
+            Err(obstacle) => done.note(Part::Files, Err(obstacle))?,
+        }
     }
     if sandbox.syscalls != Syscalls::All {
         done.note(Part::Seccomp, syscalls::restrict(sandbox.syscalls))?;

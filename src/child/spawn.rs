@@ -205,10 +205,15 @@ fn environment<'a>(spec: &'a Spec, scratch: &'a Path) -> impl Iterator<Item = Va
     let ours = [("TMPDIR", scratch), ("PWD", directory)].into_iter().chain(home);
     let given = given.chain(ours.map(|(name, path)| (OsStr::new(name), path.as_os_str())));
     let given = given.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
+    let who = spec.sandbox.user.iter().flat_map(|user| &user.env);
+    let who = who.map(|(name, value)| {
+        let value = if value.is_empty() { scratch.as_os_str() } else { value };
+        (Cow::Borrowed(OsStr::new(name)), Cow::Borrowed(value))
+    });
     let led = spec.sandbox.env.iter().map(|variable| {
         (Cow::Borrowed(OsStr::new(&variable.name)), Cow::Owned(variable.value(scratch).into()))
     });
-    given.chain(led)
+    given.chain(who).chain(led)
 }
 
 /// The orders by which a keeper starts what `spec` says, whose program is at `path`.

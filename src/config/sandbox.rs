@@ -43,6 +43,7 @@ pub(super) fn sandbox(mut table: Table<'_>, around: Around<'_>) -> Wish {
         seccomp,
         private_tmp: table.get("private_tmp", value::flag),
         user: table.get("user", account),
+        said: plain.said,
         best_effort: table.get("best_effort", value::flag).unwrap_or(plain.best_effort),
     };
     if let Some((place, false)) = no_new_privs

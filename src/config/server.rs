@@ -12,6 +12,7 @@ use super::tree::Value;
 use super::value::{self, Parsed};
 use super::{OnDisconnect, Server, Validate, plain_spec};
 use crate::auth::Secret;
+use crate::child::spec::sandbox::Wish;
 use crate::child::spec::{self, Home, Spec, Teardown};
 use crate::exchange::HeaderVariable;
 use crate::mcp::era::Protocol;
@@ -248,6 +249,12 @@ fn surround(table: &Table<'_>, server: &mut Server, given: &Given, (known, set):
         if set.iter().any(|(name, _)| **name == **variable) {
             table.complain(format!("`env` sets {variable}, which `header_env` takes from a header"));
         }
+    }
+    if let Some(wish) = &mut server.spec.wish {
+        let of_header = |name: &str| server.header_env.iter().any(|own| *own.variable == *name);
+        let is_set = |name: &str| set.iter().any(|(set, _)| set == name) || of_header(name);
+        let said = |name: &&str| is_set(name) || patterns.iter().any(|pattern| pattern == name);
+        wish.said = Wish::IDENTITY.into_iter().filter(said).collect();
     }
     server.spec.env = match server.spec.home {
         Home::Real => around.environment.for_server(&patterns, set),

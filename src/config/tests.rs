@@ -266,6 +266,7 @@ fn is_kept_in_bounds(time: &Server, browser: &Server) {
         seccomp: Some(true),
         private_tmp: Some(true),
         user: Some(Account::Name("nobody".to_owned())),
+        said: Vec::new(),
         best_effort: true,
     };
     assert_eq!(time.spec.wish, Some(expected));

@@ -291,6 +291,25 @@ fn a_path_that_is_not_there_stops_the_start_with_its_name() {
 }
 
 #[test]
+fn with_best_effort_a_path_that_is_not_there_is_left_out_and_all_else_enforced() {
+    if !possible("sandbox = { read = [] }") {
+        return;
+    }
+    let treasure = Treasure::new();
+    let fixtures = thief().parent().unwrap().to_owned();
+    let settings = format!("sandbox = {{ read = [\"absent\", {:?}], best_effort = true }}", shown(&fixtures));
+    let gateway = Gateway::start(&treasure.thief("thief", &settings));
+    came(&tries(&gateway, "thief"), &["scratch", "tmpdir"], &["read", "write", "tmp", "foreign", "spy"]);
+    let told = &listed(&gateway, "thief")["sandbox"];
+    assert_eq!(told["files"]["enforced"], true, "{told}");
+    let left_out = told.as_object().unwrap().iter().find(|(name, _)| name.ends_with("/absent"));
+    assert_eq!(left_out.expect("it is told").1["enforced"], false, "{told}");
+    let log = gateway.log();
+    assert!(log.contains("NOT ENFORCED") && log.contains("it is left out, all else is enforced"), "{log}");
+    gateway.stop();
+}
+
+#[test]
 fn a_server_runs_as_another_user_in_a_scratch_directory_of_its_own() {
     if !is_root() {
         return say_skipped("sandbox.user", "we are not root");
@@ -309,8 +328,31 @@ fn a_server_runs_as_another_user_in_a_scratch_directory_of_its_own() {
         let tries = tries(&gateway, "thief");
         came(&tries, &["scratch", "tmpdir", "tmp"], &["read", "write", "shared", "foreign", "signal", "spy"]);
         assert_eq!(tries["user"], "65534:65534:65534");
+        // Wherever it is called something its home is not there; else it has none.
+        assert_eq!(tries["home"], "scratch");
+        let who = nix::unistd::User::from_uid(65534.into()).unwrap();
+        let who = who.map_or("65534".to_owned(), |user| user.name);
+        assert_eq!(tries["who"], format!("{who}:{who}"));
         gateway.stop();
     }
+}
+
+#[test]
+fn another_user_is_called_and_lives_as_the_configuration_says() {
+    let settings = "sandbox = { user = 65534 }\n";
+    if !is_root() || !possible(settings) {
+        return say_skipped("sandbox.user", "we are not root, or cannot have it");
+    }
+    let treasure = Treasure::new();
+    let config = treasure.thief("thief", settings).replace("env = {", "env = { USER = \"somebody\",");
+    let start = Start {
+        script: Some("chmod 755 . tmp && HOME=/srv/gateway LOGNAME=gateway exec \"$0\" \"$@\""),
+        ..Start::default()
+    };
+    let gateway = Gateway::start_by(&(config + "pass_env = [\"LOGNAME\"]\n"), start);
+    let tries = tries(&gateway, "thief");
+    assert_eq!((&*tries["who"], &*tries["home"]), ("somebody:gateway", "scratch"));
+    gateway.stop();
 }
 
 #[test]

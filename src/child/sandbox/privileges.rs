@@ -34,7 +34,7 @@ pub(super) fn no_new_privs() -> Means {
 
 /// Becomes somebody else, to whom the scratch directory is given. The process has one thread, so the thread's
 /// identity is the process's (`setuid(2)`, "C library/kernel differences").
-pub(super) fn become_user(user: User, scratch: &Path) -> Means {
+pub(super) fn become_user(user: &User, scratch: &Path) -> Means {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let owned = chownat(CWD, scratch, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
     owned.map_err(Obstacle::step("giving the scratch directory away needs root"))?;

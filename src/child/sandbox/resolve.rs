@@ -4,12 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::surroundings::{Cache, Needs, SYSTEM, SYSTEM_VARIABLES, needs};
 use crate::child::program;
-use crate::child::spec::Spec;
 use crate::child::spec::sandbox::{Account, Files, Place, Preset, Sandbox, User, Variable, Wish};
+use crate::child::spec::{Home, Spec};
 
 /// How many interpreters stand one behind the other at most (`execve(2)` takes no more than five).
 const MOST_INTERPRETERS: usize = 5;
@@ -32,9 +33,11 @@ pub(in crate::child) fn resolve(spec: &Spec) -> Result<Sandbox, ResolveError> {
     // If there is none, whoever calls it will hear of it.
     let program = program::find(&spec.program, &spec.env);
     let program = program.map_or_else(|_| spec.program.clone(), |program| program.path);
-    let search = Search { env: &spec.env, cwd: spec.cwd.as_deref() };
+    let user = wish.user.as_ref().map(|account| user(account, wish, spec.home)).transpose()?;
+    let env = env_of(&spec.env, user.as_ref());
+    let search = Search { env: &env, cwd: spec.cwd.as_deref() };
     let files = wish.confines_writing().then(|| search.files(wish, &program, &spec.args));
-    let env = wish.presets.iter().flat_map(|preset| search.variables(*preset)).collect();
+    let led = wish.presets.iter().flat_map(|preset| search.variables(*preset)).collect();
     let in_sight = search.chain(&program).into_iter().chain(spec.cwd.clone()).map(OsString::from);
     Ok(Sandbox {
         files,
@@ -43,26 +46,54 @@ pub(in crate::child) fn resolve(spec: &Spec) -> Result<Sandbox, ResolveError> {
         syscalls: wish.syscalls(),
         private_tmp: wish.private_tmp(),
         in_sight: in_sight.collect(),
-        env,
+        env: led,
         rlimits,
         scratch_size,
-        user: wish.user.as_ref().map(user).transpose()?,
+        user,
         best_effort: wish.best_effort,
     })
 }
 
-fn user(account: &Account) -> Result<User, ResolveError> {
+fn user(account: &Account, wish: &Wish, home: Home) -> Result<User, ResolveError> {
     let (name, found) = match account {
         Account::Name(name) => (name.clone(), nix::unistd::User::from_name(name)),
         Account::Id(id) => (id.to_string(), nix::unistd::User::from_uid((*id).into())),
     };
     match (found, account) {
-        (Ok(Some(user)), _) => Ok(User { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
+        (Ok(Some(user)), _) => {
+            let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+            let its = |dir: &fs::Metadata| dir.is_dir() && dir.uid() == uid;
+            let home_dir = fs::metadata(&user.dir).is_ok_and(|dir| its(&dir)).then_some(user.dir);
+            Ok(User { uid, gid, env: identity(wish, home, &user.name, home_dir.as_deref()) })
+        }
         // A number needs no name.
-        (Ok(None), Account::Id(id)) => Ok(User { uid: *id, gid: *id }),
+        (Ok(None), Account::Id(id)) => {
+            Ok(User { uid: *id, gid: *id, env: identity(wish, home, &name, None) })
+        }
         (Ok(None), Account::Name(_)) => Err(ResolveError::NoUser(name)),
         (Err(source), _) => Err(ResolveError::Users { name, source }),
     }
+}
+
+/// The variables that say who it is, but for those that the configuration says. Without a directory of its own it is at home in
+/// its scratch directory.
+fn identity(wish: &Wish, home: Home, name: &str, dir: Option<&Path>) -> Vec<(String, OsString)> {
+    let value = |variable: &&str| match *variable {
+        // By what sets it for everybody.
+        "HOME" if home == Home::Scratch => None,
+        "HOME" => Some(dir.unwrap_or(Path::new("")).into()),
+        _ => Some(name.into()),
+    };
+    let unsaid = Wish::IDENTITY.into_iter().filter(|variable| !wish.said.contains(variable));
+    unsaid.filter_map(|variable| Some((variable.to_owned(), value(&variable)?))).collect()
+}
+
+/// The environment of that user, without what lies in its scratch directory.
+fn env_of(env: &[(OsString, OsString)], user: Option<&User>) -> Vec<(OsString, OsString)> {
+    let own = user.map_or(&[][..], |user| &user.env);
+    let others = env.iter().filter(|(name, _)| own.iter().all(|(own, _)| name != own.as_str())).cloned();
+    let own = own.iter().filter(|(_, value)| !value.is_empty());
+    others.chain(own.map(|(name, value)| (name.into(), value.clone()))).collect()
 }
 
 /// Where paths are looked for.
@@ -298,9 +329,21 @@ mod tests {
 
     #[test]
     fn an_account_is_a_name_that_is_known_or_any_number() {
-        assert_eq!(user(&Account::Name("root".to_owned())).unwrap(), User { uid: 0, gid: 0 });
-        assert_eq!(user(&Account::Id(4_000_123)).unwrap(), User { uid: 4_000_123, gid: 4_000_123 });
-        let error = user(&Account::Name("nobody-is-called-so".to_owned())).unwrap_err();
+        let user = |account, said: &[&'static str], home| {
+            user(&account, &Wish { said: said.to_vec(), ..Wish::default() }, home)
+        };
+        let all = |user: User| {
+            let env = user.env.iter().map(|(name, value)| format!("{name}={}", value.display()));
+            (user.uid, user.gid, env.collect::<Vec<_>>().join(" "))
+        };
+        let root = || Account::Name("root".to_owned());
+        let home = nix::unistd::User::from_uid(0.into()).unwrap().unwrap().dir.display().to_string();
+        let expected = (0, 0, format!("HOME={home} LOGNAME=root USER=root"));
+        assert_eq!(all(user(root(), &[], Home::Real).unwrap()), expected);
+        assert_eq!(all(user(root(), &["USER"], Home::Scratch).unwrap()), (0, 0, "LOGNAME=root".to_owned()));
+        let unknown = user(Account::Id(4_000_123), &["LOGNAME"], Home::Real).unwrap();
+        assert_eq!(all(unknown), (4_000_123, 4_000_123, "HOME= USER=4000123".to_owned()));
+        let error = user(Account::Name("nobody-is-called-so".to_owned()), &[], Home::Real).unwrap_err();
         assert_eq!(error.to_string(), "there is no user nobody-is-called-so");
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Wish {
     pub(crate) private_tmp: Option<bool>,
     /// Whom it runs as; `None`: as the gateway.
     pub(crate) user: Option<Account>,
+    /// Which variables of [`Wish::IDENTITY`] are said by somebody, and so stay what they are for another user, too.
+    pub(crate) said: Vec<&'static str>,
     /// Whether it is started although not all of this can be enforced.
     pub(crate) best_effort: bool,
 }
@@ -48,12 +50,16 @@ impl Default for Wish {
             seccomp: None,
             private_tmp: None,
             user: None,
+            said: Vec::new(),
             best_effort: false,
         }
     }
 }
 
 impl Wish {
+    /// The variables that say who somebody is (`environ(7)`).
+    pub(crate) const IDENTITY: [&'static str; 3] = ["HOME", "LOGNAME", "USER"];
+
     /// Whether only some files may be read.
     pub(crate) const fn confines_reading(&self) -> bool {
         !self.presets.is_empty() || self.read.is_some()
@@ -217,10 +223,12 @@ pub(crate) enum Syscalls {
 }
 
 /// A user and its group, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// Variables that say who it is, instead of the gateway's. An empty value is the scratch directory.
+    pub(crate) env: Vec<(String, OsString)>,
 }
 
 #[cfg(test)]
@@ -239,7 +247,7 @@ mod tests {
             in_sight: vec![odd.clone()],
             env: vec![Variable::new("CACHE", odd)],
             scratch_size: Some(1 << 40),
-            user: Some(User { uid: 1, gid: 2 }),
+            user: Some(User { uid: 1, gid: 2, env: vec![("HOME".to_owned(), OsString::new())] }),
             ..Sandbox::default()
         };
         let line = serde_json::to_string(&sandbox).unwrap();
