@@ -279,6 +279,8 @@ async fn the_peak_of_a_small_tree_is_known_after_a_large_one() {
             let spec = cradle.spec(Path::new("/bin/sh"), &["-c", &script], patient());
             let mut born = Child::spawn(&spec, &cradle.nursery, cradle.seat()).await.unwrap();
             until_ready(&mut born).await;
+            // Who it is may be told after its first word.
+            born.child.started().await.unwrap();
             let peak = stop(born, &Ladder::new(patient())).await.receipt.peak_memory;
             peaks.push(peak.unwrap_or_else(|| panic!("{containment:?}: {peaks:?}")).value);
         }
