@@ -327,10 +327,14 @@ impl<'a> Run<'a> {
         bar.finish_and_clear();
         let places =
             self.loads.iter().flat_map(|load| targets.iter().zip(&idle).map(move |target| (load, target)));
-        let line = |((load, (target, idle)), rounds): ((&Load, (&Target, &u64)), &Vec<Round>)| Line {
-            target: target.name.clone(),
-            load: *load,
-            summary: Summary { idle_memory_bytes: (*idle > 0).then_some(*idle), ..stats::summary(rounds) },
+        // A gateway that runs already does not say whether it starts ahead, until a call has met one.
+        let met = targets.iter().cycle().zip(&found);
+        let met = met.filter(|(_, rounds)| rounds.iter().any(Round::has_standby));
+        let hits: Vec<_> = met.map(|(target, _)| target.name.clone()).collect();
+        let line = |((load, (target, idle)), rounds): ((&Load, (&Target, &u64)), &Vec<Round>)| {
+            let summary = stats::summary(rounds, target.ahead || hits.contains(&target.name));
+            let summary = Summary { idle_memory_bytes: (*idle > 0).then_some(*idle), ..summary };
+            Line { target: target.name.clone(), load: *load, summary }
         };
         let lines = places.zip(&found).map(line).collect();
         Ok(Report { about: self.about(question), lines, refused })
@@ -346,8 +350,8 @@ impl<'a> Run<'a> {
             return Ok(vec![target::running(url, question).await?]);
         }
         let bare = Arc::new(question.bare()?);
-        let (subject, watched) = (Subject::Spawn(bare), Watched::Ourselves);
-        let mut targets = vec![Target { name: "bare, one per call".into(), subject, watched }];
+        let (subject, watched, ahead) = (Subject::Spawn(bare), Watched::Ourselves, false);
+        let mut targets = vec![Target { name: "bare, one per call".into(), subject, watched, ahead }];
         targets.push(stage.live(question).await.context("the bare server")?);
         let setting = Setting { seats: self.args.seats, containment: self.args.containment.as_deref() };
         let chosen: Vec<&str> = self.args.strategies.iter().map(String::as_str).collect();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::plot::Chart;
 use super::report::{Line, Report};
 use super::stats::{Spread, count};
-use super::table::{load_name, short};
+use super::table::{hits, load_name, short};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em;color:#222}\
     h1{margin-bottom:.2em}h2{margin:2em 0 .3em;font-size:1.15em}svg{max-width:860px;width:100%;height:auto}\
@@ -55,8 +55,9 @@ pub(super) fn page(report: &Report, charts: &[Chart]) -> String {
     }
     page += "<h2>All figures</h2><p>Medians over the rounds, with the lowest and the highest in parentheses. <em>seat</em>: \
              how long a call kept its process, the end of it included. Processor time is per call: of the gateway \
-             itself, and with everything below it. <em>least served</em>: what the caller with the fewest answers had, as \
-             a part of the mean.</p><div class=\"wide\"><table><tr>";
+             itself, and with everything below it. <em>memory</em>: most while the load ran, what earlier loads of the run \
+             have left running included. <em>least served</em>: what the caller with the fewest answers had, as a part of \
+             the mean. The phases in the chart are means, which add up.</p><div class=\"wide\"><table><tr>";
     page.extend(HEADS.map(|head| format!("<th>{head}</th>")));
     page += "</tr>";
     let mut load = None;
@@ -93,7 +94,7 @@ fn row(line: &Line) -> [String; 14] {
         spread(latency.map(|latency| latency.p90)),
         spread(latency.map(|latency| latency.p99)),
         spread(summary.rate_per_s),
-        format!("{:.0} %", summary.standby_hits * 100.0),
+        hits(summary.standby_hits),
         number(summary.seat_ms),
         number(summary.gateway_cpu_ms_per_call),
         number(summary.cpu_ms_per_call),

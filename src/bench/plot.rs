@@ -51,12 +51,12 @@ pub(super) fn charts(report: &Report) -> Result<Vec<Chart>> {
     if let Some(svg) = by_callers(report)? {
         all.push(Chart { name: "callers", title: "Median latency by number of callers".into(), svg });
     }
-    all.extend(bar_charts(&calm, &load)?);
+    all.extend(bar_charts(report, &calm, &load)?);
     Ok(all)
 }
 
-/// Of one load: what is best seen as parts of a whole.
-fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
+/// What is best seen as parts of a whole: of one load; memory, of the whole run.
+fn bar_charts(report: &Report, calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
     let mut all = Vec::new();
     let phases = rows(calm, |line| {
         let of =
@@ -70,7 +70,8 @@ fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
         let own = line.summary.gateway_cpu_ms_per_call?;
         Some(vec![own, (line.summary.cpu_ms_per_call? - own).max(0.0)])
     });
-    let memory = rows(calm, |line| {
+    // A load finds in memory what the loads before it have left there, so what one alone needs is not known.
+    let memory = rows(&fullest(report), |line| {
         let own = line.summary.gateway_memory_bytes?;
         let tree = line.summary.memory_bytes?.saturating_sub(own);
         Some(vec![count(own) / 1_048_576.0, count(tree) / 1_048_576.0])
@@ -79,7 +80,7 @@ fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
         (
             "phases",
             format!("Where the time of a call goes, {load}"),
-            "milliseconds, median",
+            "milliseconds, mean of each phase",
             &PHASES[..],
             phases,
         ),
@@ -92,7 +93,7 @@ fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
         ),
         (
             "memory",
-            format!("Most memory in use, {load}"),
+            "Most memory in use in the whole run, of all loads".into(),
             "MiB, shared pages counted once",
             &["the process itself", "all below it"],
             memory,
@@ -103,6 +104,13 @@ fn bar_charts(calm: &[&Line], load: &str) -> Result<Vec<Chart>> {
         }
     }
     Ok(all)
+}
+
+/// Of each target the line under which it took most memory.
+fn fullest(report: &Report) -> Vec<&Line> {
+    let of = |name| report.lines.iter().filter(move |line| line.target == name);
+    let most = |name| of(name).max_by_key(|line| line.summary.memory_bytes);
+    report.targets().into_iter().filter_map(most).collect()
 }
 
 /// The colour of the target, or part, at a place.
@@ -314,7 +322,7 @@ mod tests {
         let line = |callers| Line {
             target: "fresh".into(),
             load: Load::Closed { callers },
-            summary: summary(rounds),
+            summary: summary(rounds, false),
         };
         Report { about, lines: vec![line(1), line(8)], refused: Vec::new() }
     }
@@ -342,6 +350,20 @@ mod tests {
             assert!(chart.svg.starts_with("<svg") && chart.svg.contains(unit), "{}", chart.svg);
         }
         assert!(charts[4].svg.contains("fresh") && charts[4].svg.contains("3.00"), "{}", charts[4].svg);
+    }
+
+    #[test]
+    fn memory_is_that_of_the_whole_run_whatever_the_load() {
+        let round = |mib: u64| Round { memory: Some((1 << 20, mib << 20)), ..Round::default() };
+        let line = |callers, mib| Line {
+            target: "pooled".into(),
+            load: Load::Closed { callers },
+            summary: summary(&[round(mib)], false),
+        };
+        let report = Report { about: about(), lines: vec![line(1, 3), line(32, 7)], refused: Vec::new() };
+        let charts = charts(&report).expect("they can be drawn");
+        let memory = charts.iter().find(|chart| chart.name == "memory").expect("memory was seen");
+        assert!(memory.svg.contains("7.00") && memory.title.contains("whole run"), "{memory:?}");
     }
 
     #[test]

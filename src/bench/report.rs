@@ -115,7 +115,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_calmest_load_is_that_of_the_fewest_callers() {
-        let line = |target: &str, load| Line { target: target.into(), load, summary: summary(&[]) };
+        let line = |target: &str, load| Line { target: target.into(), load, summary: summary(&[], false) };
         let loads = [Load::Closed { callers: 8 }, Load::Closed { callers: 1 }, Load::Open { rate: 1.0 }];
         let about = about();
         let lines = loads.iter().flat_map(|load| ["a", "b"].map(|name| line(name, *load))).collect();

@@ -45,6 +45,13 @@ pub(super) struct Round {
     pub(super) memory: Option<(u64, u64)>,
 }
 
+impl Round {
+    /// Whether any call met a process that was started before.
+    pub(super) fn has_standby(&self) -> bool {
+        self.samples.iter().any(|sample| sample.standby)
+    }
+}
+
 /// A figure over all rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Spread {
@@ -76,21 +83,25 @@ pub(super) struct Summary {
     pub(super) rate_per_s: Option<Spread>,
     /// Calls of the caller that had fewest answered, over the mean of all callers: 1 is perfectly fair.
     pub(super) least_served: Option<Spread>,
-    /// Median milliseconds of each phase, in the order of [`PHASES`]; of those that any call told of.
+    /// Mean milliseconds of each phase, in the order of [`PHASES`]; of those that any call told of. Means, for they add up
+    /// to the mean time of a call in the gateway; medians do not, where some calls found a process ready and some none.
     pub(super) phases_ms: Vec<(&'static str, f64)>,
-    /// The share of calls for which a process stood ready.
-    pub(super) standby_hits: f64,
+    /// The share of calls for which a process stood ready; nothing where none is started ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) standby_hits: Option<f64>,
     pub(super) seat_ms: Option<f64>,
     pub(super) gateway_cpu_ms_per_call: Option<f64>,
     pub(super) cpu_ms_per_call: Option<f64>,
+    /// Most that was seen while this load ran, in all rounds. What other loads of the run have left running is in it.
     pub(super) gateway_memory_bytes: Option<u64>,
+    /// The same with everything below it.
     pub(super) memory_bytes: Option<u64>,
     /// With everything below it, before any call. Not known from the rounds.
     pub(super) idle_memory_bytes: Option<u64>,
 }
 
-/// Sums up the rounds of one target under one load.
-pub(super) fn summary(rounds: &[Round]) -> Summary {
+/// Sums up the rounds of one target under one load. `ahead`: whether it starts processes before they are asked for.
+pub(super) fn summary(rounds: &[Round], ahead: bool) -> Summary {
     let answered = || rounds.iter().filter(|round| !round.samples.is_empty());
     let samples = || rounds.iter().flat_map(|round| &round.samples);
     let calls = samples().count() as u64;
@@ -100,13 +111,13 @@ pub(super) fn summary(rounds: &[Round]) -> Summary {
     let told =
         PHASES.iter().enumerate().filter(|(place, _)| timed().any(|sample| sample.phases[*place].is_some()));
     let phases = told.filter_map(|(place, name)| {
-        Some((*name, median(timed().map(|sample| sample.phases[place].unwrap_or_default()))?))
+        Some((*name, mean(timed().map(|sample| sample.phases[place].unwrap_or_default()))?))
     });
     let seen = samples().filter_map(|sample| sample.seat).map(milliseconds);
     let per_call = |pick: fn((f64, f64)) -> f64| {
         median(answered().filter_map(|round| Some(pick(round.cpu_ms?) / count(round.samples.len() as u64))))
     };
-    let standbys = samples().filter(|sample| sample.standby).count() as u64;
+    let standbys = mean(samples().map(|sample| f64::from(u8::from(sample.standby))));
     Summary {
         calls,
         errors: rounds.iter().map(|round| round.errors).sum(),
@@ -115,7 +126,7 @@ pub(super) fn summary(rounds: &[Round]) -> Summary {
         rate_per_s: spread(rates),
         least_served: spread(rounds.iter().filter_map(|round| least_served(&round.by_caller))),
         phases_ms: phases.collect(),
-        standby_hits: if calls == 0 { 0.0 } else { count(standbys) / count(calls) },
+        standby_hits: standbys.filter(|_| ahead),
         seat_ms: median(rounds.iter().flat_map(|round| round.seats.iter().copied()).chain(seen)),
         gateway_cpu_ms_per_call: per_call(|(own, _)| own),
         cpu_ms_per_call: per_call(|(_, tree)| tree),
@@ -181,6 +192,11 @@ fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
+fn mean(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, many) = figures.fold((0.0, 0), |(sum, many), figure| (sum + figure, many + 1));
+    (many > 0).then(|| sum / count(many))
+}
+
 pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
@@ -209,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_figure_is_the_median_over_the_rounds_with_its_spread() {
-        let summary = summary(&[round(&[1, 1, 1], 1000), round(&[9, 9], 1000), round(&[2, 2, 2, 2], 1000)]);
+        let rounds = [round(&[1, 1, 1], 1000), round(&[9, 9], 1000), round(&[2, 2, 2, 2], 1000)];
+        let summary = summary(&rounds, false);
         let p50 = summary.latency_ms.expect("there are calls").p50;
         assert!(near(p50.median, 2.0) && near(p50.low, 1.0) && near(p50.high, 9.0), "{p50:?}");
         let rate = summary.rate_per_s.expect("there are calls");
@@ -220,7 +237,7 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_one_round_and_the_shape_that_of_all() {
         let hundred: Vec<u64> = (1..=100).collect();
-        let latency = summary(&[round(&hundred, 1)]).latency_ms.expect("there are calls");
+        let latency = summary(&[round(&hundred, 1)], false).latency_ms.expect("there are calls");
         assert!(near(latency.p50.median, 50.0) && near(latency.p90.median, 90.0), "{latency:?}");
         assert!(near(latency.p99.median, 99.0) && near(latency.max, 100.0), "{latency:?}");
         assert_eq!(latency.distribution.len(), SHAPE.len());
@@ -231,16 +248,17 @@ mod tests {
     fn without_an_answer_there_are_no_figures() {
         let failed =
             Round { errors: 2, first_error: Some("no".into()), cpu_ms: Some((1.0, 1.0)), ..round(&[], 5) };
-        let summary = summary(&[failed]);
+        let summary = summary(&[failed], true);
         assert!(summary.latency_ms.is_none() && summary.rate_per_s.is_none());
         assert_eq!((summary.errors, summary.first_error.as_deref()), (2, Some("no")));
-        assert_eq!((summary.cpu_ms_per_call, summary.standby_hits), (None, 0.0));
+        assert_eq!((summary.cpu_ms_per_call, summary.standby_hits), (None, None));
     }
 
     #[test]
     fn processor_time_is_shared_among_the_calls_of_its_round() {
         let with = |calls: &[u64], cpu| Round { cpu_ms: Some(cpu), ..round(calls, 1) };
-        let summary = summary(&[with(&[1, 1], (2.0, 8.0)), with(&[1], (3.0, 9.0)), with(&[1], (2.0, 5.0))]);
+        let rounds = [with(&[1, 1], (2.0, 8.0)), with(&[1], (3.0, 9.0)), with(&[1], (2.0, 5.0))];
+        let summary = summary(&rounds, false);
         assert_eq!(summary.gateway_cpu_ms_per_call, Some(2.0));
         assert_eq!(summary.cpu_ms_per_call, Some(5.0));
     }
@@ -249,7 +267,7 @@ mod tests {
     fn who_has_fewest_calls_is_compared_with_the_mean() {
         let least = |by_caller: &[u64]| {
             let round = Round { by_caller: by_caller.to_vec(), ..round(&[1], 1) };
-            summary(&[round]).least_served.map(|share| share.median)
+            summary(&[round], false).least_served.map(|share| share.median)
         };
         assert_eq!(least(&[4, 4, 4]), Some(1.0));
         assert_eq!(least(&[2, 6, 4]), Some(0.5));
@@ -263,12 +281,24 @@ mod tests {
         one.samples[1].phases = [None, Some(6.0), None, None];
         one.samples[0].standby = true;
         one.samples[0].seat = Some(Duration::from_millis(7));
-        let summary = summary(&[Round { seats: vec![9.0], ..one }]);
+        let rounds = [Round { seats: vec![9.0], ..one }];
+        let summary = super::summary(&rounds, true);
         assert_eq!(
             summary.phases_ms,
             [("spawn", 5.0), ("call", 0.5)],
             "one call took no time for the other phase"
         );
-        assert_eq!((summary.standby_hits, summary.seat_ms), (0.5, Some(8.0)));
+        assert_eq!((summary.standby_hits, summary.seat_ms), (Some(0.5), Some(8.0)));
+        assert_eq!(super::summary(&rounds, false).standby_hits, None, "nothing is started ahead");
+    }
+
+    #[test]
+    fn phases_add_up_to_what_a_call_takes_in_the_mean() {
+        // One call of three had to wait for a start: in the median there is none, nor is there its time.
+        let mut mixed = round(&[1, 1, 10], 1);
+        for (sample, spawn) in mixed.samples.iter_mut().zip([0.0, 0.0, 9.0]) {
+            sample.phases = [None, Some(spawn), None, Some(1.0)];
+        }
+        assert_eq!(summary(&[mixed], true).phases_ms, [("spawn", 3.0), ("call", 1.0)]);
     }
 }

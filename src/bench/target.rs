@@ -22,6 +22,9 @@ use super::load::{Subject, Watched};
 use super::setup::{Question, against_words};
 use super::usage;
 
+/// The strategy that starts processes before they are asked for.
+const AHEAD: &str = "prewarmed";
+
 /// How long a gateway may take until it is ready: longer than any start that is worth measuring.
 const START: Duration = Duration::from_mins(1);
 
@@ -33,6 +36,8 @@ pub(super) struct Target {
     pub(super) name: String,
     pub(super) subject: Subject,
     pub(super) watched: Watched,
+    /// Whether it is known to start processes before they are asked for.
+    pub(super) ahead: bool,
 }
 
 /// Everything that the run has started.
@@ -85,7 +90,8 @@ impl Stage {
             expected: None,
         };
         let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: true };
-        Ok(Target { name: strategy.to_owned(), subject, watched: Watched::Tree(pid) })
+        let (watched, ahead) = (Watched::Tree(pid), strategy == AHEAD);
+        Ok(Target { name: strategy.to_owned(), subject, watched, ahead })
     }
 
     /// Starts another gateway on a free port, and waits until something listens there.
@@ -117,7 +123,7 @@ impl Stage {
         let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: false };
         let name =
             Path::new(program).file_name().map_or_else(|| program.into(), |name| name.to_string_lossy());
-        Ok(Target { name: name.into_owned(), subject, watched: Watched::Tree(pid) })
+        Ok(Target { name: name.into_owned(), subject, watched: Watched::Tree(pid), ahead: false })
     }
 
     /// The server itself, opened once for all calls.
@@ -125,7 +131,7 @@ impl Stage {
         let live = Arc::new(Live::open(&question.bare()?).await?);
         self.lives.push(Arc::clone(&live));
         let watched = live.pid().map_or(Watched::Nobody, Watched::Tree);
-        Ok(Target { name: "bare, one live".into(), subject: Subject::Live(live), watched })
+        Ok(Target { name: "bare, one live".into(), subject: Subject::Live(live), watched, ahead: false })
     }
 
     #[expect(
@@ -219,7 +225,7 @@ pub(super) async fn running(url: &str, question: &Question) -> Result<Target> {
         expected: None,
     };
     let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: true };
-    Ok(Target { name: "gateway".into(), subject, watched: Watched::Nobody })
+    Ok(Target { name: "gateway".into(), subject, watched: Watched::Nobody, ahead: false })
 }
 
 fn signal(pid: Option<u32>, signal: Signal) {

@@ -47,6 +47,8 @@ fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() 
     assert_eq!(lines.len(), 18, "six targets under three loads: {report}");
     for line in lines {
         assert_eq!(line["errors"], 0, "{line}");
+        let has_hits = line.get("standby_hits").is_some();
+        assert_eq!(has_hits, line["target"] == "prewarmed", "no other starts processes ahead: {line}");
         assert!(line["calls"].as_u64() > Some(0), "{line}");
         assert!(line["latency_ms"]["p50"]["median"].as_f64() > Some(0.0), "{line}");
         let fairness = line["least_served"]["median"].as_f64();
