@@ -3,12 +3,13 @@
 //! Whatever is started is put on the stage before it is waited for, so that it is ended however the run ends. This
 //! process adopts what its children leave behind, so that nothing of another gateway's trees survives the run either.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -27,6 +28,9 @@ const AHEAD: &str = "prewarmed";
 
 /// How long a gateway may take until it is ready: longer than any start that is worth measuring.
 const START: Duration = Duration::from_mins(1);
+
+/// After this it is said what is waited for.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a gateway may take to end after SIGTERM, and what it leaves after it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -103,14 +107,12 @@ impl Stage {
         let log = format!("other-{}", self.gateways.len());
         let pid = self.start(program.as_ref(), args.iter().map(Into::into).collect(), &log)?;
         let address = ([127, 0, 0, 1], port).into();
-        let give_up = Instant::now() + START;
-        while TcpStream::connect(address).await.is_err() {
-            let running = self.gateways.last_mut().context("it was put there")?;
-            let ended = running.try_wait()?.is_some();
-            if ended || Instant::now() > give_up {
-                bail!("{program} does not listen on port {port}: {}", self.said(&log));
+        let running = self.gateways.last_mut().context("it was put there")?;
+        if let Err(error) = listens(running, address, program).await {
+            match self.said(&log) {
+                said if said.is_empty() => bail!("{error}; it has said nothing on its stderr"),
+                said => bail!("{error}; it said last: {said}"),
             }
-            sleep(Duration::from_millis(20)).await;
         }
         let body = other.body.map_or_else(|| question.arguments.clone(), ToOwned::to_owned);
         let endpoint = Endpoint {
@@ -193,6 +195,36 @@ impl Stage {
     }
 }
 
+/// Waits until the other gateway listens, and says so if that takes long.
+///
+/// # Errors
+///
+/// It ended before, or took more than [`START`].
+async fn listens(running: &mut Child, address: SocketAddr, program: &str) -> Result<()> {
+    let (start, port) = (Instant::now(), address.port());
+    let mut is_told = false;
+    while TcpStream::connect(address).await.is_err() {
+        if let Some(status) = running.try_wait()? {
+            bail!("{program} ended with {status} before it listened on port {port}");
+        }
+        let waited = start.elapsed();
+        ensure!(
+            waited < START,
+            "{program} did not listen on port {port} of 127.0.0.1 within {} s; is {{port}} in its command?",
+            START.as_secs()
+        );
+        if waited >= SILENCE && !is_told {
+            eprintln!(
+                "spawnling: waiting until {program} listens on port {port}, {} s at most",
+                START.as_secs()
+            );
+            is_told = true;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 /// How gateways of ours are set up.
 pub(super) struct Setting<'a> {
     pub(super) seats: u32,
@@ -235,4 +267,33 @@ fn signal(pid: Option<u32>, signal: Signal) {
 
 fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a stand-in for another gateway")]
+    async fn waited_for(words: &[&str]) -> String {
+        let mut command = Command::new(words[0]);
+        let mut running = command.args(&words[1..]).kill_on_drop(true).spawn().unwrap();
+        // Held, so that nobody else listens there; nobody accepts what is not listened for.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let error = listens(&mut running, socket.local_addr().unwrap(), words[0]).await.unwrap_err();
+        let _ = running.kill().await;
+        error.to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_never_listens_is_waited_for_so_long_and_no_longer() {
+        let said = waited_for(&["sleep", "100"]).await;
+        assert!(said.contains("sleep did not listen") && said.contains("within 60 s"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_ends_at_once_is_not_waited_for() {
+        let said = waited_for(&["false"]).await;
+        assert!(said.contains("false ended with exit status: 1 before it listened"), "{said}");
+    }
 }

@@ -149,3 +149,16 @@ fn an_interrupted_run_ends_what_it_has_started() {
     assert!(said.iter().any(|line| line.contains("interrupted")), "{said:?}");
     nothing_is_left(dir.path());
 }
+
+#[test]
+fn it_is_said_which_gateway_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = command(PROGRAM, dir.path());
+    run.args(["bench", "--strategies", "fresh", "--against", "sleep 300"]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be started");
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("waiting until sleep listens on port ")));
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    nothing_is_left(dir.path());
+}
