@@ -51,6 +51,9 @@ const STRATEGIES: [&str; 4] = ["fresh", "prewarmed", "pooled", "shared"];
 /// Calls to each target before anything is measured.
 const WARM_UP: u32 = 5;
 
+/// The variable with the token for a gateway that runs already: arguments are seen by everybody on the machine (`ps`).
+const TOKEN: &str = "SPAWNLING_TOKEN";
+
 /// `spawnling bench`
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = HELP)]
@@ -96,7 +99,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires_all = ["server", "tool"], conflicts_with = "command")]
     config: Option<PathBuf>,
 
-    /// Measure a gateway that runs already, at http://HOST:PORT, as it is configured
+    /// Measure a gateway that runs already, at http://HOST:PORT (https is not spoken), as it is configured; if it wants a
+    /// token, that is taken from the variable `SPAWNLING_TOKEN`
     #[arg(long, value_name = "URL", requires_all = ["server", "tool"], conflicts_with_all = ["config", "command", "strategies"])]
     url: Option<String>,
 
@@ -347,7 +351,8 @@ impl<'a> Run<'a> {
         refused: &mut Vec<(String, String)>,
     ) -> Result<Vec<Target>> {
         if let Some(url) = &self.args.url {
-            return Ok(vec![target::running(url, question).await?]);
+            let token = std::env::var(TOKEN).ok().filter(|token| !token.trim().is_empty());
+            return Ok(vec![target::running(url, token.as_deref(), question).await?]);
         }
         let bare = Arc::new(question.bare()?);
         let (subject, watched, ahead) = (Subject::Spawn(bare), Watched::Ourselves, false);

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Request, Response, body::Incoming};
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::http::request::Builder;
+use hyper::{Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -30,6 +32,8 @@ pub(super) struct Endpoint {
     pub(super) host: String,
     pub(super) path: String,
     pub(super) body: Bytes,
+    /// What is sent as `Authorization`; marked as sensitive, so that `Debug` does not show it.
+    pub(super) token: Option<HeaderValue>,
     /// What a good answer holds: others may say 200 to a call that failed.
     pub(super) expected: Option<String>,
 }
@@ -63,8 +67,8 @@ impl Caller {
     /// beginning of the body.
     pub(super) async fn call(&mut self, from: Instant) -> Result<Sample> {
         let endpoint = Arc::clone(&self.endpoint);
-        let request = Request::post(&endpoint.path)
-            .header("host", &endpoint.host)
+        let request = self
+            .to(Request::post(&endpoint.path))
             .header("content-type", "application/json")
             // What MCP's Streamable HTTP asks for; the gateway's own routes take the first.
             .header("accept", accept(&endpoint.path))
@@ -75,7 +79,7 @@ impl Caller {
         let latency = from.elapsed();
         if !answer.status().is_success() {
             let start: String = String::from_utf8_lossy(&body).chars().take(300).collect();
-            bail!("status {}: {start}", answer.status());
+            bail!("status {}: {start}{}", answer.status(), remedy(answer.status(), &endpoint));
         }
         let header = |name: &str| answer.headers().get(name)?.to_str().ok();
         if let Some(expected) = endpoint.expected.as_deref().filter(|text| !holds(&body, text)) {
@@ -91,12 +95,21 @@ impl Caller {
 
     /// The receipt of a call, if the gateway keeps it.
     pub(super) async fn receipt(&mut self, id: &str) -> Result<serde_json::Value> {
-        let request = Request::get(format!("/v1/calls/{id}"))
-            .header("host", &self.endpoint.host)
+        let request = self
+            .to(Request::get(format!("/v1/calls/{id}")))
             .body(Full::default())
             .context("no such request can be made")?;
         let (_, body) = timeout(PATIENCE, self.exchange(request)).await.context("no answer in time")??;
         serde_json::from_slice(&body).context("a receipt is JSON")
+    }
+
+    /// What every request says.
+    fn to(&self, request: Builder) -> Builder {
+        let request = request.header("host", &self.endpoint.host);
+        match &self.endpoint.token {
+            Some(token) => request.header(AUTHORIZATION, token),
+            None => request,
+        }
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(Response<()>, Bytes)> {
@@ -138,6 +151,17 @@ async fn connect(address: SocketAddr) -> Result<Connection> {
 
 fn holds(body: &[u8], text: &str) -> bool {
     memchr::memmem::find(body, text.as_bytes()).is_some()
+}
+
+/// What to do about a refusal.
+fn remedy(status: StatusCode, endpoint: &Endpoint) -> &'static str {
+    match (status, &endpoint.token) {
+        (StatusCode::UNAUTHORIZED, None) => "; for --url, put a token into the variable SPAWNLING_TOKEN",
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(_)) => {
+            "; this was the answer to the token in SPAWNLING_TOKEN"
+        }
+        _ => "",
+    }
 }
 
 fn accept(path: &str) -> &'static str {

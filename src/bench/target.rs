@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
@@ -91,6 +92,7 @@ impl Stage {
             host: address.to_string(),
             path: question.path(),
             body: Bytes::from(question.arguments.clone()),
+            token: None,
             expected: None,
         };
         let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: true };
@@ -120,6 +122,7 @@ impl Stage {
             host: address.to_string(),
             path: other.path.to_owned(),
             body: Bytes::from(body),
+            token: None,
             expected: other.expected.map(ToOwned::to_owned),
         };
         let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: false };
@@ -239,13 +242,14 @@ pub(super) struct Other<'a> {
     pub(super) expected: Option<&'a str>,
 }
 
-/// A gateway that runs already.
-pub(super) async fn running(url: &str, question: &Question) -> Result<Target> {
+/// A gateway that runs already, and may want a token.
+pub(super) async fn running(url: &str, token: Option<&str>, question: &Question) -> Result<Target> {
     let url: url::Url = url.parse().context("--url is no address")?;
     let host = url.host_str().context("--url names no host")?;
     if url.scheme() != "http" {
-        bail!("--url: only http is spoken here");
+        bail!("--url: only http is spoken here, not https");
     }
+    let token = token.map(bearer).transpose()?;
     let port = url.port_or_known_default().unwrap_or(80);
     let address =
         lookup_host((host.trim_matches(['[', ']']), port)).await?.next().context("--url: unknown host")?;
@@ -254,10 +258,20 @@ pub(super) async fn running(url: &str, question: &Question) -> Result<Target> {
         host: format!("{host}:{port}"),
         path: url.path().trim_end_matches('/').to_owned() + &question.path(),
         body: Bytes::from(question.arguments.clone()),
+        token,
         expected: None,
     };
     let subject = Subject::Http { endpoint: Arc::new(endpoint), receipts: true };
     Ok(Target { name: "gateway".into(), subject, watched: Watched::Nobody, ahead: false })
+}
+
+/// RFC 6750, section 2.1.
+fn bearer(token: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+        .ok()
+        .context("the token holds signs that no header may hold")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn signal(pid: Option<u32>, signal: Signal) {
@@ -295,5 +309,13 @@ mod tests {
     async fn a_gateway_that_ends_at_once_is_not_waited_for() {
         let said = waited_for(&["false"]).await;
         assert!(said.contains("false ended with exit status: 1 before it listened"), "{said}");
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let token = bearer("very-secret\n").unwrap();
+        assert_eq!(token.to_str().unwrap(), "Bearer very-secret");
+        assert!(!format!("{token:?}").contains("secret"));
+        assert!(bearer("a\nb").is_err());
     }
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::cli::{PROGRAM, command};
-use crate::support::{processes, shown, until};
+use crate::support::{Gateway, processes, server, shown, until};
 
 /// As little as can be measured.
 const TINY: [&str; 9] =
@@ -161,4 +161,38 @@ fn it_is_said_which_gateway_is_waited_for() {
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(1));
     nothing_is_left(dir.path());
+}
+
+#[test]
+fn a_gateway_that_wants_a_token_gets_that_of_the_variable_and_nobody_is_shown_it() {
+    let gateway = Gateway::start(&format!(
+        "[[tokens]]\nname = \"bench\"\nvalue = \"quite-secret\"\n{}",
+        server("demo", &[])
+    ));
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", gateway.address());
+    let words = ["--url", &url, "--server", "demo", "--tool", "echo", "--arguments", "{\"message\":\"x\"}"];
+    let with = |token: Option<&str>| {
+        let mut command = command(PROGRAM, dir.path());
+        command.args(TINY).args(words).args(["--json", "--report", "made"]);
+        command.envs(token.map(|token| ("SPAWNLING_TOKEN", token))).output().expect("it can be started")
+    };
+    for (token, told) in [
+        (None, "for --url, put a token into the variable SPAWNLING_TOKEN"),
+        (Some("wrong-secret"), "this was the answer to the token in SPAWNLING_TOKEN"),
+    ] {
+        let output = with(token);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("401") && said.contains(told), "{said}");
+        assert!(!said.contains("wrong-secret"), "{said}");
+    }
+    let output = with(Some("quite-secret"));
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["results"][0]["errors"], 0, "{report}");
+    assert!(report["results"][0]["seat_ms"].as_f64() > Some(0.0), "receipts are read with it, too: {report}");
+    let page = std::fs::read_to_string(dir.path().join("made/index.html")).unwrap();
+    assert!(!format!("{report}{page}{output:?}").contains("quite-secret"));
+    nothing_is_left(dir.path());
+    gateway.stop();
 }

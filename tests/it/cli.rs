@@ -23,9 +23,14 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spawnling");
 pub(crate) fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir).env("TMPDIR", dir).env("SPAWNLING_CACHE_DIR", dir.join("cache"));
-    for variable in
-        ["SPAWNLING_CONFIG", "SPAWNLING_HOSTS", "SPAWNLING_LISTEN", "SPAWNLING_LOG", "MCP_BROWSER_USE_DIR"]
-    {
+    for variable in [
+        "SPAWNLING_CONFIG",
+        "SPAWNLING_HOSTS",
+        "SPAWNLING_LISTEN",
+        "SPAWNLING_LOG",
+        "SPAWNLING_TOKEN",
+        "MCP_BROWSER_USE_DIR",
+    ] {
         command.env_remove(variable);
     }
     command
