@@ -51,6 +51,9 @@ const STRATEGIES: [&str; 4] = ["fresh", "prewarmed", "pooled", "shared"];
 /// Calls to each target before anything is measured.
 const WARM_UP: u32 = 5;
 
+/// What `--quick` promises.
+const QUICK: Duration = Duration::from_mins(1);
+
 /// The variable with the token for a gateway that runs already: arguments are seen by everybody on the machine (`ps`).
 const TOKEN: &str = "SPAWNLING_TOKEN";
 
@@ -58,7 +61,7 @@ const TOKEN: &str = "SPAWNLING_TOKEN";
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Measure for less than a minute in all, with the built-in server
+    /// Measure for less than a minute in all, where servers start within some milliseconds, as the built-in one does
     #[arg(long)]
     quick: bool,
 
@@ -165,7 +168,9 @@ Examples:
 
 Everything is measured in each round, so that noise hits all alike; figures are
 medians over the rounds, with the lowest and the highest. `bare` is the server
-without any gateway: a process per call, and one that stays.";
+without any gateway: a process per call, and one that stays. Each caller
+finishes its call, so a server that starts slowly makes a run longer than its
+times say, also with --quick; the estimate is printed first.";
 
 /// Measures, and prints what was found.
 ///
@@ -313,9 +318,8 @@ impl<'a> Run<'a> {
         }
         // Before any call; a standby that is still on its way here is not idle yet.
         let idle: Vec<_> = targets.iter().map(|target| target.watched.memory().1).collect();
-        for target in &targets {
-            self.warm_up(target)?;
-        }
+        let alone = targets.iter().map(|target| self.warm_up(target)).collect::<Result<Vec<_>>>()?;
+        eprintln!("spawnling: {}", self.announcement(&alone));
         let cells = plan::cells(self.rounds, self.loads.len(), targets.len());
         // Draws on stderr, and only if that is a terminal.
         let bar = ProgressBar::new(cells.len() as u64).with_style(style());
@@ -377,8 +381,9 @@ impl<'a> Run<'a> {
         Ok(targets)
     }
 
-    /// Calls that are not counted. A target that fails them is not worth measuring.
-    fn warm_up(&self, target: &Target) -> Result<()> {
+    /// Calls that are not counted, and how long one takes. A target that fails them is not worth measuring.
+    fn warm_up(&self, target: &Target) -> Result<Duration> {
+        let mut took = Duration::ZERO;
         for _ in 0..WARM_UP {
             let round =
                 load::round(&target.subject, Watched::Nobody, Load::Closed { callers: 1 }, Duration::ZERO);
@@ -386,8 +391,23 @@ impl<'a> Run<'a> {
             if let Some(error) = round.first_error {
                 bail!("{}: {error}", target.name);
             }
+            took += round.took;
         }
-        Ok(())
+        Ok(took / WARM_UP)
+    }
+
+    /// What is about to be measured, where a lone call to each target takes so long.
+    fn announcement(&self, alone: &[Duration]) -> String {
+        let cpus = available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+        let time = plan::estimate(&self.loads, self.rounds, self.time, alone, cpus);
+        let cells = self.rounds as usize * self.loads.len() * alone.len();
+        let long = if self.args.quick && time > QUICK {
+            "; calls are slow here: fewer --callers or --rounds shorten it"
+        } else {
+            ""
+        };
+        let time = humantime::format_duration(Duration::from_secs(time.as_secs().max(1)));
+        format!("{cells} measurements, which take about {time} in all{long}")
     }
 
     fn runtime(&self, target: &Target) -> &Runtime {

@@ -53,6 +53,27 @@ pub(super) fn schedule(rate: f64, time: Duration) -> Vec<Duration> {
     (0..calls).map(|call| Duration::from_secs_f64(f64::from(call) / rate)).collect()
 }
 
+/// About how long it takes to measure everything, where a lone call to each of the targets takes so long. Each caller
+/// finishes the call that it is in, and on so few processors slow calls of many callers take turns.
+pub(super) fn estimate(
+    loads: &[Load],
+    rounds: u32,
+    time: Duration,
+    alone: &[Duration],
+    cpus: u32,
+) -> Duration {
+    let turns = |calls: u32, alone: Duration| alone.max(alone * calls / cpus.max(1));
+    let cell = |load: &Load, alone: Duration| match *load {
+        Load::Closed { callers } => time + turns(callers, alone),
+        Load::Open { rate } => {
+            let calls = u32::try_from(schedule(rate, time).len()).unwrap_or(u32::MAX);
+            time.max(turns(calls, alone)) + alone
+        }
+    };
+    let round: Duration = alone.iter().flat_map(|alone| loads.iter().map(|load| cell(load, *alone))).sum();
+    round * rounds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +85,16 @@ mod tests {
         let second = [(0, 1), (0, 2), (0, 0), (1, 1), (1, 2), (1, 0)];
         assert_eq!(order, [first, second].concat());
         assert!(cells(3, 2, 0).is_empty());
+    }
+
+    #[test]
+    fn slow_calls_of_many_callers_make_a_run_longer_than_its_time() {
+        let ms = Duration::from_millis;
+        let loads = loads(&[1, 32], &[50.0]);
+        assert_eq!(estimate(&loads, 3, ms(400), &[ms(0); 6], 2), ms(3 * 3 * 6 * 400));
+        let slow = ms(400 + 100) + ms(400 + 16 * 100) + ms(20 / 2 * 100 + 100);
+        assert_eq!(estimate(&loads, 3, ms(400), &[ms(100)], 2), 3 * slow);
+        assert_eq!(estimate(&loads, 3, ms(400), &[], 2), ms(0));
     }
 
     #[test]

@@ -62,6 +62,8 @@ fn a_quick_run_measures_every_strategy_and_the_bare_server_and_leaves_nothing() 
     assert_eq!(phases, ["queue", "spawn", "open", "call"]);
     assert!(lines[2]["seat_ms"].as_f64() > lines[2]["latency_ms"]["p50"]["low"].as_f64().map(|ms| ms / 10.0));
     assert!(lines[2]["gateway_memory_bytes"].as_u64() > Some(0));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("36 measurements, which take about "), "two rounds of each: {said}");
     nothing_is_left(dir.path());
 }
 
