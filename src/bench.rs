@@ -9,11 +9,12 @@
 //! ```
 //!
 //! It stands apart: it uses no other room, and runs the gateway as a process like everybody else's. Whatever it starts
-//! it ends, also when it is interrupted. Two runtimes: HTTP calls are made from one thread, so that they cost little;
-//! bare processes are started from several, as their floor should not be ours.
+//! it ends, also when it is interrupted; its heir does, when it is killed. Two runtimes: HTTP calls are made from one
+//! thread, so that they cost little; bare processes are started from several, as their floor should not be ours.
 
 mod bare;
 mod client;
+pub(crate) mod heir;
 mod load;
 mod page;
 mod plan;

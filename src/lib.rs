@@ -208,6 +208,7 @@
 //! bench/target.rs        what is measured, running; and the end of it all
 //! bench/load.rs          puts one load on one target: closed, or open
 //! bench/client.rs        one caller on one kept-alive connection
+//! bench/heir.rs          the process that ends what a killed run has left
 //! bench/bare.rs          the same server without a gateway: the floor
 //! bench/usage.rs         processor time and memory of a tree, from /proc
 //! bench/stats.rs         from single calls to figures                                              (pure)

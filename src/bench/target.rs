@@ -1,7 +1,8 @@
 //! What is measured, running: gateways of this very binary, another gateway, the bare server; and the end of them all.
 //!
 //! Whatever is started is put on the stage before it is waited for, so that it is ended however the run ends. This
-//! process adopts what its children leave behind, so that nothing of another gateway's trees survives the run either.
+//! process adopts what its children leave behind, so that nothing of another gateway's trees survives the run either; and
+//! if it is killed itself, its heir ends them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::bare::Live;
 use super::client::Endpoint;
+use super::heir::Heir;
 use super::load::{Subject, Watched};
 use super::setup::{Question, against_words};
 use super::usage;
@@ -33,8 +35,11 @@ const START: Duration = Duration::from_mins(1);
 /// After this it is said what is waited for.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long a gateway may take to end after SIGTERM, and what it leaves after it.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a gateway may take to end after SIGTERM.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// How long what a gateway leaves may take after it. Its wardens need a moment; what others leave does not go by itself.
+pub(super) const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// Something to measure.
 pub(super) struct Target {
@@ -48,6 +53,7 @@ pub(super) struct Target {
 /// Everything that the run has started.
 pub(super) struct Stage {
     dir: tempfile::TempDir,
+    heir: Heir,
     gateways: Vec<Child>,
     lives: Vec<Arc<Live>>,
 }
@@ -57,7 +63,8 @@ impl Stage {
         rustix::process::set_child_subreaper(rustix::process::getpid().into())
             .context("cannot adopt what other gateways leave behind")?;
         let dir = tempfile::Builder::new().prefix("spawnling-bench-").tempdir().context("no directory")?;
-        Ok(Self { dir, gateways: Vec::new(), lives: Vec::new() })
+        let heir = Heir::appoint(dir.path())?;
+        Ok(Self { dir, heir, gateways: Vec::new(), lives: Vec::new() })
     }
 
     /// Starts a gateway of this binary, with the server under this strategy.
@@ -136,6 +143,7 @@ impl Stage {
         let live = Arc::new(Live::open(&question.bare()?).await?);
         self.lives.push(Arc::clone(&live));
         let watched = live.pid().map_or(Watched::Nobody, Watched::Tree);
+        live.pid().map(|pid| self.heir.entrust(pid)).transpose()?;
         Ok(Target { name: "bare, one live".into(), subject: Subject::Live(live), watched, ahead: false })
     }
 
@@ -153,6 +161,7 @@ impl Stage {
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let pid = child.id().context("it was not waited for")?;
         self.gateways.push(child);
+        self.heir.entrust(pid)?;
         Ok(pid)
     }
 
@@ -182,19 +191,18 @@ impl Stage {
                 eprintln!("spawnling: {error:#}");
             }
         }
-        // Wardens of gateways need a moment; what other gateways have left behind does not go by itself.
-        let give_up = Instant::now() + Duration::from_secs(2);
-        while !usage::below_us().is_empty() {
+        let heir = self.heir.pid();
+        let left = || usage::below(std::process::id()).into_iter().filter(move |pid| *pid != heir);
+        let give_up = Instant::now() + AFTERWARDS;
+        while left().next().is_some() && Instant::now() <= give_up + GRACE {
             if Instant::now() > give_up {
-                for pid in usage::below_us() {
-                    signal(Some(pid), Signal::KILL);
-                }
-            }
-            if Instant::now() > give_up + GRACE {
-                return;
+                left().for_each(|pid| signal(Some(pid), Signal::KILL));
             }
             sleep(Duration::from_millis(5)).await;
         }
+        // Before the heir goes: it would remove this, too.
+        drop(self.dir);
+        self.heir.dismiss();
     }
 }
 
@@ -279,7 +287,7 @@ fn signal(pid: Option<u32>, signal: Signal) {
     let _ = pid.and_then(pid_of).map(|pid| kill_process(pid, signal));
 }
 
-fn pid_of(pid: u32) -> Option<Pid> {
+pub(super) fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 

@@ -57,10 +57,10 @@ pub(super) fn of_ourselves() -> Usage {
     Usage { own_ms, tree_ms: own_ms + reaped_ms }
 }
 
-/// What lives below this process, at any depth; no zombies.
-pub(super) fn below_us() -> Vec<u32> {
+/// What lives below a process, at any depth; no zombies.
+pub(super) fn below(root: u32) -> Vec<u32> {
     let stats = all();
-    let mut found = descendants(std::process::id(), &stats);
+    let mut found = descendants(root, &stats);
     found.retain(|pid| stats.get(pid).is_some_and(|stat| !stat.zombie));
     found
 }

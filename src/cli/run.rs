@@ -14,7 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::pages;
 use super::{Arguments, Call, Check, Cli, Command, LogFormat, Serve, Tools, arguments, arguments_from};
 use crate::auth::Mask;
-use crate::bench;
+use crate::bench::{self, heir};
 use crate::child::sandbox::become_confined;
 use crate::child::{shim, warden};
 use crate::config::{self, Config, SchemaFormat, Sources, Surroundings};
@@ -56,6 +56,7 @@ pub fn run() -> ExitCode {
     match words.get(1).and_then(|word| word.to_str()) {
         Some(shim::WORD) => return shim::run(),
         Some(warden::WORD) => return warden::run(words.get(2..).unwrap_or_default()),
+        Some(heir::WORD) => return heir::run(words.get(2..).unwrap_or_default()),
         _ => {}
     }
     let parsed = Cli::try_parse_from(&words).unwrap_or_else(|error| helped(error).exit());

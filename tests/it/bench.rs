@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -142,9 +142,7 @@ fn an_interrupted_run_ends_what_it_has_started() {
     let mut run = command(PROGRAM, dir.path());
     run.args(["bench", "--time", "1h", "--strategies", "fresh"]).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut run = run.spawn().expect("it can be started");
-    until("a gateway runs", || {
-        !processes::mentioning(&format!("{}/spawnling-bench", shown(dir.path()))).is_empty()
-    });
+    until_it_measures(dir.path(), &mut run);
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     let said: Vec<String> = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
     assert_eq!(run.wait().unwrap().code(), Some(1));
@@ -152,17 +150,36 @@ fn an_interrupted_run_ends_what_it_has_started() {
     nothing_is_left(dir.path());
 }
 
+/// Until the gateway for `fresh` runs.
+fn until_it_measures(dir: &Path, run: &mut Child) {
+    until("a gateway runs", || {
+        assert!(run.try_wait().unwrap().is_none(), "it measures for longer than that");
+        !processes::mentioning(&format!(
+            "serve --listen 127.0.0.1:0 --log-format human --config {}",
+            shown(dir)
+        ))
+        .is_empty()
+    });
+}
+
 #[test]
-fn it_is_said_which_gateway_is_waited_for() {
+fn what_a_killed_run_has_started_ends_without_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = command(PROGRAM, dir.path());
-    run.args(["bench", "--strategies", "fresh", "--against", "sleep 300"]);
-    let mut run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be started");
-    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(said.any(|line| line.contains("waiting until sleep listens on port ")));
-    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
-    assert_eq!(run.wait().unwrap().code(), Some(1));
+    // A server that can be told from those of other tests.
+    let mark = format!("mark={}", shown(dir.path()));
+    let server =
+        ["--tool", "echo", "--arguments", "{\"message\":\"x\"}", "--", "env", &mark, PROGRAM, "demo"];
+    run.args(["bench", "--time", "1h", "--strategies", "fresh,prewarmed"]).args(server);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started");
+    until_it_measures(dir.path(), &mut run);
+    until("a standby runs", || processes::with(&mark).len() > 1);
+    run.kill().unwrap();
+    run.wait().unwrap();
     nothing_is_left(dir.path());
+    until("no server is left", || processes::with(&mark).is_empty());
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.iter().all(|path| path.ends_with("cache")), "{left:?}");
 }
 
 #[test]
@@ -197,4 +214,17 @@ fn a_gateway_that_wants_a_token_gets_that_of_the_variable_and_nobody_is_shown_it
     assert!(!format!("{report}{page}{output:?}").contains("quite-secret"));
     nothing_is_left(dir.path());
     gateway.stop();
+}
+
+#[test]
+fn it_is_said_which_gateway_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = command(PROGRAM, dir.path());
+    run.args(["bench", "--strategies", "fresh", "--against", "sleep 300"]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be started");
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("waiting until sleep listens on port ")));
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    nothing_is_left(dir.path());
 }
