@@ -46,6 +46,10 @@ pub(crate) trait Listener {
     fn notification(&mut self, method: &str, params: Option<RawJson>);
     /// It wrote a line that is no message.
     fn noise(&mut self, line: &[u8]);
+    /// It closed its side within a line. By the protocol that is no message, whatever it says.
+    fn unfinished(&mut self, line: &[u8]) {
+        self.noise(line);
+    }
 }
 
 /// The conversation is over: no answer will come any more.
@@ -261,7 +265,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
                 }
                 return None;
             }
-            Ok(None) => Closed::Eof,
+            Ok(None) => {
+                let unfinished = self.lines.take_unfinished();
+                if !unfinished.trim_ascii().is_empty() {
+                    listener.unfinished(&unfinished);
+                }
+                Closed::Eof
+            }
             Err(error) => Closed::Broken(error),
         };
         self.shared.pending.close();

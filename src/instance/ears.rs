@@ -9,6 +9,9 @@ use crate::rpc::Listener;
 
 /// How many stray lines are remembered, and how much of each.
 const NOISE: (usize, usize) = (5, 200);
+/// What is said before a line that may look like a good one. (Behind it, it would hide from the mask that the line was cut
+/// short.)
+const UNFINISHED: &str = "(no newline at its end, so no message) ";
 
 /// What is done with what a server says unasked.
 #[derive(Debug, Default)]
@@ -33,6 +36,15 @@ impl Ears {
     fn is_of_an_earlier_call(&self, event: &Event) -> bool {
         let Event::Progress(params) = event else { return false };
         mcp::line_of(params).is_some_and(|line| line != self.line)
+    }
+
+    fn keep(&mut self, remark: &str, line: &[u8]) {
+        self.babbled |= self.unasked;
+        let (most, longest) = NOISE;
+        if self.noise.len() < most {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);
+            self.noise.push(format!("{remark}{}", shown.trim_end()));
+        }
     }
 }
 
@@ -59,12 +71,11 @@ impl Listener for Ears {
     }
 
     fn noise(&mut self, line: &[u8]) {
-        self.babbled |= self.unasked;
-        let (most, longest) = NOISE;
-        if self.noise.len() < most {
-            let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);
-            self.noise.push(shown.trim_end().to_owned());
-        }
+        self.keep("", line);
+    }
+
+    fn unfinished(&mut self, line: &[u8]) {
+        self.keep(UNFINISHED, line);
     }
 }
 

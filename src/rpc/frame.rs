@@ -1,7 +1,7 @@
 //! One message per line: the stdio transport's framing, bounded and safe to cancel.
 //!
 //! A line ends with LF; a CR before it is white space to JSON and stays. What follows the last LF at the end of the
-//! stream is no message. A byte order mark before the first line is dropped. Source: the protocol's stdio transport,
+//! stream is no message, and only shown to people. A byte order mark before the first line is dropped. Source: the protocol's stdio transport,
 //! which gives no limit to a line: ours is the caller's to choose, and a longer line is fatal, for there is no way to
 //! find out what it would have been without keeping it.
 
@@ -66,6 +66,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(None);
             }
         }
+    }
+
+    /// What has come of a line that has no end yet; at the end of the stream it never will. It comes once.
+    pub(crate) fn take_unfinished(&mut self) -> Bytes {
+        self.searched = 0;
+        self.buffer.split().freeze()
     }
 
     fn take_line(&mut self) -> Result<Option<Bytes>, FrameError> {
@@ -142,6 +148,15 @@ mod tests {
     async fn a_line_ends_at_its_newline_and_nowhere_else() {
         let read = all(&[b"\xef\xbb\xbfone\r\ntw", b"o\n\n\xef\xbb\xbfthree\nrest"], 100).await.unwrap();
         assert_eq!(read, [&b"one\r"[..], b"two", b"", b"\xef\xbb\xbfthree"]);
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_last_newline_is_there_to_be_seen_once() {
+        let mut script = tokio_test_reader(&[b"one\n", b"tw", b"o"]);
+        let mut lines = Lines::new(&mut script, 100);
+        assert_eq!(lines.next().await.unwrap().unwrap(), "one");
+        assert!(lines.next().await.unwrap().is_none());
+        assert_eq!((lines.take_unfinished(), lines.take_unfinished()), ("two".into(), "".into()));
     }
 
     #[tokio::test]

@@ -64,6 +64,21 @@ fn a_good_call_is_answered_and_leaves_nothing() {
 }
 
 #[test]
+fn an_answer_without_a_newline_at_its_end_is_none_and_is_shown() {
+    let script = r#"read -r asked
+echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}'
+read -r opened; read -r called
+printf '{"jsonrpc":"2.0","id":2,"result":{"content":[]}}'"#;
+    let server = format!("[servers.demo]\ncommand = \"sh\"\nargs = [\"-c\", {script:?}]\n");
+    let gateway = Gateway::start(&(server + "protocol = \"legacy\"\nvalidate = \"off\"\n"));
+    let problem = gateway.tool("echo", ECHO).problem(502, "server-crashed");
+    assert_eq!(problem["exit"], json!({"code": 0}));
+    let line = r#"(no newline at its end, so no message) {"jsonrpc":"2.0","id":2,"result":{"content":[]}}"#;
+    assert_eq!(problem["noise"], json!([line]));
+    gateway.stop();
+}
+
+#[test]
 fn a_server_that_does_not_come_up_is_an_open_failed_with_its_last_words() {
     let gateway = with_faults(&["garbage-at-start", "crash-before-open=7"]);
     let problem = gateway.tool("echo", ECHO).problem(502, "open-failed");
