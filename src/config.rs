@@ -122,6 +122,8 @@ pub(crate) struct Config {
 pub(crate) struct Server {
     /// 1 to 64 of `A-Z a-z 0-9 _ . -`.
     pub(crate) name: String,
+    /// The key that it stands under in a file; it may go by another name there.
+    pub(crate) key: String,
     /// What to start.
     pub(crate) spec: Spec,
     /// What is known of its era.
@@ -268,6 +270,7 @@ impl Server {
     pub(crate) fn new(name: &str, spec: Spec) -> Self {
         Self {
             name: name.to_owned(),
+            key: table::path_to("servers", name),
             spec,
             protocol: Protocol::default(),
             strategy: StrategyKind::default(),

@@ -68,6 +68,7 @@ pub(super) struct Ledger {
     text: String,
     complaints: RefCell<Vec<(Place, Complaint)>>,
     notices: RefCell<Vec<String>>,
+    passed_over: RefCell<Vec<(Place, Complaint)>>,
     origins: RefCell<BTreeMap<String, Origin>>,
     secrets: RefCell<Vec<Secret>>,
     files: RefCell<Vec<Stamped>>,
@@ -98,6 +99,19 @@ impl Ledger {
     pub(super) fn notice(&self, place: Place, key: &str, what: impl Into<String>) {
         let notice = Complaint { place: self.show(place), key: key.to_owned(), what: what.into() };
         self.notices.borrow_mut().push(notice.to_string());
+    }
+
+    /// Writes down that a server is passed over, and why.
+    pub(super) fn pass_over(&self, place: Place, key: &str, why: &str) {
+        let what = format!("passed over: {why}");
+        self.notice(place, key, what.as_str());
+        let complaint = Complaint { place: self.show(place), key: key.to_owned(), what };
+        self.passed_over.borrow_mut().push((place, complaint));
+    }
+
+    /// Complains of every server that was passed over: it would have been the one.
+    pub(super) fn complain_of_passed_over(&self) {
+        self.complaints.borrow_mut().append(&mut self.passed_over.borrow_mut());
     }
 
     /// Writes down that a setting counts as it was said at `place`; whoever says so last is right.

@@ -18,6 +18,7 @@ use super::browser;
 use super::complaint::{Ledger, Place};
 use super::edge::{self, Edge};
 use super::routes;
+use super::schema::is_key_of_gateway;
 use super::server::{self, Around};
 use super::table::Table;
 use super::tokens::{self, WrittenToken};
@@ -97,17 +98,43 @@ fn json(mut table: Table<'_>, around: Around<'_>) -> Written {
         own.finish();
     }
     // The second one is what VS Code calls it.
+    let mut known = Vec::new();
     for key in ["mcpServers", "servers"] {
         for (name, server) in table.table(key).map(|mut servers| servers.tables()).unwrap_or_default() {
-            check_name(name, &server);
-            if written.servers.iter().any(|known| known.name == name) {
-                server.complain("a server of this name stands under `mcpServers`, too");
-            }
-            written.servers.extend(server::foreign(name, server, around));
+            let named = |server: &Table<'_>| usable_name(name, server, &mut known);
+            written.servers.extend(server::foreign(server, around, named));
         }
     }
-    table.finish_foreign();
+    table.finish_foreign(is_key_of_gateway);
     written
+}
+
+/// The name that a server goes by which other clients call `name`: they take any, and ours stand in paths and headers.
+/// `known`: the servers before it, by our names and by theirs.
+fn usable_name<'t>(name: &'t str, server: &Table<'_>, known: &mut Vec<(String, &'t str)>) -> String {
+    let usable = match value::wrong_server_name(name) {
+        Some(wrong) => {
+            let derived = value::derived_server_name(name);
+            match &derived {
+                Some(derived) => server.notice(format!("goes by the name {derived:?}: {wrong}")),
+                None => server.complain(wrong),
+            }
+            derived.unwrap_or_else(|| name.to_owned())
+        }
+        None => name.to_owned(),
+    };
+    match known.iter().find(|(taken, _)| *taken == usable) {
+        Some((_, other)) if *other == name => {
+            server.complain("a server of this name stands under `mcpServers`, too");
+        }
+        Some((_, other)) => {
+            server.complain(format!(
+                "{name:?} and {other:?} would both go by the name {usable:?}: rename one of them"
+            ));
+        }
+        None => known.push((usable.clone(), name)),
+    }
+    usable
 }
 
 fn check_name(name: &str, server: &Table<'_>) {

@@ -80,8 +80,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     };
     // A file that could not be read has none either, and has said so.
     if written.servers.is_empty() && ledger.is_clean() {
-        let what = "no server is configured: in TOML each is a table `[servers.NAME]`, in JSON a member of `mcpServers`";
-        ledger.complain(Place::WholeFile, "servers", what);
+        complain_of_no_server(&ledger);
     }
     let browser = browser(&written, &embedded, real, &ledger);
     let tokens = tokens::checked(std::mem::take(&mut written.tokens), &written.servers, &ledger);
@@ -114,6 +113,13 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Complaints> {
     };
     let notices = ledger.close()?;
     Ok(Config { notices, ..config })
+}
+
+fn complain_of_no_server(ledger: &Ledger) {
+    let what =
+        "no server is configured: in TOML each is a table `[servers.NAME]`, in JSON a member of `mcpServers`";
+    ledger.complain(Place::WholeFile, "servers", what);
+    ledger.complain_of_passed_over();
 }
 
 fn origin(sources: &Sources) -> Origin {

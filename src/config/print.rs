@@ -111,11 +111,8 @@ impl Page<'_> {
     }
 
     fn server(&mut self, server: &Server) {
-        let known =
-            |path: &String| self.config.origins.keys().any(|key| key.starts_with(&format!("{path}.")));
-        let named = ["servers", "mcpServers"].map(|table| path_to(table, &server.name));
-        let path = named.iter().find(|path| known(path)).unwrap_or(&named[0]).clone();
-        self.table(&named[0], &[&path, &format!("{path}.spawnling")]);
+        let path = server.key.clone();
+        self.table(&path_to("servers", &server.name), &[&path, &format!("{path}.spawnling")]);
         let spec = &server.spec;
         self.set("command", quoted(&spec.program.to_string_lossy()));
         let secret = |key: String| self.config.origins.get(&key).is_some_and(|origin| origin.secret);

@@ -119,6 +119,16 @@ const SERVER: Section = Section {
     ],
 };
 
+/// Whether a server has a key of this name that other clients do not know.
+pub(super) fn is_key_of_server(name: &str) -> bool {
+    SERVER.keys.iter().any(|(key, _)| *key == name)
+}
+
+/// Whether the gateway has a key of this name.
+pub(super) fn is_key_of_gateway(name: &str) -> bool {
+    GATEWAY.keys.iter().any(|(key, _)| *key == name)
+}
+
 const STANDBY: Section = Section {
     heading: "Standbys of a server",
     required: &[],

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::complaint::Place;
 use super::env::{Environment, matches};
 use super::headers::header_env;
+use super::schema::is_key_of_server;
 use super::strategy::strategy;
 use super::table::Table;
 use super::tree::Value;
@@ -78,31 +79,36 @@ pub(super) fn ours(name: &str, mut table: Table<'_>, around: Around<'_>) -> Serv
     server
 }
 
-/// A server as other clients write it, our own keys apart under `spawnling`; `None`: it is passed over.
-pub(super) fn foreign(name: &str, mut table: Table<'_>, around: Around<'_>) -> Option<Server> {
+/// A server as other clients write it, our own keys apart under `spawnling`; `None`: it is passed over. It goes by the
+/// name that `name` gives it.
+pub(super) fn foreign(
+    mut table: Table<'_>,
+    around: Around<'_>,
+    name: impl FnOnce(&Table<'_>) -> String,
+) -> Option<Server> {
     if !table.has("command") && URLS.iter().any(|key| table.has(key)) {
-        table.notice("passed over: it is reached by a url, and only commands can be started");
+        table.pass_over("it is reached by a url, and only commands can be started");
         return None;
     }
     let kind = table.get("type", value::text).unwrap_or_else(|| "stdio".to_owned());
     if !STDIO.contains(&kind.as_str()) {
-        table.notice(format!("passed over: its type is {kind:?}, and only \"stdio\" can be started"));
+        table.pass_over(&format!("its type is {kind:?}, and only \"stdio\" can be started"));
         return None;
     }
     if table.get("disabled", value::flag) == Some(true) {
-        table.notice("passed over: it is disabled");
+        table.pass_over("it is disabled");
         return None;
     }
     let known = table.secrets(0).len();
     let (spec, set) = launch(&mut table, around);
-    let mut server = Server::new(name, spec);
+    let mut server = Server { key: table.path().to_owned(), ..Server::new(&name(&table), spec) };
     let mut given = Given::default();
     if let Some(mut own) = table.table("spawnling") {
         given = settings(&mut own, &mut server, around);
         own.finish();
     }
     surround(&table, &mut server, &given, (known, set), around);
-    table.finish_foreign();
+    table.finish_foreign(is_key_of_server);
     Some(server)
 }
 

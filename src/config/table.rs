@@ -50,7 +50,12 @@ impl<'t> Table<'t> {
         self.ledger.complain(self.place, &self.path, what);
     }
 
-    /// Says that the table, or a part of it, is passed over.
+    /// Says that the server that this table is about is passed over.
+    pub(super) fn pass_over(&self, why: &str) {
+        self.ledger.pass_over(self.place, &self.path, why);
+    }
+
+    /// Says something of the table as a whole that is not wrong.
     pub(super) fn notice(&self, what: impl Into<String>) {
         self.ledger.notice(self.place, &self.path, what);
     }
@@ -255,11 +260,17 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// Passes over every key that was not asked for: in a file that others read, too, it is theirs.
-    pub(super) fn finish_foreign(self) {
+    /// Passes over every key that was not asked for: in a file that others read, too, it is theirs. Those of `ours` were
+    /// meant for us, and stand in the wrong place.
+    pub(super) fn finish_foreign(self, ours: impl Fn(&str) -> bool) {
         for entry in &self.left {
-            let place = Place::At(entry.at);
-            self.ledger.notice(place, &path_to(&self.path, &entry.name), "not ours, passed over");
+            let what = if ours(&entry.name) {
+                let key = path_to("spawnling", &entry.name);
+                format!("has no effect here: write it as `{key}`, for our own keys stand under `spawnling`")
+            } else {
+                "not ours, passed over".to_owned()
+            };
+            self.ledger.notice(Place::At(entry.at), &path_to(&self.path, &entry.name), what);
         }
     }
 }
@@ -325,11 +336,11 @@ mod tests {
     #[test]
     fn a_foreign_key_is_passed_over_with_a_notice() {
         assert_eq!(
-            complaints("[t]\ntheirs = 1", |mut table| table
+            complaints("[t]\ntheirs = 1\nours = 2", |mut table| table
                 .table("t")
                 .expect("it is there")
-                .finish_foreign()),
-            "f:2:1: t.theirs: not ours, passed over"
+                .finish_foreign(|key| key == "ours")),
+            "f:2:1: t.theirs: not ours, passed over\nf:3:1: t.ours: has no effect here: write it as `spawnling.ours`, for our own keys stand under `spawnling`"
         );
     }
 

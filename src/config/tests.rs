@@ -354,6 +354,59 @@ fn what_is_foreign_is_passed_over_with_a_reason() {
 }
 
 #[test]
+fn where_every_server_is_passed_over_the_reasons_are_told() {
+    let text = r#"{"mcpServers": {"b": {"url": "http://x"}, "c": {"command": "x", "disabled": true}}}"#;
+    let complaints = file("a.json", text).expect_err("nothing can be started").to_string();
+    let lines: Vec<_> = complaints.lines().collect();
+    assert!(lines[0].starts_with("a.json: servers: no server is configured"), "{complaints}");
+    let reasons = [
+        "a.json:1:17: mcpServers.b: passed over: it is reached by a url, and only commands can be started",
+        "a.json:1:43: mcpServers.c: passed over: it is disabled",
+    ];
+    assert_eq!(lines[1..], reasons);
+}
+
+#[test]
+fn a_key_of_ours_in_the_wrong_place_is_not_called_foreign() {
+    let text = r#"{"mcpServers": {"b": {"command": "x", "deadline": "3s", "icon": "y"}}, "tokens": []}"#;
+    let moved = |key| format!("write it as `spawnling.{key}`, for our own keys stand under `spawnling`");
+    let expected = [
+        format!("a.json:1:39: mcpServers.b.deadline: has no effect here: {}", moved("deadline")),
+        "a.json:1:57: mcpServers.b.icon: not ours, passed over".to_owned(),
+        format!("a.json:1:72: tokens: has no effect here: {}", moved("tokens")),
+    ];
+    assert_eq!(file("a.json", text).expect("a good file").notices, expected);
+}
+
+#[test]
+fn a_server_with_a_name_that_ours_do_not_allow_goes_by_the_nearest_that_they_do() {
+    let text = r#"{"mcpServers": {
+        "microsoft/playwright-mcp": {"command": "x", "spawnling": {"deadline": "7s"}},
+        "My Server": {"command": "y"},
+        "far/away": {"url": "http://x"}}}"#;
+    let config = file("a.json", text).expect("a good file");
+    assert_eq!(names(&config), ["microsoft-playwright-mcp", "My-Server"]);
+    let allowed = "a server's name is 1 to 64 of A-Z a-z 0-9 _ . -";
+    assert!(
+        config.notices[0].ends_with(&format!("goes by the name \"microsoft-playwright-mcp\": {allowed}"))
+    );
+    assert_eq!(config.notices.len(), 3, "{:?}", config.notices);
+    let shown = config.show();
+    assert!(shown.contains("[servers.microsoft-playwright-mcp]") && shown.contains("a.json:2:80"), "{shown}");
+}
+
+#[test]
+fn two_servers_never_share_a_name_and_one_without_any_letter_has_none() {
+    let text = r#"{"mcpServers": {"a b": {"command": "x"}, "a-b": {"command": "y"}, "ü": {"command": "z"}}}"#;
+    let complaints = file("a.json", text).expect_err("a wrong file").to_string();
+    let expected = [
+        "a.json:1:42: mcpServers.a-b: \"a-b\" and \"a b\" would both go by the name \"a-b\": rename one of them",
+        "a.json:1:67: mcpServers.\"ü\": a server's name is 1 to 64 of A-Z a-z 0-9 _ . -",
+    ];
+    assert_eq!(complaints, expected.join("\n"));
+}
+
+#[test]
 fn a_route_has_a_path_of_its_own_and_a_server_that_there_is() {
     let with = |routes: &str| {
         let text = format!("[servers.browser]\ncommand = \"x\"\n[browser_agent]\n{routes}");

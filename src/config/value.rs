@@ -260,12 +260,30 @@ pub(super) fn host_text(text: &str) -> Parsed<String> {
     Ok(text.to_ascii_lowercase())
 }
 
+/// The longest name of a server, in bytes.
+const LONGEST_NAME: usize = 64;
+
 /// Why this cannot be a server's name; it becomes a segment of a path.
 pub(super) fn wrong_server_name(name: &str) -> Option<&'static str> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let named = (1..=64).contains(&name.len()) && name.bytes().all(good);
+    let named = (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(good);
     // Every client takes these two out of a path before it asks.
     (!named || name == "." || name == "..").then_some("a server's name is 1 to 64 of A-Z a-z 0-9 _ . -")
+}
+
+/// The name that comes closest to this one and is allowed: what may not stand in it becomes a `-`, one for every run.
+/// `None`: nothing is left.
+pub(super) fn derived_server_name(name: &str) -> Option<String> {
+    let mut derived = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_alphanumeric() || "_.-".contains(letter) {
+            derived.push(letter);
+        } else if !derived.ends_with('-') {
+            derived.push('-');
+        }
+    }
+    let derived: String = derived.trim_matches('-').chars().take(LONGEST_NAME).collect();
+    wrong_server_name(&derived).is_none().then_some(derived)
 }
 
 /// A pattern of variable names: a name, or one with a `*` at one end.
@@ -394,8 +412,20 @@ mod tests {
         for name in ["a", "Time-2_x.y", &"n".repeat(64)] {
             assert_eq!(wrong_server_name(name), None, "{name}");
         }
-        for name in ["", ".", "..", "a b", "a/b", "@a", "ü", &"n".repeat(65)] {
+        for (name, derived) in [
+            ("", None),
+            (".", None),
+            ("..", None),
+            ("ü", None),
+            ("- -", None),
+            ("a b", Some("a-b")),
+            ("microsoft/playwright-mcp", Some("microsoft-playwright-mcp")),
+            ("@scope/my server (old)", Some("scope-my-server-old")),
+            ("Käse", Some("K-se")),
+            (&"n".repeat(65), Some(&*"n".repeat(64))),
+        ] {
             assert!(wrong_server_name(name).is_some(), "{name}");
+            assert_eq!(derived_server_name(name).as_deref(), derived, "{name}");
         }
         for (name, expected) in [("Example.COM", "example.com"), ("[::1]", "[::1]"), ("10.0.0.1", "10.0.0.1")]
         {
