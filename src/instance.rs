@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
-use tokio_util::sync::CancellationToken;
 
+mod doubt;
 mod ears;
 mod half_born;
 mod hub;
@@ -31,7 +31,7 @@ pub(crate) use probe::probe;
 
 use crate::child::spec::Spec;
 use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Program, Remains, SpawnError, Stdin};
-use crate::deadline::{Deadline, EarlyEnd, Reason};
+use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Credentials, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
     TraceContext,
@@ -48,6 +48,7 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// One configured server: what all its instances have in common.
 #[derive(Debug)]
 pub(crate) struct Server {
+    name: Arc<str>,
     spec: Spec,
     /// What its command is, in short.
     command: VerdictKey,
@@ -64,6 +65,8 @@ pub(crate) struct Server {
 /// What a [`Server`] is made of.
 #[derive(Debug)]
 pub(crate) struct Making {
+    /// What it is called, in logs.
+    pub(crate) name: Arc<str>,
     /// What to run.
     pub(crate) spec: Spec,
     /// What is known of its era by configuration.
@@ -77,11 +80,11 @@ pub(crate) struct Making {
 impl Server {
     /// A server whose instances are born in `nursery`; what its era is found to be is kept in `verdicts`.
     pub(crate) fn new(making: Making, nursery: Nursery, verdicts: Arc<Verdicts>) -> Self {
-        let Making { spec, protocol, open_deadline, output } = making;
+        let Making { name, spec, protocol, open_deadline, output } = making;
         let ladder = Ladder::new(spec.teardown);
         let command = VerdictKey::of(&(&spec.program, &spec.args, &spec.env, spec.home, &spec.cwd));
         let opening = AtomicU64::new(0);
-        Self { spec, command, protocol, open_deadline, output, ladder, opening, nursery, verdicts }
+        Self { name, spec, command, protocol, open_deadline, output, ladder, opening, nursery, verdicts }
     }
 
     /// The era that is known by now.
@@ -234,17 +237,10 @@ impl Instance {
         let telling = if events.is_some() { Telling::Wanted } else { Telling::Unwanted };
         self.body.ears.events = events.cloned();
         let limit = self.body.wire.limit();
-        let (era, contradicted) = (self.session.era(), self.session.contradicted());
+        let before = self.belief();
         let asked = self.body.converse_as_it_starts(self.session.ask(ask, trace, telling, limit), end).await;
         self.body.ears.events = None;
-        let left = matches!(asked, Ok(Err(AskError::HungUp { .. })));
-        let turned = self.session.era() != era;
-        self.untested |= turned;
-        let contradicted = turned || (self.session.contradicted() && !contradicted);
-        if contradicted || (self.session.unproven() && (left || self.gave_nothing(&asked))) {
-            self.forget_era();
-        }
-        match asked {
+        match self.hold_against(before, asked, end).await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(AskError::Answered(CallError::ServerError { code, message, data, .. }))) => {
                 let words = self.body.words_of_the_living().await;
@@ -267,56 +263,16 @@ impl Instance {
 
     /// Has the server say what it is, if it has not when it was opened.
     pub(crate) async fn introduce(&mut self, end: &EarlyEnd) -> Result<(), CallError> {
-        let era = self.session.era();
+        let before = self.belief();
         let introduced = self.body.converse_as_it_starts(self.session.introduce(), end).await;
         let refused = matches!(introduced, Ok(Err(_)));
-        let turned = self.session.era() != era;
-        self.untested |= turned;
-        if turned || (self.session.unproven() && (refused || self.gave_nothing(&introduced))) {
-            self.forget_era();
-        }
+        self.hold_introduction_against(before, refused || self.gave_nothing(&introduced));
         self.body.open_outcome(introduced, end).await
-    }
-
-    /// Whether a server that is believed to be modern gave nothing at all, as some older ones do at a first request
-    /// that is not `initialize`. A call may run out of time for many a reason: only a silence longer than a whole start
-    /// may take says anything.
-    fn gave_nothing<T>(&self, asked: &Result<T, BrokenOff>) -> bool {
-        match asked {
-            Err(BrokenOff::Exited | BrokenOff::Deaf) => true,
-            Err(BrokenOff::Early(Reason::DeadlineExceeded)) => {
-                self.began.elapsed() >= self.body.server.open_deadline
-            }
-            // One that has not read a byte yet does not mind what it would have read.
-            Ok(_) | Err(BrokenOff::Early(_) | BrokenOff::Unreadable(_) | BrokenOff::NotUp { .. }) => false,
-        }
-    }
-
-    /// A server that is believed to be modern has only refused what it was asked. Its caller has that answer; whether
-    /// it speaks for the server's era as well is found out on the way to its end.
-    async fn answer_for_its_era(&mut self) {
-        let end = EarlyEnd::new(
-            CancellationToken::new(),
-            CancellationToken::new(),
-            Deadline::within(mcp::RECONSIDER),
-        );
-        let confirmed = self.body.converse(self.session.is_modern_after_all(), &end).await;
-        // Silence, on a busy machine for example, says nothing.
-        if matches!(confirmed, Ok(false)) {
-            self.forget_era();
-        }
-    }
-
-    fn forget_era(&self) {
-        self.body.server.verdicts.forget(self.body.key);
     }
 
     /// Ends it: returns when nothing of its tree is left. `Some` seat: the server's era is still a guess, and whoever
     /// wants to know can use the seat for a [`probe()`].
-    pub(crate) async fn end(mut self) -> (Receipt, Option<Seat>) {
-        if self.session.questioned() {
-            self.answer_for_its_era().await;
-        }
+    pub(crate) async fn end(self) -> (Receipt, Option<Seat>) {
         let untested = self.untested;
         let Remains { receipt, seat } = self.body.end().await;
         (receipt, untested.then_some(seat))

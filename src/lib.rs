@@ -102,6 +102,7 @@
 //! strategy/pace.rs       how many should stand by, and when the next may be started              (pure)
 //! strategy/shelf.rs      servers that are alive and wait for a call
 //! instance.rs            THE LIFE OF ONE SERVER: the only file where child, rpc and mcp meet
+//! instance/doubt.rs      whether a server still speaks what was remembered of it
 //! instance/ears.rs       what is done with what a server says unasked
 //! instance/half_born.rs  what is left of a start that failed
 //! instance/hub.rs        one server that many calls ask, each by a line of its own

@@ -122,16 +122,20 @@ impl Session {
         self.standing == Standing::Assumed
     }
 
-    /// Asks a server whose answers leave its era open for what only a modern one can tell.
+    /// Asks a server whose answers leave its era open for what only a modern one can tell, and keeps in mind what that
+    /// tells of it. `None`: it left, which tells nothing.
     ///
     /// # Cancel safety
     ///
     /// Dropping it tells the server that the request was cancelled.
-    pub(crate) async fn is_modern_after_all(&self) -> bool {
-        match discover(&self.peer).await {
+    pub(crate) async fn is_modern_after_all(&mut self) -> Option<bool> {
+        let modern = match discover(&self.peer).await {
             Ok(_) => true,
+            Err(OpenError::HungUp) => return None,
             Err(error) => proves_modern(&error),
-        }
+        };
+        self.standing = if modern { Standing::Confirmed } else { Standing::Contradicted };
+        Some(modern)
     }
 
     /// Asks, and waits for the outcome.
@@ -154,7 +158,10 @@ impl Session {
         }
         let token = (telling == Telling::Wanted).then(|| self.next_token());
         let result = self.request(ask, Extras { cursor: None, token, trace }).await?;
-        types::outcome(ask, result)?.map_err(AskError::Answered)
+        let outcome = types::outcome(ask, result)?.map_err(AskError::Answered)?;
+        // What else it says, where that is how it is pinged, was not asked for.
+        let pinged = matches!(ask, Ask::Ping) && self.era == Era::Modern;
+        Ok(if pinged { Outcome::Result(RawJson::empty_object()) } else { outcome })
     }
 
     /// Learns what a modern server says of itself; a legacy one has said it when it was opened.
@@ -177,11 +184,8 @@ impl Session {
     /// for most servers take a late `initialize`. True: the session is a legacy one now.
     async fn turn_legacy(&mut self) -> bool {
         match tokio::time::timeout(RECONSIDER, self.is_modern_after_all()).await {
-            Ok(true) => {
-                self.standing = Standing::Confirmed;
-                false
-            }
-            Ok(false) | Err(_) => self.shake_hands().await,
+            Ok(Some(true)) => false,
+            Ok(Some(false) | None) | Err(_) => self.shake_hands().await,
         }
     }
 
@@ -233,7 +237,7 @@ impl Session {
 
     async fn request(&mut self, ask: &Ask, extras: Extras<'_>) -> Result<RawJson, AskError> {
         let params = types::params(ask, self.era, extras);
-        let reply = InFlight::new(&self.peer, types::method(ask), &params).answer().await?;
+        let reply = InFlight::new(&self.peer, types::method_in(self.era, ask), &params).answer().await?;
         self.judge(&reply);
         match reply {
             Reply::Result(result) => Ok(result),

@@ -317,6 +317,7 @@ fn furnish(
     let config::Limits { concurrent, queue, queue_timeout, output, stderr } = server.limits;
     let name: Arc<str> = server.name.as_str().into();
     let making = Making {
+        name: Arc::clone(&name),
         spec: server.spec.clone(),
         protocol: server.protocol,
         open_deadline: server.open_deadline,

@@ -136,6 +136,9 @@ pub(crate) enum CallError {
     /// It started, but the handshake failed.
     #[error("the server did not open")]
     OpenFailed { source: Arc<dyn Error + Send + Sync>, words: Box<LastWords> },
+    /// It was asked without a handshake, as it could be before, and does not speak that revision any more.
+    #[error("the server no longer speaks the protocol revision that it did")]
+    NoLongerModern { words: Box<LastWords> },
     /// It ended, or closed its stdout, before it had answered.
     #[error("the server {} in phase {} without an answer", ended(words), phase.name())]
     ServerCrashed { phase: Phase, words: Box<LastWords> },
@@ -185,6 +188,7 @@ impl CallError {
             Self::DeadlineExceeded { .. } => Fault::Deadline,
             Self::SpawnFailed { .. }
             | Self::OpenFailed { .. }
+            | Self::NoLongerModern { .. }
             | Self::ServerCrashed { .. }
             | Self::ProtocolViolation { .. }
             | Self::ServerError { .. }
@@ -212,7 +216,7 @@ impl CallError {
             Self::DeadlineExceeded { .. } => "deadline-exceeded",
             Self::CallerGone { .. } => "caller-gone",
             Self::SpawnFailed { .. } => "spawn-failed",
-            Self::OpenFailed { .. } => "open-failed",
+            Self::OpenFailed { .. } | Self::NoLongerModern { .. } => "open-failed",
             Self::ServerCrashed { .. } => "server-crashed",
             Self::ProtocolViolation { .. } => "protocol-violation",
             Self::ServerError { .. } => "server-error",
@@ -234,7 +238,7 @@ impl CallError {
         match self {
             Self::Overloaded { .. } | Self::QuotaExceeded { .. } => Some(Phase::Queue),
             Self::SpawnFailed { .. } => Some(Phase::Spawn),
-            Self::OpenFailed { .. } => Some(Phase::Open),
+            Self::OpenFailed { .. } | Self::NoLongerModern { .. } => Some(Phase::Open),
             Self::ShuttingDown { phase }
             | Self::DeadlineExceeded { phase, .. }
             | Self::CallerGone { phase }
@@ -269,6 +273,7 @@ impl CallError {
         match self {
             Self::DeadlineExceeded { words, .. }
             | Self::OpenFailed { words, .. }
+            | Self::NoLongerModern { words }
             | Self::ServerCrashed { words, .. }
             | Self::ProtocolViolation { words, .. }
             | Self::ServerError { words, .. }

@@ -48,6 +48,7 @@ impl CallError {
             Self::OpenFailed { source, words: last } => {
                 Self::OpenFailed { source: cause(source, mask), words: words(last) }
             }
+            Self::NoLongerModern { words: last } => Self::NoLongerModern { words: words(last) },
             Self::ServerCrashed { phase, words: last } => Self::ServerCrashed { phase, words: words(last) },
             Self::ProtocolViolation { phase, what, words: last } => {
                 Self::ProtocolViolation { phase, what: text(what), words: words(last) }

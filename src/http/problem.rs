@@ -149,6 +149,7 @@ impl Problem {
             }
             CallError::DeadlineExceeded { words, .. }
             | CallError::OpenFailed { words, .. }
+            | CallError::NoLongerModern { words }
             | CallError::ServerCrashed { words, .. }
             | CallError::ProtocolViolation { words, .. }
             | CallError::OutputTooLarge { words, .. } => self.last_words(&words, sees),
@@ -251,7 +252,7 @@ const fn kind_of(error: &CallError) -> Kind {
         CallError::DeadlineExceeded { .. } => Kind::DeadlineExceeded,
         CallError::CallerGone { .. } => Kind::CallerGone,
         CallError::SpawnFailed { .. } => Kind::SpawnFailed,
-        CallError::OpenFailed { .. } => Kind::OpenFailed,
+        CallError::OpenFailed { .. } | CallError::NoLongerModern { .. } => Kind::OpenFailed,
         CallError::ServerCrashed { .. } => Kind::ServerCrashed,
         CallError::ProtocolViolation { .. } => Kind::ProtocolViolation,
         CallError::ServerError { .. } => Kind::ServerError,

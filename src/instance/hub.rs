@@ -145,7 +145,7 @@ impl Hub {
         }
         let mut line = self.line();
         let asked = line.session.ask(&Ask::Ping, None, Telling::Unwanted, self.limit);
-        // A refusal is a sign of life too: modern servers do not know `ping`.
+        // A refusal is a sign of life too.
         let alive = tokio::time::timeout(SIGN_OF_LIFE, asked).await.is_ok();
         if alive {
             self.doubt.store(false, Ordering::SeqCst);

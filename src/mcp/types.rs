@@ -43,6 +43,15 @@ pub(crate) const fn method(ask: &Ask) -> &'static str {
     }
 }
 
+/// The method that asks this of a server of this era. The modern one has no `ping`; what it has for everybody, and at no
+/// cost, is what a server says of itself.
+pub(super) const fn method_in(era: Era, ask: &Ask) -> &'static str {
+    match (era, ask) {
+        (Era::Modern, Ask::Ping) => "server/discover",
+        _ => method(ask),
+    }
+}
+
 /// What goes into one request beside the question itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extras<'a> {

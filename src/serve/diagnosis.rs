@@ -79,6 +79,12 @@ const MISSED: [&str; 9] =
 pub(super) fn advice(error: &CallError, patient: &Patient<'_>) -> Vec<String> {
     let shape = match error {
         CallError::SpawnFailed { source, .. } => return of_spawn(&**source, patient).into_iter().collect(),
+        CallError::NoLongerModern { .. } => {
+            return vec![
+                "ask again: what was remembered of it is dropped, and the next call begins with a handshake"
+                    .to_owned(),
+            ];
+        }
         CallError::OpenFailed { words, .. } | CallError::ServerCrashed { words, .. } => left(words),
         CallError::DeadlineExceeded { phase: Phase::Open, words, .. } => Some(hangs(words, patient)),
         CallError::ProtocolViolation { phase: Phase::Open, .. } => {

@@ -33,7 +33,13 @@ const LONG: Duration = Duration::from_mins(5);
 fn server(cradle: &Cradle, program: &Path, containment: Containment) -> Arc<Server> {
     let fault = if containment == Containment::Group { "child" } else { "setsid-child" };
     let spec = cradle.spec(program, &["demo", "--faults", "--fault", fault], Teardown::Kill);
-    let making = Making { spec, protocol: Protocol::Legacy, open_deadline: LONG, output: 1 << 20 };
+    let making = Making {
+        name: "demo".into(),
+        spec,
+        protocol: Protocol::Legacy,
+        open_deadline: LONG,
+        output: 1 << 20,
+    };
     Arc::new(Server::new(making, cradle.nursery.clone(), Arc::new(Verdicts::new(None))))
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::ledger::Ledger;
 use crate::support::{Gateway, Response, Start, demo, example, server, shown, until};
@@ -201,18 +201,47 @@ fn a_legacy_verdict_of_long_ago_is_put_to_the_test_behind_a_call() {
 
 #[test]
 fn a_verdict_that_proves_wrong_is_dropped_and_no_tool_is_called_twice() {
-    for (flags, status) in [(&["--era", "legacy"][..], 422), (&["--era", "legacy", "--exit-on-probe"], 502)] {
+    let left = "The server ended in phase call without an answer";
+    let other = "The server no longer speaks the protocol revision that it did. What was remembered of it is dropped: ask \
+                 again, and the next call begins with a handshake.";
+    for (flags, name, detail) in [
+        (&["--era", "legacy"][..], "open-failed", other),
+        (&["--era", "legacy", "--exit-on-probe"], "server-crashed", left),
+    ] {
         let (ledger, gateway) = acquainted(&[], "modern", "");
         ledger.behave(flags);
-        assert_eq!(greet(&gateway).status, status, "{flags:?}");
+        let problem = greet(&gateway).problem(502, name);
+        assert_eq!(problem["fault"], "server", "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|told| told.starts_with(detail)), "{problem}");
         gateway.settle();
         assert_eq!(era(&gateway), Value::Null, "{flags:?}");
         let told = &ledger.told()[0];
         let calls = told.iter().filter(|method| *method == "tools/call").count();
         assert_eq!(calls, 1, "what was refused is not sent again: {flags:?} {told:?}");
         assert_eq!(greet(&gateway).said(), "hello", "{flags:?}");
-        gateway.stop();
         assert_eq!(ledger.told()[1], HANDSHAKE_AND_CALL, "{flags:?}");
+        let log = gateway.log();
+        let warning = log.lines().find(|line| line.contains("protocol revision that was remembered"));
+        assert_eq!(warning.is_some(), flags.len() == 2, "{flags:?} {log}");
+        let told = |line: &str| line.contains("\"WARN\"") && line.contains("\"server\":\"demo\"");
+        assert!(warning.is_none_or(told), "{warning:?}");
+        gateway.stop();
+    }
+}
+
+#[test]
+fn what_a_modern_server_refuses_for_its_arguments_stays_the_callers_fault() {
+    let refusal = r#""error":{"code":-32602,"message":"Invalid request parameters"}"#;
+    // One that keeps silent when it is asked for its era has told nothing against it.
+    for answers in [&[("tools/call", refusal)][..], &[("tools/call", refusal), ("server/discover", "")]] {
+        let (ledger, gateway) = acquainted(&[], "modern", "");
+        ledger.behave_and_answer(&[], answers);
+        let problem = greet(&gateway).problem(422, "invalid-arguments");
+        assert_eq!(problem["fault"], "caller", "{problem}");
+        gateway.settle();
+        assert_eq!(era(&gateway), "modern", "{answers:?}");
+        gateway.stop();
+        assert_eq!(ledger.told()[0][..2], ["tools/call", "server/discover"]);
     }
 }
 
@@ -349,6 +378,21 @@ fn a_wrong_verdict_is_no_fault_of_the_caller() {
         "tools/call",
     ];
     assert_eq!(ledger.told()[2..], [&late[..], &["server/discover"]]);
+}
+
+#[test]
+fn a_server_can_be_pinged_whatever_its_era() {
+    let ping = r#"{"steps":[{"method":"ping"}]}"#;
+    for protocol in ["legacy", "modern", "auto"] {
+        let gateway = Gateway::start(&(server("demo", &[]) + &format!("protocol = {protocol:?}\n")));
+        assert_eq!(gateway.post("/v1/servers/demo/calls", ping).good()["steps"][0]["result"], json!({}));
+        gateway.stop();
+    }
+    let (ledger, gateway) = acquainted(&[], "modern", "");
+    assert_eq!(gateway.post("/v1/servers/demo/calls", ping).good()["steps"][0]["result"], json!({}));
+    assert_eq!(era(&gateway), "modern");
+    gateway.stop();
+    assert_eq!(ledger.told(), [["server/discover"]]);
 }
 
 #[test]

@@ -122,7 +122,7 @@ kinds! {
         "The server's program could not be started: it was not found, may not be executed, or the system refused a process."
         "Check the `command` of the server; `spawnling check` tries every server"
     OpenFailed: 502 "open-failed" "The server did not open"
-        "The server's process was started, but the MCP handshake failed: it ended too early, spoke something else, or refused."
+        "The server's process was started, but the MCP handshake failed: it ended too early, spoke something else, or refused. Or it was asked without one, as it could be before, and takes that no more."
         "Read its last words in `stderr_tail`; `spawnling check` tries every server"
     ServerCrashed: 502 "server-crashed" "The server ended before it answered"
         "The server's process ended, or closed its stdout, before it had answered. `exit` says how it ended."

@@ -18,6 +18,9 @@ pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
         CallError::InvalidArguments { violations, .. } if violations.is_empty() => {
             "Compare them with what `GET /v1/servers/{server}/tools`, or `/prompts`, says of them"
         }
+        CallError::NoLongerModern { .. } => {
+            "What was remembered of it is dropped: ask again, and the next call begins with a handshake"
+        }
         CallError::SpawnFailed { .. } if matches!(sees, Sees::Little) => ASK,
         CallError::OpenFailed { .. }
         | CallError::ServerCrashed { .. }

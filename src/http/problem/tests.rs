@@ -47,6 +47,7 @@ fn every_fault() -> Vec<(CallError, u16, &'static str)> {
         (CallError::CallerGone { phase }, 499, "caller-gone"),
         (CallError::SpawnFailed { program: "/opt/x".into(), source: cause() }, 502, "spawn-failed"),
         (CallError::OpenFailed { source: cause(), words: words().into() }, 502, "open-failed"),
+        (CallError::NoLongerModern { words: words().into() }, 502, "open-failed"),
         (CallError::ServerCrashed { phase, words: words().into() }, 502, "server-crashed"),
         (
             CallError::ProtocolViolation { phase, what: name(), words: words().into() },

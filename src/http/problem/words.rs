@@ -21,6 +21,7 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
         CallError::OpenFailed { words, .. } if sees == Sees::Little => with_exit(error.to_string(), words),
         CallError::DeadlineExceeded { words, .. }
         | CallError::OpenFailed { words, .. }
+        | CallError::NoLongerModern { words }
         | CallError::ServerCrashed { words, .. }
         | CallError::ProtocolViolation { words, .. }
         | CallError::OutputTooLarge { words, .. } => with_exit(chain(error), words),

@@ -172,18 +172,19 @@ async fn a_refusal_leaves_the_era_to_a_discovery() {
     let only_legacy = r#""result":{"supportedVersions":["2025-11-25"],"capabilities":{}}"#;
     let wants_more = r#""error":{"code":-32021,"message":"roots"}"#;
     for (answer, modern) in [
-        (found, true),
-        (wants_more, true),
-        (of_the_future, false),
-        (only_legacy, false),
-        (NO_METHOD, false),
-        ("bye", false),
+        (found, Some(true)),
+        (wants_more, Some(true)),
+        (of_the_future, Some(false)),
+        (only_legacy, Some(false)),
+        (NO_METHOD, Some(false)),
+        ("bye", None),
     ] {
         let (mut stage, mut session) = Stage::modern().await;
         ask_once(&mut stage, &mut session, NO_METHOD).await;
         assert!(session.questioned());
         let found = stage.play(session.is_modern_after_all(), &[("server/discover", answer)]).await;
         assert_eq!(found, modern, "{answer}");
+        assert_eq!((session.questioned(), session.contradicted()), (modern.is_none(), modern == Some(false)));
     }
 }
 
@@ -299,4 +300,15 @@ async fn a_list_that_a_modern_server_refused_is_refused() {
         stage.play(session.ask(&TOOLS, None, Telling::Unwanted, 1000), &[("tools/list", NO_METHOD)]).await;
     assert!(matches!(asked, Err(AskError::Answered(CallError::NotOffered { .. }))), "{asked:?}");
     assert_eq!(stage.methods().await, ["tools/list"], "what is configured is not doubted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_either_era_can_be_pinged() {
+    let found = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{}}"#;
+    for ((mut stage, mut session), method, answer) in
+        [(Stage::legacy().await, "ping", r#""result":{}"#), (Stage::modern().await, "server/discover", found)]
+    {
+        let asking = session.ask(&Ask::Ping, None, Telling::Unwanted, 1000);
+        assert_eq!(shown(stage.play(asking, &[(method, answer)]).await), "{}", "{method}");
+    }
 }
