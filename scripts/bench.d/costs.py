@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gateway import serving
+from gateway import program, serving
 
 CALLS, WARM_UP, APART = 500, 300, 0.002
 ALLOCATE = ["malloc", "calloc", "realloc"]
@@ -98,6 +98,7 @@ def measure(spawnling, strategy):
 
 def main():
     spawnling, *strategies = sys.argv[1:] or sys.exit(__doc__)
+    spawnling = program(spawnling)
     rows, shares = [], []
     for strategy in strategies or ["fresh", "prewarmed", "pooled", "shared"]:
         found, resting, names = measure(spawnling, strategy)

@@ -13,7 +13,7 @@ import re
 import statistics
 import sys
 
-from gateway import serving
+from gateway import program, serving
 
 CALLS, WARM_UP = 300, 30
 CONFIG = """containment = "{containment}"
@@ -45,6 +45,7 @@ def ends(spawnling, containment):
 
 def main():
     spawnling, *containments = sys.argv[1:] or sys.exit(__doc__)
+    spawnling = program(spawnling)
     print("| containment | p50 ms | p90 ms | p99 ms |\n| --- | ---: | ---: | ---: |")
     for containment in containments or ["cgroup", "strict", "namespace", "subreaper", "group"]:
         cuts = statistics.quantiles(ends(spawnling, containment), n=100)

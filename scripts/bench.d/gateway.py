@@ -9,6 +9,11 @@ import tempfile
 from pathlib import Path
 
 
+def program(path):
+    """The path of the program wherever it is started from: servers start in directories of their own."""
+    return str(Path(path).resolve())
+
+
 @contextlib.contextmanager
 def serving(spawnling, config):
     """The process and the port of a gateway that serves what `config`, a text, says; it has ended afterwards."""

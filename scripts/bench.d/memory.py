@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from gateway import serving
+from gateway import program, serving
 
 SEATS, ALL = 16, 256
 CONFIG = """concurrent = 64
@@ -84,6 +84,7 @@ def measure(spawnling, strategy):
 
 def main():
     spawnling, *strategies = sys.argv[1:] or sys.exit(__doc__)
+    spawnling = program(spawnling)
     print("| strategy | gateway alone | per running call | per waiting call |\n| --- | ---: | ---: | ---: |")
     for strategy in strategies or ["fresh", "shared"]:
         first, *rounds = measure(spawnling, strategy)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from gateway import serving
+from gateway import program, serving
 
 CONFIG = """concurrent = 64
 starts = {starts}
@@ -64,7 +64,7 @@ def batch(spawnling, starts, calls, command):
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    spawnling, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    spawnling, rounds = program(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2
     limits = [int(limit) for limit in (sys.argv[3] if len(sys.argv) > 3 else "1,2,4,8,64").split(",")]
     found = {}
     for number in range(rounds):
