@@ -2,7 +2,8 @@
 
 Five ends are those of a call, and the gateway lives on: all their rounds are shuffled together, eight calls at once,
 each of another tree, so that a mark says whose call a survivor is of. Where the gateway says when the call has ended
-(`Spawnling-Wait: end`), whoever is alive right then is a survivor; after a hang-up he has 5 s.
+(`Spawnling-Wait: end`), whoever is alive right then is a survivor; after a hang-up the gateway has 5 s to have no call of
+that tree any more, and then the same holds.
 Three ends are those of a helper, and the gateway lives on as well: a warden, a keeper, all keepers that are stopped.
 They happen in the midst of calls of all trees at once, and whoever is alive when these have ended is a survivor.
 Four ends are those of a gateway, in the midst of such calls. After a stop whoever is alive when the gateway has left is
@@ -221,6 +222,8 @@ class Job:
         each_at_once([threading.Thread(target=work) for _ in range(AT_ONCE)])
         if self.fresh:
             self.idle(before)
+        if "lost a keeper" in self.gateway.said():
+            self.odd(f"a keeper was lost that nobody had killed: {self.gateway.said()[-500:]}")
 
     def end_call(self, end, tree, number):
         chance = self.random(end, tree, number)
@@ -229,9 +232,9 @@ class Job:
         elif end == "gone":
             connection = self.gateway.begin(tree, "hang", 0)
             time.sleep(chance.uniform(0, 0.06))
+            client = connection.sock.getsockname()[1]
             connection.close()
-            patience = AFTER_HANG_UP if promised(self.found.containment, end, tree) else 0.3
-            alive = self.after_hang_up(tree, patience) if end in ENDING[self.strategy] else []
+            alive = self.after_hang_up(tree, client) if end in ENDING[self.strategy] else []
         else:
             headers = [WAIT, ("Spawnling-Timeout", f"{chance.randint(1, 60)}ms")] if end == "deadline" else [WAIT]
             status, body = self.gateway.call(tree, HOW[end], chance.randint(0, 30), headers)
@@ -291,17 +294,15 @@ class Job:
         alive = list(proc.marked(f"{self.home.mark}-{tree}"))
         return alive or ([PULSE] if tree == "refork" and self.home.pulse(tree) else [])
 
-    def after_hang_up(self, tree, patience):
-        """Nobody may be there, nor come yet: the gateway may notice a hang-up 100 ms later."""
-        began, silence = time.monotonic(), None
-        while True:
-            alive, now = self.alive(tree), time.monotonic()
-            silence = None if alive else silence or now
-            if alive and now - began > patience:
-                return alive
-            if silence and now - silence > 0.15:
-                return []
-            time.sleep(0.02)
+    def after_hang_up(self, tree, client):
+        """Who is left when the gateway has closed its end, from when on a call is counted that has begun, and counts none. That
+        nobody is seen for a while says nothing: on a busy machine a server may start later than that."""
+        def over():
+            return not proc.is_connected(self.gateway.port, client) and not self.gateway.runs(tree)
+
+        if not until(over, AFTER_HANG_UP):
+            self.odd(f"gone x {tree}: its call goes on {AFTER_HANG_UP} s later")
+        return self.alive(tree)
 
     def idle(self, before):
         """What must be true of a gateway between two calls."""
@@ -378,9 +379,14 @@ class Job:
 
     def after_kill(self, end):
         began = time.monotonic()
-        patience = 0 if self.found.containment == "group" else AFTER_KILL
-        # A helper that is still there may yet give birth: nothing is over before it has gone.
-        until(lambda: not (self.home.helpers() or proc.marked(self.home.mark) or self.home.pulse("refork")), patience)
+        held = self.found.containment != "group"
+
+        def over():
+            # A helper that is still there may yet give birth, and so may a child that has not executed its program by now: nothing
+            # is over before they have gone.
+            return not (self.home.helpers() or held and (proc.marked(self.home.mark) or self.home.pulse("refork")))
+
+        until(over, AFTER_KILL)
         self.found.took(end, time.monotonic() - began)
         self.count_all(end)
         if self.found.containment != "group":

@@ -169,18 +169,26 @@ class Gateway:
             log.seek(self.log_start)
             return log.read()
 
-    def get(self, path):
+    def text(self, path):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", path)
-            return json.load(connection.getresponse())
+            return connection.getresponse().read().decode()
         finally:
             connection.close()
 
+    def servers(self):
+        return json.loads(self.text("/v1/servers"))["servers"]
+
     def is_asked(self, kind):
         """Whether somebody uses the shared server of that tree."""
-        servers = {server["name"]: server["instances"] for server in self.get("/v1/servers")["servers"]}
+        servers = {server["name"]: server["instances"] for server in self.servers()}
         return servers[kind]["alive"] > servers[kind]["idle"]
+
+    def runs(self, kind):
+        """How many calls of that tree are not over."""
+        found = re.search(rf'^spawnling_calls_running\{{server="{kind}"\}} (\d+)$', self.text("/metrics"), re.M)
+        return int(found[1])
 
     def begin(self, kind, how, ms, headers=()):
         """Sends a call and returns its connection."""

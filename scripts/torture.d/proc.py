@@ -101,6 +101,13 @@ def depth(pid):
     return len((re.search(rb"^NSpid:(.*)$", _read(pid, "status"), re.M) or [b"", b""])[1].split())
 
 
+def is_connected(port, client):
+    """Whether the process behind a port of 127.0.0.1 still has its end of that client's connection (proc_pid_net(5), tcp)."""
+    # A connection in TIME_WAIT, state 06, is the kernel's alone.
+    theirs = rf" 0100007F:{port:04X} 0100007F:{client:04X} (?!06)"
+    return re.search(theirs, Path("/proc/net/tcp").read_text()) is not None
+
+
 def describe(pid):
     """One line for a report."""
     state, parent = stat(pid) or ("gone", 0)
