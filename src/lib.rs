@@ -86,6 +86,7 @@
 //! catalog/shelf.rs       one list, kept while it is fresh
 //! call.rs                THE LIFE OF ONE CALL: admitted, leased, asked, answered, ended
 //! call/admission.rs      how many lives at once, who waits, who is turned away
+//! call/admission/idleness.rs whether processors have nothing to do
 //! call/admission/line.rs who is next: principals in turn
 //! call/admission/pressure.rs whether the machine is short of memory
 //! call/shares.rs         how many calls each principal has in, where its token bounds that

@@ -32,7 +32,7 @@ mod tools;
 mod watch;
 
 use crate::auth::{Mask, Principal};
-use crate::call::admission::{Admission, Entered, House, Limits, NoAccount, Pressure};
+use crate::call::admission::{Admission, Entered, House, Idleness, Limits, NoAccount, Pressure};
 use crate::call::{self, Calls, Receipts};
 use crate::catalog::{self, Catalog, LimitsInForce};
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
@@ -158,7 +158,10 @@ impl Rooms {
         let verdicts = Arc::new(Verdicts::new(config.cache_dir.clone()));
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let starts = Starts::new(config.starts.unwrap_or(STARTS * processors)).ahead_up_to(processors);
-        let house = House::new(config.concurrent, starts.clone());
+        // Who was told a number keeps to it.
+        let idleness =
+            config.starts.is_none().then(|| Idleness::of_this_machine(processors, STARTS)).flatten();
+        let house = House::new(config.concurrent, starts.clone()).or_idle(idleness);
         if let Some(pressure) = pressure {
             watches.spawn(house.clone().hold_back(pressure));
         }

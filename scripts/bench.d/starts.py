@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """How many servers should start at once? Calls that all come at the same moment, under several values of `starts`.
 
-Usage: scripts/bench.d/starts.py SPAWNLING [ROUNDS [LIMIT,LIMIT...]]      default: 2 rounds of 1,2,4,8,64
+Usage: scripts/bench.d/starts.py SPAWNLING [ROUNDS [LIMIT,LIMIT...]]      default: 2 rounds of 1,2,4,8,64,auto
+
+A limit `auto` is the gateway's own, where none is configured.
 
     burn    16 calls of a server whose start is 300 ms of processor time
     mixed   24 calls of one that waits 300 ms for something else, and then needs 150 ms of processor time
@@ -21,7 +23,7 @@ import time
 from gateway import program, serving
 
 CONFIG = """concurrent = 64
-starts = {starts}
+{starts}
 [servers.demo]
 command = {command}
 args = {args}
@@ -39,7 +41,7 @@ def kinds(spawnling):
 
 def batch(spawnling, starts, calls, command):
     """Sorted seconds of all calls of one batch."""
-    config = CONFIG.format(starts=starts, command=json.dumps(command[0]), args=json.dumps(command[1:]))
+    config = CONFIG.format(starts="" if starts == "auto" else f"starts = {starts}", command=json.dumps(command[0]), args=json.dumps(command[1:]))
     with serving(spawnling, config) as (_, port):
         times = []
 
@@ -65,7 +67,7 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     spawnling, rounds = program(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2
-    limits = [int(limit) for limit in (sys.argv[3] if len(sys.argv) > 3 else "1,2,4,8,64").split(",")]
+    limits = (sys.argv[3] if len(sys.argv) > 3 else "1,2,4,8,64,auto").split(",")
     found = {}
     for number in range(rounds):
         for kind, (calls, command) in kinds(spawnling).items():
@@ -75,7 +77,7 @@ def main():
                 found.setdefault((kind, limit), []).append(figures)
                 print(kind, limit, *(f"{figure:.2f}" for figure in figures), file=sys.stderr, flush=True)
     print("| start | at once | first s | median s | mean s | last s |\n| --- | ---: | ---: | ---: | ---: | ---: |")
-    for (kind, limit), figures in sorted(found.items()):
+    for (kind, limit), figures in found.items():
         cells = [f"{statistics.median(figure[place] for figure in figures):.2f}" for place in range(4)]
         print(f"| {kind} | {limit} | {' | '.join(cells)} |")
 

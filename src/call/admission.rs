@@ -19,6 +19,7 @@ use futures_util::future::Either;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+mod idleness;
 mod line;
 mod pressure;
 
@@ -28,6 +29,7 @@ use crate::exchange::{CallError, Demand, LastWords, Phase, Seat, SpareSeats, Sta
 use crate::telemetry::metrics::{InFlight, OfServer};
 use line::{Line, SentAway};
 
+pub(crate) use idleness::Idleness;
 pub(crate) use pressure::{NoAccount, Pressure};
 
 /// The bounds of one server.
@@ -52,13 +54,36 @@ pub(crate) struct House {
     /// Those who have a seat, and none of the starts.
     starters: Line,
     starts: Starts,
+    /// What lets more of them start than that.
+    idleness: Option<Idleness>,
 }
 
 impl House {
     /// `concurrent` trees alive at once, whosever they are, and no more than `starts` says on their way.
     pub(crate) fn new(concurrent: usize, starts: Starts) -> Self {
         let (seats, demand) = (Arc::new(Semaphore::new(concurrent)), Demand::default());
-        Self { size: concurrent, seats, demand, line: Line::default(), starters: Line::default(), starts }
+        let (line, starters) = (Line::default(), Line::default());
+        Self { size: concurrent, seats, demand, line, starters, starts, idleness: None }
+    }
+
+    /// The same, but more may start while processors have nothing to do.
+    pub(crate) fn or_idle(self, idleness: Option<Idleness>) -> Self {
+        Self { idleness, ..self }
+    }
+
+    /// The next start, for whoever is first in the line of those who wait for one.
+    async fn next_start(&self) -> Start {
+        let idle = async {
+            match &self.idleness {
+                Some(idleness) => idleness.room().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            start = self.starts.next() => start,
+            () = idle => Start::beyond(),
+        }
     }
 }
 
@@ -193,7 +218,7 @@ impl Admission {
             let mut place = self.house.starters.join(who);
             // Nobody is sent away from there.
             let _ = place.turn().await;
-            self.house.starts.next().await
+            self.house.next_start().await
         };
         let either = async {
             tokio::select! {
@@ -354,6 +379,26 @@ mod tests {
 
     async fn enter(door: &Admission, end: &EarlyEnd) -> Result<Entered<()>, CallError> {
         door.enter(&Principal::anonymous(), std::future::pending(), end).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_may_start_at_once_start_while_processors_are_idle() {
+        let account = tempfile::NamedTempFile::new().unwrap();
+        let says = |idle: &str| std::fs::write(account.path(), format!("9.00 {idle}\n")).unwrap();
+        says("0.00");
+        let limits = Limits { concurrent: 9, queue: 9, queue_timeout: Duration::from_secs(5) };
+        let idleness = Idleness::of(account.path().to_owned(), 2);
+        let house = House::new(9, Starts::new(1)).or_idle(Some(idleness));
+        let (door, end) = (Admission::new(limits, house, OfServer::default()), end());
+        let _first = enter(&door, &end).await.unwrap();
+        let soon = Duration::from_millis(150);
+        let second = tokio::time::timeout(soon, enter(&door, &end)).await;
+        assert!(second.is_err(), "nothing idles");
+        let third = tokio::join!(enter(&door, &end), async {
+            tokio::time::sleep(soon).await;
+            says("5.00");
+        });
+        assert!(matches!(third, (Ok(Entered::Seat(..)), ())));
     }
 
     #[tokio::test(start_paused = true)]

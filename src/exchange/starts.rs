@@ -29,7 +29,7 @@ pub(crate) struct Starts {
 
 /// A call's start; dropped, there may be another.
 #[derive(Debug)]
-pub(crate) struct Start(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
+pub(crate) struct Start(#[expect(dead_code, reason = "held, not looked at")] Option<OwnedSemaphorePermit>);
 
 /// A start ahead of any call; dropped, there may be another.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Starts {
         if self.demand.waiting() > 0 {
             return None;
         }
-        Arc::clone(&self.calls).try_acquire_owned().ok().map(Start)
+        Arc::clone(&self.calls).try_acquire_owned().ok().map(Some).map(Start)
     }
 
     /// A call's start, as soon as it may be.
@@ -63,7 +63,7 @@ impl Starts {
     /// Dropping it gives up the place among those who wait.
     pub(crate) async fn next(&self) -> Start {
         let permit = Arc::clone(&self.calls).acquire_owned();
-        Start(permit.await.expect("nobody closes the semaphore"))
+        Start(Some(permit.await.expect("nobody closes the semaphore")))
     }
 
     /// Those who wait for a start: whoever does is to join.
@@ -84,6 +84,11 @@ impl Starts {
 }
 
 impl Start {
+    /// One more than may start at once, for which somebody else has found room.
+    pub(crate) const fn beyond() -> Self {
+        Self(None)
+    }
+
     /// Counts as long as `start` takes, but not for ever.
     pub(crate) async fn during<T>(self, start: impl Future<Output = T>) -> T {
         let mut start = std::pin::pin!(start);
