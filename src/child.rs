@@ -153,28 +153,28 @@ impl Child {
             scratch.sweep(&tree::never_born(leaf).await).await;
             return Err(SpawnError::Limit { what: missing.what, why: missing.how });
         }
-        let parts = Parts { nursery, program, scratch, leaf, cage, seat };
+        let parts = Parts { nursery, scratch, cage, seat };
         match nursery.means.containment {
-            Containment::Group => Self::bear(spec, parts).await,
+            Containment::Group => Self::bear(spec, program, parts).await,
             Containment::Cgroup | Containment::Namespace | Containment::Subreaper | Containment::Strict => {
-                Self::have_borne(spec, parts).await
+                Self::have_borne(spec, program, leaf, parts).await
             }
         }
     }
 
     /// Starts a child of our own.
-    async fn bear(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
-        let Parts { nursery, program, scratch, cage, seat, .. } = parts;
-        let started = match spawn::start(spec, &program.path, scratch.path(), &doors(cage.as_ref())) {
+    async fn bear(spec: &Spec, program: Program, parts: Parts<'_>) -> Result<Born, SpawnError> {
+        let started = match spawn::start(spec, &program.path, parts.scratch.path(), &parts.doors()) {
             Ok(started) => started,
             Err(error) => {
-                scratch.sweep(&Gone::never_born()).await;
+                parts.scratch.sweep(&Gone::never_born()).await;
                 return Err(error);
             }
         };
         let tree = match Tree::watch(started.pid) {
             Ok(tree) => tree,
             Err(error) => {
+                let Parts { nursery, scratch, cage, seat } = parts;
                 let end = async move {
                     scratch.sweep(&tree::end_unwatched(started.pid, started.rest).await).await;
                     drop((cage, seat));
@@ -184,35 +184,29 @@ impl Child {
             }
         };
         let rest = Rest::Ours { stream: Box::new(started.rest), _hold: started.hold };
-        let (birth, stderr) = (Birth::Seen(Instant::now()), Tail::new(spec.stderr_limit));
-        let counted = nursery.alive.enter();
-        let timed = spec.limits.cpu_time.is_some();
-        let living =
-            Living { tree, birth, rest, stderr, cage, peak_memory: None, timed, scratch, seat, counted };
-        let child = Self::new(nursery, living);
+        let child = Self::new(spec, parts, tree, Birth::Seen(Instant::now()), rest);
         Ok(Born { child, program, stdin: started.stdin, stdout: started.stdout })
     }
 
     /// Has a keeper start a child.
-    async fn have_borne(spec: &Spec, parts: Parts<'_>) -> Result<Born, SpawnError> {
-        let Parts { nursery, program: found, scratch, leaf, cage, seat } = parts;
-        let prepared =
-            nursery.means.prepare((spec, &found.path), &scratch, leaf.as_ref(), &doors(cage.as_ref()));
+    async fn have_borne(
+        spec: &Spec,
+        found: Program,
+        leaf: Option<Leaf>,
+        parts: Parts<'_>,
+    ) -> Result<Born, SpawnError> {
+        let means = &parts.nursery.means;
+        let prepared = means.prepare((spec, &found.path), &parts.scratch, leaf.as_ref(), &parts.doors());
         let (orders, pipes, doors, kept) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                scratch.sweep(&tree::never_born(leaf).await).await;
+                parts.scratch.sweep(&tree::never_born(leaf).await).await;
                 return Err(error);
             }
         };
         let (tree, rest) = (Tree::kept(kept, leaf), Rest::Kept(pipes.stderr));
         let (program, directory) = (orders.program.clone().into(), orders.cwd.clone().into());
-        let (birth, stderr) = (Birth::Ordered { program, directory }, Tail::new(spec.stderr_limit));
-        let counted = nursery.alive.enter();
-        let timed = spec.limits.cpu_time.is_some();
-        let living =
-            Living { tree, birth, rest, stderr, cage, peak_memory: None, timed, scratch, seat, counted };
-        let mut child = Self::new(nursery, living);
+        let mut child = Self::new(spec, parts, tree, Birth::Ordered { program, directory }, rest);
         let mut given: Vec<BorrowedFd<'_>> = pipes.theirs.iter().map(OwnedFd::as_fd).collect();
         given.extend(doors.iter().map(std::os::fd::AsFd::as_fd));
         let kept = child.living_mut().tree.keeper().expect("it was just given one");
@@ -244,7 +238,21 @@ impl Child {
         }
     }
 
-    fn new(nursery: &Nursery, living: Living) -> Self {
+    /// A tree that was just born, in the hands of its owner.
+    fn new(spec: &Spec, parts: Parts<'_>, tree: Tree, birth: Birth, rest: Rest) -> Self {
+        let Parts { nursery, scratch, cage, seat } = parts;
+        let living = Living {
+            tree,
+            birth,
+            rest,
+            stderr: Tail::new(spec.stderr_limit),
+            cage,
+            peak_memory: None,
+            timed: spec.limits.cpu_time.is_some(),
+            scratch,
+            seat,
+            counted: nursery.alive.enter(),
+        };
         Self { living: Some(Box::new(living)), reaper: nursery.reaper.clone(), hurry: nursery.hurry.clone() }
     }
 
@@ -346,18 +354,18 @@ impl Drop for Child {
     }
 }
 
-/// What was prepared for one birth.
+/// What was prepared for one birth, and is the tree's from then on.
 struct Parts<'a> {
     nursery: &'a Nursery,
-    program: Program,
     scratch: Scratch,
-    leaf: Option<Leaf>,
     cage: Option<Cage>,
     seat: Seat,
 }
 
-fn doors(cage: Option<&Cage>) -> Vec<OsString> {
-    cage.map(Cage::doors).unwrap_or_default()
+impl Parts<'_> {
+    fn doors(&self) -> Vec<OsString> {
+        self.cage.as_ref().map(Cage::doors).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
