@@ -242,20 +242,13 @@ impl Instance {
         self.body.ears.events = None;
         match self.hold_against(before, asked, end).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(AskError::Answered(CallError::ServerError { code, message, data, .. }))) => {
-                let words = self.body.words_of_the_living().await;
-                Err(CallError::ServerError { code, message, data, words })
-            }
-            Ok(Err(AskError::Answered(error))) => Err(error),
-            Ok(Err(AskError::HungUp { .. })) | Err(BrokenOff::Exited) => {
-                Err(CallError::ServerCrashed { phase: Phase::Call, words: self.body.last_words().await })
-            }
-            Ok(Err(AskError::Unreadable(what))) => {
-                let words = self.body.words_of_the_living().await;
-                Err(CallError::ProtocolViolation { phase: Phase::Call, what: what.to_string(), words })
-            }
-            Ok(Err(AskError::TooLarge { limit })) => {
-                Err(CallError::OutputTooLarge { limit, words: self.body.words_of_the_living().await })
+            Ok(Err(AskError::Answered(error))) if error.words().is_none() => Err(error),
+            Ok(Err(error)) => {
+                let words = match error {
+                    AskError::HungUp { .. } => self.body.last_words().await,
+                    _ => self.body.words_of_the_living().await,
+                };
+                Err(unanswered(error, words))
             }
             Err(broken_off) => Err(self.body.broken_off(broken_off, Phase::Call, end).await),
         }
@@ -276,6 +269,17 @@ impl Instance {
         let untested = self.untested;
         let Remains { receipt, seat } = self.body.end().await;
         (receipt, untested.then_some(seat))
+    }
+}
+
+/// The failure of a question that has no outcome, with what the server has left behind.
+fn unanswered(error: AskError, words: Box<LastWords>) -> CallError {
+    let phase = Phase::Call;
+    match error {
+        AskError::HungUp { .. } => CallError::ServerCrashed { phase, words },
+        AskError::Answered(error) => error.with_words(words),
+        AskError::Unreadable(what) => CallError::ProtocolViolation { phase, what: what.to_string(), words },
+        AskError::TooLarge { limit } => CallError::OutputTooLarge { limit, words },
     }
 }
 

@@ -282,6 +282,21 @@ impl CallError {
         }
     }
 
+    /// The same with what the server has left behind, if the failure is of a kind that leaves something.
+    pub(crate) fn with_words(mut self, left: Box<LastWords>) -> Self {
+        match &mut self {
+            Self::DeadlineExceeded { words, .. }
+            | Self::OpenFailed { words, .. }
+            | Self::NoLongerModern { words }
+            | Self::ServerCrashed { words, .. }
+            | Self::ProtocolViolation { words, .. }
+            | Self::ServerError { words, .. }
+            | Self::OutputTooLarge { words, .. } => *words = left,
+            _ => {}
+        }
+        self
+    }
+
     /// The whole story in one line, for the log: the error, its causes, how the server ended and what it said last.
     pub(crate) fn story(&self) -> String {
         let mut story = chain(self);

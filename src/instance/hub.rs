@@ -246,18 +246,7 @@ impl Line {
                     let error = hub.over.wait().await.clone();
                     return Err(if said { Unanswered::Failed(error) } else { Unanswered::Unsaid(error) });
                 }
-                Err(AskError::Answered(CallError::ServerError { code, message, data, .. })) => {
-                    let words = Box::new(hub.words_so_far());
-                    CallError::ServerError { code, message, data, words }
-                }
-                Err(AskError::Answered(error)) => error,
-                Err(AskError::Unreadable(what)) => {
-                    let (what, words) = (what.to_string(), Box::new(hub.words_so_far()));
-                    CallError::ProtocolViolation { phase: Phase::Call, what, words }
-                }
-                Err(AskError::TooLarge { limit }) => {
-                    CallError::OutputTooLarge { limit, words: Box::new(hub.words_so_far()) }
-                }
+                Err(error) => super::unanswered(error, Box::new(hub.words_so_far())),
             };
             Err(Unanswered::Failed(error))
         };
