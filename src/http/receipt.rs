@@ -147,8 +147,14 @@ pub(super) const fn phases(times: &Times) -> [(&'static str, Option<Duration>); 
 }
 
 /// To the microsecond; more digits would be noise, and RFC 9651 allows three places.
+#[expect(clippy::cast_precision_loss, reason = "they fit for three centuries")]
 pub(super) fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
+    microseconds(time) as f64 / 1e3
+}
+
+/// The same in whole numbers, half of one rounded up.
+pub(super) fn microseconds(time: Duration) -> u64 {
+    time.as_secs() * 1_000_000 + u64::from((time.subsec_nanos() + 500) / 1_000)
 }
 
 #[cfg(test)]

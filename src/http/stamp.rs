@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::json::Pieces;
-use super::receipt::{self, phases};
+use super::receipt::{self, microseconds, phases};
 use crate::exchange::{Answer, CallId, Record, Times};
 
 const CALL_ID: HeaderName = HeaderName::from_static("spawnling-call-id");
@@ -70,7 +70,7 @@ fn server_timing(times: &Times) -> String {
     for (phase, time) in phases(times) {
         let Some(time) = time else { continue };
         let comma = if text.is_empty() { "" } else { ", " };
-        let micros = time.as_secs() * 1_000_000 + u64::from((time.subsec_nanos() + 500) / 1_000);
+        let micros = microseconds(time);
         let (whole, rest) = (micros / 1_000, micros % 1_000);
         write!(text, "{comma}{phase};dur={whole}.{rest:03}").expect("a String takes everything");
         // It is the opening that a server which was there already has saved its caller.
@@ -115,6 +115,17 @@ mod tests {
         };
         assert_eq!(server_timing(&stamp.times), "open;dur=0.000;desc=\"standby\"");
         assert_eq!(stamp.timing().text(), r#"{"open":0.0,"desc":"standby"}"#);
+    }
+
+    #[test]
+    fn the_header_and_the_content_round_alike() {
+        // Of these, one half of a microsecond is a little less in binary.
+        for nanos in [499, 500, 7_919_500, 15_838_500, 1_388_031_500, 9_999_999_500] {
+            let times = Times { call: Some(Duration::from_nanos(nanos)), ..Times::default() };
+            let said: f64 = server_timing(&times).strip_prefix("call;dur=").unwrap().parse().unwrap();
+            let content = receipt::timing(&times).text();
+            assert_eq!(content, format!(r#"{{"call":{said:?}}}"#), "{nanos}");
+        }
     }
 
     #[test]
