@@ -96,7 +96,7 @@ struct Living {
     stderr: Tail,
     /// Removed when nothing of the tree is left.
     cage: Option<Cage>,
-    /// As it was when its end began.
+    /// As it was when its end began, where nobody will tell afterwards.
     peak_memory: Option<Measured<u64>>,
     /// Whether the processor time of each process is limited.
     timed: bool,

@@ -17,7 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -26,6 +26,7 @@ mod place;
 mod quarters;
 mod rush;
 
+use super::proc;
 use super::raze::{Contents, raze};
 use super::stock::Stock;
 use super::tree::Gone;
@@ -36,6 +37,8 @@ use rush::Rush;
 /// kernel.
 const SWEEPING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
+/// Where a cgroup with the controller tells the most memory that it had at once; since Linux 5.19.
+const PEAK: &str = "memory.peak";
 /// The leaf of the keepers.
 const KEEPERS: &str = "keepers";
 /// What the names of roots begin with; sixteen hexadecimal digits follow.
@@ -66,6 +69,8 @@ pub(crate) struct Root {
     keepers: PathBuf,
     leaves: Stock,
     rush: Rush,
+    /// Whether its leaves tell their peak of memory, once somebody has asked.
+    tells_peak: OnceLock<bool>,
     /// Undone when nobody needs it any more: the wardens outlive the root.
     quarters: Arc<Quarters>,
     /// Locked. Closed on exec, so that nobody else can hold the lock.
@@ -95,7 +100,8 @@ impl Root {
             let kills = path.join("cgroup.kill").exists();
             let quarters = Arc::new(Quarters::settle(&path, if kills { wanted } else { &[] }, 0));
             let (leaves, rush) = (Stock::new(&path), Rush::default());
-            let root = Self { leaves, rush, path, keepers, quarters, _lock: lock };
+            let tells_peak = OnceLock::new();
+            let root = Self { leaves, rush, tells_peak, path, keepers, quarters, _lock: lock };
             return if kills { Ok(root) } else { Err(CgroupError::NoKill) };
         }
     }
@@ -177,14 +183,19 @@ impl Leaf {
         members
     }
 
-    /// The members that are alive, without those in sub-groups.
-    pub(super) fn direct_members(&self) -> Vec<i32> {
-        listed(&self.path)
+    /// The most memory that one of its members has had resident, of those that are alive and in no sub-group. Nobody is
+    /// looked at where [`Self::peak_memory`] will tell that of all.
+    pub(super) fn largest_member(&self) -> Option<u64> {
+        // By the controllers that the root hands on, and by the kernel: one leaf is like another.
+        if *self.root.tells_peak.get_or_init(|| self.path.join(PEAK).exists()) {
+            return None;
+        }
+        listed(&self.path).into_iter().filter_map(proc::peak_memory).max()
     }
 
     /// The most memory that it had at once: `memory.peak`, where it has the controller.
     pub(super) fn peak_memory(&self) -> Option<u64> {
-        fs::read_to_string(self.path.join("memory.peak")).ok()?.trim().parse().ok()
+        fs::read_to_string(self.path.join(PEAK)).ok()?.trim().parse().ok()
     }
 
     /// What its members have used, dead ones included: `usage_usec` of `cpu.stat`, which needs no controller.
@@ -278,4 +289,36 @@ fn sweep_dead(own: &Path) {
 pub(super) fn is_root(name: &str) -> bool {
     let id = name.strip_prefix(PREFIX);
     id.is_some_and(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that stands for a root, without controllers.
+    fn root(path: &Path) -> Arc<Root> {
+        Arc::new(Root {
+            path: path.to_owned(),
+            keepers: path.join(KEEPERS),
+            leaves: Stock::new(path),
+            rush: Rush::default(),
+            tells_peak: OnceLock::new(),
+            quarters: Arc::new(Quarters::settle(path, &[], 0)),
+            _lock: File::open(path).unwrap(),
+        })
+    }
+
+    #[test]
+    fn members_are_looked_at_only_where_their_cgroup_does_not_tell_their_peak() {
+        for tells in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let leaf = root(dir.path()).leaf().unwrap();
+            fs::write(leaf.path().join("cgroup.procs"), format!("{}\n", std::process::id())).unwrap();
+            if tells {
+                fs::write(leaf.path().join(PEAK), "4096\n").unwrap();
+            }
+            assert_eq!(leaf.largest_member().is_none(), tells);
+            assert_eq!(leaf.peak_memory(), tells.then_some(4096));
+        }
+    }
 }

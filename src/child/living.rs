@@ -36,7 +36,9 @@ impl Living {
         if self.tree.leader_exit().is_some() {
             return Rung::Already;
         }
-        self.peak_memory = self.tree.peak_memory();
+        if !self.cage.as_ref().is_some_and(Cage::tells_peak_memory) {
+            self.peak_memory = self.tree.peak_memory();
+        }
         let first = ladder.first();
         let mut goodbye = std::pin::pin!(ladder::goodbye_then_silence(goodbye));
         if first != Rung::Eof {

@@ -290,3 +290,27 @@ async fn the_peak_of_a_small_tree_is_known_after_a_large_one() {
         cradle.leave().await;
     }
 }
+
+#[tokio::test]
+async fn nobody_is_looked_at_whose_cgroup_of_version_1_tells_the_peak_of_memory() {
+    for (limit, source) in
+        [(None, "VmHWM, largest process alive at its end"), (Some(1 << 30), "memory.max_usage_in_bytes")]
+    {
+        let cradle = cradle::Cradle::new(Containment::Group).expect("every host has it");
+        let mut spec = cradle.spec(Path::new("/bin/cat"), &[], patient());
+        spec.limits.memory = limit;
+        let born = match Child::spawn(&spec, &cradle.nursery, cradle.seat()).await {
+            Err(SpawnError::Limit { why, .. }) => {
+                return cradle::skip("the memory controller of version 1", &why);
+            }
+            born => born.unwrap(),
+        };
+        let Born { mut child, stdin, .. } = born;
+        child.living_mut().climb(&Ladder::new(patient()), async { drop(stdin) }).await;
+        assert_eq!(child.living().peak_memory.is_some(), limit.is_none());
+        let (receipt, seat) = child.finish().await;
+        assert_eq!(receipt.peak_memory.map(|peak| peak.source), Some(source));
+        drop(seat);
+        cradle.leave().await;
+    }
+}

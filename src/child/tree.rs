@@ -276,16 +276,16 @@ impl Tree {
         }
     }
 
-    /// The most memory that one process of the tree has had resident, of those that are alive; nothing where its keeper will know
-    /// that of all. In a cgroup these are all of it; else the leader and its descendants, or in `group` the leader.
+    /// The most memory that one process of the tree has had resident, of those that are alive; nothing where its keeper or its
+    /// cgroup will know that of all. In a cgroup these are all of it; else the leader and its descendants, or in `group` the leader.
     pub(super) fn peak_memory(&self) -> Option<Measured<u64>> {
-        let alive = match (&self.held, &self.leaf) {
-            (Held::ByKeeper(kept), _) if kept.containment().has_namespace() => return None,
-            (_, Some(leaf)) => leaf.direct_members(),
-            (Held::ByKeeper(_), None) => family(self.pid().cast_signed()),
-            (Held::ByUs { .. }, None) => vec![self.pid().cast_signed()],
-        };
-        let value = alive.into_iter().filter_map(proc::peak_memory).max()?;
+        let leader = self.pid().cast_signed();
+        let value = match (&self.held, &self.leaf) {
+            (Held::ByKeeper(kept), _) if kept.containment().has_namespace() => None,
+            (_, Some(leaf)) => leaf.largest_member(),
+            (Held::ByKeeper(_), None) => family(leader).into_iter().filter_map(proc::peak_memory).max(),
+            (Held::ByUs { .. }, None) => proc::peak_memory(leader),
+        }?;
         Some(Measured { value, source: "VmHWM, largest process alive at its end" })
     }
 

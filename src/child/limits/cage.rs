@@ -114,6 +114,11 @@ impl Cage {
         memory.map(|_| Cause::Memory).or(pids.map(|_| Cause::Processes))
     }
 
+    /// Whether [`Self::peak_memory`] will tell of a cgroup that is not the tree's own.
+    pub(in crate::child) const fn tells_peak_memory(&self) -> bool {
+        matches!(self.memory, Some((Version::V1, _)))
+    }
+
     /// The most memory that it had at once.
     pub(in crate::child) fn peak_memory(&self) -> Option<Measured<u64>> {
         let (version, path) = self.memory.as_ref()?;
