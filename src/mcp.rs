@@ -242,10 +242,7 @@ impl Session {
         match reply {
             Reply::Result(result) => Ok(result),
             Reply::Error(error) => Err(AskError::Answered(types::error(ask, error))),
-            Reply::Malformed => Err(Unreadable(
-                "an answer that is not readable, or has neither a result nor an error, or both".into(),
-            )
-            .into()),
+            Reply::Malformed(why) => Err(Unreadable(format!("an answer that is not readable: {why}")).into()),
         }
     }
 
@@ -266,7 +263,7 @@ impl Session {
             Reply::Error(error) if matches!(error.code, -32021 | -32020) => Standing::Confirmed,
             Reply::Error(error) if error.code == -32022 => Standing::Contradicted,
             Reply::Error(_) => Standing::Questioned,
-            Reply::Result(_) | Reply::Malformed => Standing::Contradicted,
+            Reply::Result(_) | Reply::Malformed(_) => Standing::Contradicted,
         };
     }
 

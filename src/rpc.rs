@@ -28,8 +28,8 @@ mod message;
 mod pending;
 
 pub(crate) use frame::FrameError;
-use message::Incoming;
 pub(crate) use message::{ErrorObject, Reply, number};
+use message::{Incoming, Malformed};
 use pending::Pending;
 
 use crate::exchange::{Members, RawJson};
@@ -344,7 +344,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Wire<R, W> {
             Incoming::Garbled { id, line } => {
                 // Shown as it is, for whoever asked learns only that it cannot be read.
                 listener.noise(&line);
-                message::number(&id).map(|id| self.shared.pending.settle(id, Reply::Malformed));
+                let reply = Reply::Malformed(Malformed::Garbled);
+                message::number(&id).map(|id| self.shared.pending.settle(id, reply));
             }
             Incoming::Unread { error, line } => {
                 if !self.shared.pending.settle_only(Reply::Error(error)) {

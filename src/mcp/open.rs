@@ -89,7 +89,7 @@ pub(crate) async fn discover(peer: &Peer) -> Result<Introduction, OpenError> {
         Reply::Result(result) => read_discovery(&result),
         Reply::Error(error) if is_repeated(&error) => Err(OpenError::Repeated),
         Reply::Error(error) => Err(OpenError::Refused { code: error.code, message: error.message }),
-        Reply::Malformed => Err(malformed("server/discover", "neither a result nor an error")),
+        Reply::Malformed(why) => Err(malformed("server/discover", why)),
     }
 }
 
@@ -136,7 +136,7 @@ async fn initialize_in(peer: &Peer, version: &str) -> Result<Result<Session, Err
         }
         Reply::Error(error) if is_repeated(&error) => Err(OpenError::Repeated),
         Reply::Error(error) => Ok(Err(error)),
-        Reply::Malformed => Err(malformed("initialize", "neither a result nor an error")),
+        Reply::Malformed(why) => Err(malformed("initialize", why)),
     }
 }
 

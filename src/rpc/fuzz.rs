@@ -87,7 +87,7 @@ pub(crate) fn message(input: &[u8]) {
                 let said = RawJson::of(&error.message);
                 is_one_line(&said);
             }
-            Incoming::Reply { id, reply: Reply::Malformed } | Incoming::Garbled { id, .. } => {
+            Incoming::Reply { id, reply: Reply::Malformed(_) } | Incoming::Garbled { id, .. } => {
                 is_one_line(&id);
             }
             Incoming::Notification { params, .. } => params.iter().for_each(is_one_line),

@@ -39,8 +39,22 @@ pub(crate) enum Reply {
     Result(RawJson),
     /// The `error`.
     Error(ErrorObject),
-    /// Neither, or both, or not readable: nobody can tell what it says.
-    Malformed,
+    /// It is no answer by the book.
+    Malformed(Malformed),
+}
+
+/// Why nobody can tell what an answer says, as far as the protocol goes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// There must be one of the two: JSON-RPC 2.0, section 5.
+    #[error("it has neither a `result` nor an `error`, or both")]
+    Members,
+    /// The line is not JSON, or not UTF-8.
+    #[error("it is not JSON")]
+    Garbled,
+    /// Section 5.1: an object with `code`, an integer, and `message`. What it says all the same is for people to read.
+    #[error("its `error` has no integer `code`, or no `message`; it says: {said}")]
+    Error { said: String },
 }
 
 /// The `error` of an answer.
@@ -115,8 +129,11 @@ fn read_one(line: &Bytes, text: &[u8]) -> Option<Incoming> {
         (None, Some(id)) => {
             let reply = match (envelope.result, envelope.error) {
                 (Some(result), None) => Reply::Result(part(result)),
-                (None, Some(error)) => read_error(line, error).map_or(Reply::Malformed, Reply::Error),
-                _ => Reply::Malformed,
+                (None, Some(error)) => read_error(line, error).map_or_else(
+                    || Reply::Malformed(Malformed::Error { said: said(line, error) }),
+                    Reply::Error,
+                ),
+                _ => Reply::Malformed(Malformed::Members),
             };
             Some(Incoming::Reply { id, reply })
         }
@@ -201,6 +218,17 @@ fn read_error(line: &Bytes, error: &RawValue) -> Option<ErrorObject> {
         message,
         data: fields.data.map(|data| RawJson::part_of(line, data)),
     })
+}
+
+/// What an `error` that is none by the book says: its message, or itself if it is but a text, or all of it.
+fn said(line: &Bytes, error: &RawValue) -> String {
+    #[derive(Deserialize)]
+    struct Said {
+        message: String,
+    }
+    let message = serde_json::from_str::<Said>(error.get()).map(|error| error.message);
+    let text = message.or_else(|_| serde_json::from_str(error.get()));
+    text.unwrap_or_else(|_| RawJson::part_of(line, error).as_str().to_owned())
 }
 
 /// Appends a request, with its LF.
@@ -299,7 +327,27 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"m"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"error":"no"}"#,
         ] {
-            assert!(matches!(one(text), Incoming::Reply { reply: Reply::Malformed, .. }), "{text}");
+            assert!(matches!(one(text), Incoming::Reply { reply: Reply::Malformed(_), .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_none_by_the_book_says_what_its_author_wrote() {
+        for (error, expected) in [
+            (r#"{"message":"the disk is full"}"#, "the disk is full"),
+            (r#"{"code":"ENOSPC","message":"the disk is full","data":1}"#, "the disk is full"),
+            (r#"{"code":1.5,"message":"the \"disk\""}"#, "the \"disk\""),
+            (r#""the disk is full""#, "the disk is full"),
+            (r#"{"code":-32603}"#, r#"{"code":-32603}"#),
+            (r#"{"code":null,"message":["full"]}"#, r#"{"code":null,"message":["full"]}"#),
+            (r#"{"code":null,"message":"\ud800"}"#, r#"{"code":null,"message":"\ud800"}"#),
+            ("7", "7"),
+        ] {
+            let message = one(&format!(r#"{{"jsonrpc":"2.0","id":1,"error":{error}}}"#));
+            let Incoming::Reply { reply: Reply::Malformed(Malformed::Error { said }), .. } = message else {
+                panic!("{error}: {message:?}")
+            };
+            assert_eq!(said, expected, "{error}");
         }
     }
 

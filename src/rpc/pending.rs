@@ -68,29 +68,34 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::Malformed;
     use super::*;
+
+    const fn malformed() -> Reply {
+        Reply::Malformed(Malformed::Members)
+    }
 
     #[tokio::test]
     async fn an_answer_finds_its_question_once() {
         let pending = Pending::default();
         let told = pending.expect(1);
-        assert!(!pending.settle(2, Reply::Malformed));
-        assert!(pending.settle(1, Reply::Malformed));
-        assert!(!pending.settle(1, Reply::Malformed));
+        assert!(!pending.settle(2, malformed()));
+        assert!(pending.settle(1, malformed()));
+        assert!(!pending.settle(1, malformed()));
         assert!(told.await.is_ok());
     }
 
     #[tokio::test]
     async fn an_answer_to_nobody_knows_what_is_for_the_only_one_who_can_have_asked() {
         let pending = Pending::default();
-        assert!(!pending.settle_only(Reply::Malformed));
+        assert!(!pending.settle_only(malformed()));
         let only = pending.expect(1);
-        assert!(pending.settle_only(Reply::Malformed));
+        assert!(pending.settle_only(malformed()));
         assert!(only.await.is_ok());
         let (_one, _other) = (pending.expect(2), pending.expect(3));
-        assert!(!pending.settle_only(Reply::Malformed));
+        assert!(!pending.settle_only(malformed()));
         pending.forget(2);
-        assert!(!pending.settle_only(Reply::Malformed), "it may be the late answer to what was forgotten");
+        assert!(!pending.settle_only(malformed()), "it may be the late answer to what was forgotten");
     }
 
     #[tokio::test]

@@ -92,7 +92,7 @@ async fn an_answer_that_cannot_be_read_is_one_all_the_same() {
             closed = wire.run(&mut heard) => panic!("{closed:?}"),
         };
         assert_eq!(matches!(reply, Reply::Error(ErrorObject { code: -32700, .. })), noise == 0, "{reply:?}");
-        assert_eq!(matches!(reply, Reply::Malformed), noise == 1, "{reply:?}");
+        assert_eq!(matches!(reply, Reply::Malformed(Malformed::Garbled)), noise == 1, "{reply:?}");
         assert_eq!((heard.noise.len(), wire.strays), (noise, 0), "{line}");
         // Nobody has asked any more.
         say(&mut far, &[line]).await;

@@ -204,8 +204,9 @@ echo "$(printf '%180s' '')$HIDDEN"
 read line
 printf '%s' "$BACK" >&2; echo " and $QUOTED" >&2; echo "key $API_KEY" >&2
 case "$HOW" in
-  error) id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
-         echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"error\":{\"code\":-32000,\"message\":\"bad $HIDDEN\",\"data\":\"$API_KEY\"}}"
+  *error) id=$(printf '%s' "$line" | sed 's/.*"id":\([0-9]*\).*/\1/')
+         [ "$HOW" = error ] && code='"code":-32000,'
+         echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"error\":{$code\"message\":\"bad $HIDDEN\",\"data\":\"$API_KEY\"}}"
          read line ;;
 esac
 exit 3
@@ -224,7 +225,8 @@ fn telltale(how: &str) -> String {
 
 #[test]
 fn no_secret_is_in_anything_that_we_write() {
-    let config = format!("{TOKENS}{}{}{}", telltale("crash"), telltale("error"), demo(&[]));
+    let config =
+        format!("{TOKENS}{}{}{}", telltale("crash"), telltale("error"), demo(&[])) + &telltale("odd-error");
     let env = [("API_KEY", SECRETS[4]), ("SPAWNLING_LOG", "trace")];
     let gateway = Gateway::start_by(&config, Start { env: &env, ..Start::default() });
     let mut written = String::new();
@@ -232,13 +234,15 @@ fn no_secret_is_in_anything_that_we_write() {
         written.extend(answer.headers.iter().map(|(name, value)| format!("{name}: {value}\n")));
         written.push_str(&answer.body);
     };
-    for server in ["crash", "error"] {
+    for server in ["crash", "error", "odd-error"] {
         let tool = format!("POST /v1/servers/{server}/tools/x");
         let answer = ask(&gateway, "owner-token", &tool, "{}");
         assert_eq!(answer.status, 502, "{answer:?}");
         let shown = answer.json();
         assert!(shown["stderr_tail"].as_str().unwrap().contains("***"), "{shown}");
         assert!(shown["noise"][0].as_str().unwrap().contains("*** *** ***"), "{shown}");
+        let detail = shown["detail"].as_str().unwrap();
+        assert_eq!(detail.contains("bad ***"), server != "crash", "{shown}");
         let receipt = format!("GET /v1/calls/{}", answer.header("spawnling-call-id").unwrap());
         said(ask(&gateway, "owner-token", &receipt, ""));
         said(answer);

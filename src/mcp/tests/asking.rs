@@ -57,6 +57,17 @@ async fn an_answered_question_is_never_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_that_is_none_by_the_book_is_told_with_what_it_says() {
+    let (mut stage, mut session) = Stage::legacy().await;
+    let asked = ask_once(&mut stage, &mut session, r#""error":{"message":"the disk is full"}"#).await;
+    let why = "its `error` has no integer `code`, or no `message`; it says: the disk is full";
+    assert_eq!(asked, format!("an answer that is not readable: {why}"));
+    let refusal = [("initialize", r#""error":"no seat is free""#)];
+    let opened = Stage::new().open(Protocol::Legacy, None, &refusal).await.unwrap_err().to_string();
+    assert!(opened.contains("not readable") && opened.ends_with("it says: no seat is free"), "{opened}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_is_all_its_pages_and_an_empty_cursor_is_one() {
     let (mut stage, mut session) = Stage::legacy().await;
     let script = [
@@ -232,7 +243,7 @@ async fn an_answer_that_says_nothing_and_a_server_that_leaves_are_told_apart() {
     let (mut stage, mut session) = Stage::legacy().await;
     let both = r#""result":{},"error":{"code":1,"message":"m"}"#;
     let said = ask_once(&mut stage, &mut session, both).await;
-    assert_eq!(said, "an answer that is not readable, or has neither a result nor an error, or both");
+    assert_eq!(said, "an answer that is not readable: it has neither a `result` nor an `error`, or both");
     assert_eq!(ask_once(&mut stage, &mut session, "bye").await, "the server ended before it had answered");
 }
 
