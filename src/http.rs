@@ -216,6 +216,7 @@ impl Service {
         B: http_body::Body<Data = Bytes> + Send,
     {
         self.edge.check(&head, ends.reached())?;
+        body::check_transfer_coding(&head.headers)?;
         let found = route::find(&head.method, head.uri.path(), self.config.browser.is_some());
         let in_envelope = |problem: Problem| legacy::failure(&problem.masked(&self.config.mask));
         if let Some(own) = self.config.routes.iter().find(|own| own.path == head.uri.path()) {

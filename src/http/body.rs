@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
@@ -89,6 +89,21 @@ where
     let value = RawJson::parse(text)?;
     value.check_unique()?;
     Ok(value)
+}
+
+/// Refuses a body in any transfer coding but `chunked`, and in that more than once. hyper undoes one `chunked` that comes
+/// last; what stands before it is left to us, and none of it may be ignored (RFC 9112, section 6.1).
+pub(super) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let values = || headers.get_all(header::TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let codings = values().flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    // An element of a list may be empty, and means nothing: RFC 9110, section 5.6.1.2.
+    let mut codings = codings.filter(|coding| !coding.is_empty());
+    if codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
+    {
+        return Ok(());
+    }
+    let got: Vec<_> = values().map(String::from_utf8_lossy).collect();
+    Err(Refusal::TransferCoded { got: got.join(", ") })
 }
 
 /// Accepts `application/json` and `application/...+json` in UTF-8. A browser cannot send either to another site

@@ -46,6 +46,9 @@ pub(in crate::http) enum Refusal {
     /// The body is compressed.
     #[error("the body is compressed, which is not supported")]
     ContentEncoded,
+    /// The body comes in another framing than we can undo.
+    #[error("the body comes in the transfer coding {got:?}; only `chunked` is known here")]
+    TransferCoded { got: String },
     /// Addressed by a name that is not ours.
     #[error("this gateway is not known as {host:?}")]
     ForeignHost { host: String },
@@ -82,6 +85,7 @@ impl Refusal {
             Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
             Self::Exhausted => Kind::Overloaded,
             Self::UnsupportedMediaType { .. } | Self::ContentEncoded => Kind::UnsupportedMediaType,
+            Self::TransferCoded { .. } => Kind::UnknownTransferCoding,
             Self::ForeignHost { .. }
             | Self::ForeignOrigin { .. }
             | Self::CrossSite

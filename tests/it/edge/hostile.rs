@@ -69,6 +69,37 @@ fn no_request_is_smuggled_behind_another() {
 }
 
 #[test]
+fn a_body_in_a_coding_that_is_not_known_is_501_and_the_connection_ends() {
+    let gateway = gateway("");
+    let body = format!("{:x}\r\n{ECHO}\r\n0\r\n\r\n", ECHO.len());
+    let sent = |route: &str, lines: &str| {
+        let head = "Host: localhost\r\nContent-Type: application/json\r\n";
+        told(&gateway, &format!("{route} HTTP/1.1\r\n{head}{lines}\r\n{body}"))
+    };
+    let (echo, separate) =
+        ("POST /v1/servers/demo/tools/echo", "Transfer-Encoding: gzip\r\n".to_owned() + TE);
+    for lines in [
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: identity,chunked\r\n",
+        "Transfer-Encoding: Chunked, chunked\r\n",
+        &separate,
+    ] {
+        for route in [echo, "GET /healthz"] {
+            let answer = sent(route, lines);
+            assert!(answer.starts_with("HTTP/1.1 501 "), "{route} {lines}: {answer}");
+            assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+            assert!(answer.contains("/problems/unknown-transfer-coding"), "{answer}");
+        }
+    }
+    for lines in [TE, "Transfer-Encoding: , CHUNKED\r\n"] {
+        let answer = sent(echo, lines);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{lines}: {answer}");
+    }
+    serves(&gateway);
+    gateway.stop();
+}
+
+#[test]
 fn json_a_million_deep_is_400_and_takes_no_stack() {
     let gateway = gateway("");
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
