@@ -417,7 +417,7 @@ async fn ask(
             span.asked(asking, &ask, &outcome);
         }
         if let (Ok(Outcome::Listed(listed)), Some(gate)) = (&outcome, gate)
-            && let Err(refused) = gate.pass(listed)
+            && let Err(refused) = gate.pass(listed, lease.introduction())
         {
             answer.failure = Some(refused);
             break;

@@ -155,7 +155,10 @@ impl Catalog {
         let Some(kept) = shelf.kept() else {
             return self.learn_and_run(request, tools, None).await;
         };
-        let Err(refusal) = judge(&kept, &tools, &request.principal, self.settings.validate) else {
+        let known = self.introduction();
+        let judged =
+            |kept: &Kept| judge(kept, &tools, &request.principal, self.settings.validate, known.as_deref());
+        let Err(refusal) = judged(&kept) else {
             return self.run(request).await;
         };
         if kept.is_fresh(self.calls.list_revision(ListKind::Tools)) {
@@ -168,7 +171,7 @@ impl Catalog {
             Err(late) => return self.refused(request.id, late, &request.principal, request.trace.as_ref()),
         };
         match shelf.kept().filter(|kept| kept.learned > arrived) {
-            Some(kept) => match judge(&kept, &tools, &request.principal, self.settings.validate) {
+            Some(kept) => match judged(&kept) {
                 Ok(()) => self.run(request).await,
                 Err(refusal) => self.refused(request.id, refusal, &request.principal, request.trace.as_ref()),
             },
@@ -250,10 +253,10 @@ impl Catalog {
         let shelves = if request.credentials.is_empty() { Arc::clone(&self.shelves) } else { Arc::default() };
         let (settings, who) = (self.settings.clone(), request.principal.clone());
         let revision = self.calls.list_revision(ListKind::Tools);
-        let gate = Gate::new(move |listed| {
+        let gate = Gate::new(move |listed, introduction| {
             let kept = shelves[ListKind::Tools as usize].put(listed, settings.list_ttl, revision);
             drop(asking);
-            judge(&kept, &tools, &who, settings.validate)
+            judge(&kept, &tools, &who, settings.validate, Some(introduction))
         });
         request.steps.insert(0, Step { ask: Ask::List(ListKind::Tools), gate: Some(gate) });
         let mut answer = self.run(request).await;
@@ -324,12 +327,26 @@ fn checkable(steps: &[Step]) -> Vec<Checked> {
 }
 
 /// What a list says of all tool steps; the first refusal is the answer.
-fn judge(kept: &Kept, tools: &[Checked], who: &Principal, validate: Validate) -> Result<(), CallError> {
+///
+/// A tool that is not there yet may come by an earlier step, and in a process of its own call by nothing else: where the
+/// server declares that, it is the one to judge when it is asked. But what is nearly the name of a tool that is there was
+/// meant for that.
+fn judge(
+    kept: &Kept,
+    tools: &[Checked],
+    who: &Principal,
+    validate: Validate,
+    introduction: Option<&Introduction>,
+) -> Result<(), CallError> {
+    let may_come = introduction.is_some_and(Introduction::tools_may_change);
     for (place, name, arguments) in tools {
         let refusal = match kept.judge(name, arguments.as_ref()) {
             Verdict::Fine => continue,
             Verdict::Unknown => {
                 let meant = nearest(name, kept.names().filter(|tool| who.may_call(tool)));
+                if may_come && *place > 0 && meant.is_none() {
+                    continue;
+                }
                 CallError::UnknownTool { name: name.clone(), meant: meant.map(ToOwned::to_owned) }
             }
             Verdict::Invalid(violations) => invalid(*place, name, violations),

@@ -13,6 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 pub(crate) use crate::auth::Principal;
 use crate::deadline::Deadline;
 
@@ -185,21 +187,23 @@ impl ListKind {
     }
 }
 
-/// A check between a list and the step after it: it sees the list before anything else is asked of the server, and
+/// A check between a list and the step after it: it sees the list, and what the server says of itself, before anything else is asked of the server, and
 /// an error ends the call. So arguments are checked inside the same process that will run the tool.
 pub(crate) struct Gate(Box<Check>);
 
-type Check = dyn FnOnce(&Arc<Listed>) -> Result<(), CallError> + Send;
+type Check = dyn FnOnce(&Arc<Listed>, &Introduction) -> Result<(), CallError> + Send;
 
 impl Gate {
     /// A gate that asks `check`.
-    pub(crate) fn new(check: impl FnOnce(&Arc<Listed>) -> Result<(), CallError> + Send + 'static) -> Self {
+    pub(crate) fn new(
+        check: impl FnOnce(&Arc<Listed>, &Introduction) -> Result<(), CallError> + Send + 'static,
+    ) -> Self {
         Self(Box::new(check))
     }
 
     /// Asks.
-    pub(crate) fn pass(self, listed: &Arc<Listed>) -> Result<(), CallError> {
-        (self.0)(listed)
+    pub(crate) fn pass(self, listed: &Arc<Listed>, introduction: &Introduction) -> Result<(), CallError> {
+        (self.0)(listed, introduction)
     }
 }
 
@@ -278,6 +282,23 @@ pub(crate) struct Introduction {
     pub(crate) capabilities: Option<RawJson>,
     /// `instructions`
     pub(crate) instructions: Option<String>,
+}
+
+impl Introduction {
+    /// Whether it declares that its tools may be others while it lives (`tools.listChanged`).
+    pub(crate) fn tools_may_change(&self) -> bool {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Tools {
+            list_changed: bool,
+        }
+        #[derive(Deserialize)]
+        struct Capabilities {
+            tools: Tools,
+        }
+        let capabilities = self.capabilities.as_ref().map(RawJson::read::<Capabilities>);
+        capabilities.is_some_and(|read| read.is_ok_and(|capabilities| capabilities.tools.list_changed))
+    }
 }
 
 /// What can be told of a server without asking it, by those who would start it.

@@ -115,3 +115,55 @@ fn the_arguments_of_all_steps_are_checked_before_the_first_is_asked() {
     }
     gateway.stop();
 }
+
+/// A server with the tools `open` and, after that was called, `inside`; it declares such changes, or not.
+fn unfolding(declares: bool) -> String {
+    let script = r#"
+        tools='{"name":"open","inputSchema":{"type":"object"}}'; inside=
+        while read -r line; do
+            id=${line#*\"id\":}; id=${id%%,*}
+            case $line in
+            *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":DECLARES}},"serverInfo":{"name":"s","version":"1"}}' ;;
+            *tools/list*) result="{\"tools\":[$tools]}" ;;
+            *'"name":"open"'*) inside=1; result='{"content":[{"type":"text","text":"opened"}]}' ;;
+            *'"name":"inside"'*) [ "$inside" ] && result='{"content":[{"type":"text","text":"within"}]}' ;;
+            *tools/call*) ;;
+            *) continue ;;
+            esac
+            said="\"result\":$result"
+            [ "$result" ] || said='"error":{"code":-32602,"message":"Unknown tool"}'
+            printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$id" "$said"
+            result=
+        done"#;
+    let script = toml::Value::from(script.replace("DECLARES", &declares.to_string()).replace("${", "$${"));
+    format!("\n[servers.demo]\ncommand = \"sh\"\nargs = [\"-c\", {script}]\nprotocol = \"legacy\"\n")
+}
+
+#[test]
+fn a_later_step_may_call_what_an_earlier_one_makes_appear_if_the_server_declares_that() {
+    let steps = |tools: &[&str]| {
+        let steps: Vec<_> = tools.iter().map(|tool| json!({"tool": tool})).collect();
+        json!({"steps": steps})
+    };
+    let gateway = Gateway::start(&unfolding(true));
+    // While its list is not known, and when it is.
+    for _ in 0..2 {
+        let answer = calls(&gateway, &steps(&["open", "inside"])).good();
+        assert_eq!(answer["steps"][1]["result"]["content"][0]["text"], "within", "{answer}");
+    }
+    let problem = calls(&gateway, &steps(&["inside", "open"])).problem(404, "unknown-tool");
+    assert_eq!(problem["steps"], json!([]), "{problem}");
+    let problem = calls(&gateway, &steps(&["open", "opem"])).problem(404, "unknown-tool");
+    assert_eq!(problem["steps"], json!([]), "{problem}");
+    let problem = calls(&gateway, &steps(&["open", "elsewhere"])).problem(424, "step-failed");
+    assert_eq!(
+        (&problem["failed_step"], &problem["steps"][1]["problem"]["status"]),
+        (&json!(1), &json!(404))
+    );
+    gateway.stop();
+    let gateway = Gateway::start(&unfolding(false));
+    for _ in 0..2 {
+        calls(&gateway, &steps(&["open", "inside"])).problem(404, "unknown-tool");
+    }
+    gateway.stop();
+}
