@@ -24,8 +24,8 @@ pub(super) struct Ears {
     pub(super) routes: Option<Arc<Routes>>,
     /// The first stray lines.
     pub(super) noise: Vec<String>,
-    /// Nobody asks it anything now, so that a stray line is more than a flaw of some answer.
-    pub(super) unasked: bool,
+    /// Nobody asks it anything now, though somebody has: a stray line may be of that call, and would be shown to the next.
+    pub(super) between_calls: bool,
     /// There was such a line.
     pub(super) babbled: bool,
 }
@@ -39,7 +39,7 @@ impl Ears {
     }
 
     fn keep(&mut self, remark: &str, line: &[u8]) {
-        self.babbled |= self.unasked;
+        self.babbled |= self.between_calls;
         let (most, longest) = NOISE;
         if self.noise.len() < most {
             let shown = String::from_utf8_lossy(&line[..line.len().min(longest)]);

@@ -13,7 +13,7 @@ impl Instance {
     ///
     /// Nothing is lost when this is dropped; [`Self::unfit`] then says whether it may be asked.
     pub(crate) async fn wait_unasked(&mut self) -> &'static str {
-        self.body.ears.unasked = true;
+        self.body.ears.between_calls = self.body.ears.line > 0; // one for each call so far
         let Body { child, wire, ears, .. } = &mut self.body;
         let why = tokio::select! {
             closed = wire.run(ears) => match closed {
@@ -29,7 +29,7 @@ impl Instance {
 
     /// Why a server that has waited may not be asked, if so. It waits no more from here on.
     pub(crate) fn unfit(&mut self) -> Option<&'static str> {
-        self.body.ears.unasked = false;
+        self.body.ears.between_calls = false;
         let deaf = self.body.wire.writer().is_none_or(Stdin::has_no_reader);
         if deaf || self.body.child.has_exited() {
             self.body.lesson = Lesson::Ignore;

@@ -303,3 +303,31 @@ fn no_standby_is_started_for_a_single_command() {
     let said = crate::support::command_output(&["check", "--config", crate::support::shown(&config)]);
     assert!(said.contains("strategy prewarmed") && !said.contains(PROGRAM), "{said}");
 }
+
+#[test]
+fn a_server_that_writes_stray_lines_after_its_handshake_stands_by_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = dir.path().join("done");
+    // More than a pipe holds: when it is done, some of it was read.
+    let script = r#"
+        answer() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$1" "$2"; }
+        read -r line; answer 1 '{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"s","version":"1"}}'
+        read -r line; yes 'Ready to serve!' | head -c 300000; : >"$DONE"
+        read -r line; answer 2 '{"content":[{"type":"text","text":"served"}]}'
+        read -r line"#;
+    let script = toml::Value::from(script);
+    let gateway = Gateway::start(&format!(
+        "\n[servers.demo]\ncommand = \"sh\"\nargs = [\"-c\", {script}]\nenv = {{ DONE = {:?} }}\n\
+         protocol = \"legacy\"\nvalidate = \"off\"\nstrategy = \"prewarmed\"\nstandby = {{ min = 1, max = 1 }}\n",
+        done.to_str().unwrap()
+    ));
+    for _ in 0..3 {
+        until("it has written its lines", || done.exists());
+        until_ready(&gateway, 1);
+        std::fs::remove_file(&done).unwrap();
+        let answer = gateway.tool("any", "{}");
+        assert_eq!(answer.said(), "served");
+        assert!(timing(&answer).contains("desc=\"standby\""), "{answer:?}");
+    }
+    stop(gateway);
+}
