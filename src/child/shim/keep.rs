@@ -4,7 +4,7 @@
 //! `wait(2)` finds nobody is the proof, and nothing is said before.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -100,7 +100,7 @@ fn start(orders: &Orders, given: Given, reach: Reach) -> Result<Pid, start::Fail
             start::leader(orders, stdio)
         }
         ([cgroup, enter, leave], Reach::Descendants) => {
-            match start::leader_in(orders, stdio, cgroup.as_fd()) {
+            match start::leader_in(orders, stdio, cgroup, enter) {
                 Ok(started) => started,
                 Err(stdio) => start_between(enter, leave, orders, stdio),
             }
@@ -123,10 +123,9 @@ fn start_between(
     started
 }
 
-/// Joins the cgroup behind its open `cgroup.procs` (`cgroups(7)`: a process that writes `0` moves itself). Whom it starts
-/// from then on is born there, so that nobody of a tree was ever anywhere else.
-fn join(mut door: &File) -> Result<(), start::Failed> {
-    door.write_all(b"0").map_err(|error| (Step::Join, error))
+/// Joins a cgroup: whom it starts from then on is born there, so that nobody of a tree was ever anywhere else.
+fn join(door: &File) -> Result<(), start::Failed> {
+    start::join(door).map_err(|error| (Step::Join, error))
 }
 
 /// Tells when a child has died, or was stopped.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::{CString, NulError, OsString};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{self, Command, Stdio};
@@ -15,6 +16,10 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::super::os::{self, Born};
 use super::words::{Orders, Step};
+
+/// What a process that does not become its program has failed at, as it tells its keeper.
+const EXEC: u8 = 0;
+const JOIN: u8 = 1;
 
 /// What could not be done, and the kernel's reason.
 pub(super) type Failed = (Step, io::Error);
@@ -28,34 +33,52 @@ pub(super) fn leader(orders: &Orders, stdio: [OwnedFd; 3]) -> Result<Pid, Failed
 
 /// The same, but it is born in the cgroup whose directory is given. Why, and when not: `cgroup/rush.rs`.
 ///
+/// Where nobody can be born in a cgroup (a filter of system calls that does not know `clone3(2)`) it joins behind the open
+/// `cgroup.procs`, before it executes anything. A keeper that joined to start it would count in there (`pids.max`).
+///
 /// # Errors
 ///
-/// The descriptors: nobody can be born in a cgroup here (`clone3(2)`).
+/// The descriptors: nobody can be forked like that here.
 pub(super) fn leader_in(
     orders: &Orders,
     stdio: [OwnedFd; 3],
-    cgroup: BorrowedFd<'_>,
+    cgroup: &File,
+    enter: &File,
 ) -> Result<Result<Pid, Failed>, [OwnedFd; 3]> {
     // Closed by the exec: its end without a word is the news that the program runs.
     let Ok((mut news, teller)) = io::pipe() else { return Err(stdio) };
     let Ok(words) = Words::of(orders) else { return Err(stdio) };
-    match os::fork(0, Some(cgroup)) {
+    let born = os::fork(0, Some(cgroup.as_fd())).map(|born| (born, None));
+    match born.or_else(|_| Ok::<_, io::Error>((os::fork(0, None)?, Some(enter)))) {
         Err(_) => Err(stdio),
-        Ok(Born::Child) => {
-            let Err(errno) = words.execute(&stdio);
-            let _ = (&teller).write_all(&errno.to_ne_bytes());
+        Ok((Born::Child, door)) => {
+            let (step, errno) = if let Err(error) = door.map_or(Ok(()), join) {
+                (JOIN, error.raw_os_error().unwrap_or_default())
+            } else {
+                let Err(errno) = words.execute(&stdio);
+                (EXEC, errno)
+            };
+            let [a, b, c, d] = errno.to_ne_bytes();
+            let _ = (&teller).write_all(&[step, a, b, c, d]);
             process::exit(1)
         }
-        Ok(Born::Parent(leader)) => {
+        Ok((Born::Parent(leader), _)) => {
             drop((teller, stdio));
-            let mut word = [0; size_of::<i32>()];
+            let mut word = [0; 5];
             if news.read_exact(&mut word).is_err() {
                 return Ok(Ok(leader));
             }
             while matches!(waitid(WaitId::Pid(leader), WaitIdOptions::EXITED), Err(Errno::INTR)) {}
-            Ok(Err((Step::Exec, io::Error::from_raw_os_error(i32::from_ne_bytes(word)))))
+            let [step, errno @ ..] = word;
+            let step = if step == JOIN { Step::Join } else { Step::Exec };
+            Ok(Err((step, io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))))
         }
     }
+}
+
+/// Joins the cgroup behind its open `cgroup.procs` (`cgroups(7)`: a process that writes `0` moves itself).
+pub(super) fn join(mut door: &File) -> io::Result<()> {
+    door.write_all(b"0")
 }
 
 /// What `execve(2)` takes.

@@ -20,7 +20,7 @@ pub(super) struct Pen(PathBuf);
 
 impl Pen {
     /// One that has all controllers, for one gateway. `None`: this host does not have it, which is said.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let made = Self::has_controllers().and_then(|()| Self::within());
         made.map_err(|why| say_skipped("a cgroup of version 2 with controllers", &why)).ok()
     }

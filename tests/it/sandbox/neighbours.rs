@@ -54,7 +54,7 @@ fn gateways_in_one_cgroup_leave_each_other_alone_however_they_see_it() {
 }
 
 #[test]
-fn where_nobody_can_be_born_in_a_cgroup_a_tree_is_started_from_within() {
+fn where_nobody_can_be_born_in_a_cgroup_a_tree_joins_its_own_before_it_runs() {
     let Some(pen) = Pen::bare() else { return };
     for containment in ["cgroup", "strict"] {
         let gateway = pen.gateway(WITHOUT_CLONE3, &waits(""), &["--containment", containment]);
@@ -71,6 +71,17 @@ fn where_nobody_can_be_born_in_a_cgroup_a_tree_is_started_from_within() {
         assert!(!alive(server));
     }
     assert!(pen.is_as_before());
+}
+
+#[test]
+fn where_nobody_can_be_born_in_a_cgroup_a_tree_may_still_be_one_process() {
+    let Some(pen) = Pen::new() else { return };
+    let waits = waits("limits = { processes = 1 }");
+    let gateway = pen.gateway(WITHOUT_CLONE3, &waits, &["--containment", "cgroup"]);
+    let (call, server) = begin_wait(&gateway);
+    call.hang_up();
+    gateway.stop();
+    assert!(!alive(server) && pen.is_as_before());
 }
 
 #[test]
