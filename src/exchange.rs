@@ -187,8 +187,9 @@ impl ListKind {
     }
 }
 
-/// A check between a list and the step after it: it sees the list, and what the server says of itself, before anything else is asked of the server, and
-/// an error ends the call. So arguments are checked inside the same process that will run the tool.
+/// A check between a list and the step after it: it sees the list, and what the server says of itself, before anything else
+/// is asked of the server, and an error ends the call. So arguments are checked inside the same process that will run the
+/// tool.
 pub(crate) struct Gate(Box<Check>);
 
 type Check = dyn FnOnce(&Arc<Listed>, &Introduction) -> Result<(), CallError> + Send;
