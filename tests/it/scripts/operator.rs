@@ -134,7 +134,7 @@ fn systemd_takes_our_unit_and_finds_it_hardened() {
 fn the_unit_leaves_alone_what_the_containments_need() {
     let unit = read("scripts/systemd/spawnling.service");
     let keys: Vec<&str> = unit.lines().filter_map(|line| line.split_once('=').map(|(key, _)| key)).collect();
-    for key in ["Delegate", "KillMode", "OOMPolicy", "TimeoutStopSec", "LimitNOFILE"] {
+    for key in ["Delegate", "ExecReload", "KillMode", "OOMPolicy", "TimeoutStopSec", "LimitNOFILE"] {
         assert!(keys.contains(&key), "{key}");
     }
     for key in ["ProtectControlGroups", "RestrictNamespaces", "ProtectKernelTunables", "ProtectProc"] {
