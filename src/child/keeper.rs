@@ -54,7 +54,7 @@ pub(crate) enum KeeperError {
     #[error("lost the keeper")]
     Lost(#[source] io::Error),
     /// The kernel refused.
-    #[error("the keeper failed at {}", step.words())]
+    #[error("the keeper failed at {}{}", step.words(), step.advice(source))]
     Refused { step: Step, source: io::Error },
 }
 

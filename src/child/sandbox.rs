@@ -36,6 +36,7 @@ pub(crate) use resolve::ResolveError;
 pub(super) use resolve::resolve;
 
 use super::limits;
+use super::os::why_no_namespace;
 use super::spec::sandbox::{Network, Place, Sandbox, Syscalls};
 use crate::exchange::Enforcement;
 
@@ -72,6 +73,9 @@ pub(crate) enum Obstacle {
     /// The kernel refused one step.
     #[error("{step}")]
     Step { step: &'static str, source: io::Error },
+    /// The kernel refused the right to make the other ones.
+    #[error("a user namespace{}", why_no_namespace(.0))]
+    UserNamespace(#[source] io::Error),
     /// A path that was named is not there, or out of reach.
     #[error("{}", path.display())]
     Path { path: PathBuf, source: io::Error },

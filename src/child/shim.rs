@@ -59,6 +59,7 @@ pub(crate) fn run() -> ExitCode {
 
 fn serve() -> io::Result<()> {
     let control = Control::from_stdin()?;
+    os::go_by(c"keeper");
     outlive_a_stop()?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
     if let Born::Parent(keeper) = os::fork(0, None)? {

@@ -45,6 +45,7 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         eprintln!("spawnling: a gateway starts its wardens itself; there is nothing to do for one here");
         return ExitCode::from(2);
     };
+    super::os::go_by(c"warden");
     // Nobody of the same user may look into us (`PR_SET_DUMPABLE(2const)`): as a process that hides, one of us is what a
     // containment is tried out on.
     if shim::outlive_a_stop().is_err() || set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {

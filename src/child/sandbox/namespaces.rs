@@ -51,7 +51,7 @@ pub(super) fn enter(flags: CloneFlags) -> Result<(), Obstacle> {
         other => return other.map_err(Obstacle::step("unshare(2)")),
     }
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(Obstacle::step("a user namespace"))?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| Obstacle::UserNamespace(error.into()))?;
     // Without `deny` no group may be mapped (user_namespaces(7)).
     let maps = [
         ("/proc/self/setgroups", "deny".to_owned()),

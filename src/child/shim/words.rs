@@ -14,6 +14,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use serde::{Deserialize, Serialize};
 
+use crate::child::os::why_no_namespace;
 use crate::exchange::Exit;
 
 /// What orders begin with. A byte for a tree that was gone when it came is passed over.
@@ -113,6 +114,11 @@ impl Step {
             Self::Join => "joining a cgroup",
             Self::Exec => "executing the program",
         }
+    }
+
+    /// What to look at when it failed like that, to be put behind it; empty: nobody knows.
+    pub(in crate::child) fn advice(self, error: &std::io::Error) -> &'static str {
+        if self == Self::Namespace { why_no_namespace(error) } else { "" }
     }
 }
 
