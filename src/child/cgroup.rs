@@ -30,7 +30,7 @@ use super::proc;
 use super::raze::{Contents, raze};
 use super::stock::Stock;
 use super::tree::Gone;
-pub(super) use quarters::{Quarters, undo_for_the_dead};
+pub(super) use quarters::{ADVICE, Quarters, undo_for_the_dead};
 use rush::Rush;
 
 /// How long a root of a dead gateway is tried to be ended at start. What does not die of SIGKILL in that time hangs in the

@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 
-use super::cgroup::{CgroupError, Entrance, Leaf, Root};
+use super::cgroup::{ADVICE, CgroupError, Entrance, Leaf, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
 use super::proc;
 use super::scratch::Scratch;
@@ -218,7 +218,10 @@ impl Means {
     pub(super) fn without(&self, controller: &str) -> String {
         let Some(root) = &self.cgroups else {
             let name = self.containment.name();
-            return format!("with the containment {name} trees have no cgroup of version 2");
+            let without = format!("with the containment {name} trees have no cgroup of version 2");
+            // Who has chosen knows why; and who has not can do something about it.
+            let refused = self.refused.iter().find_map(|line| line.strip_prefix("cgroup: "));
+            return refused.map_or(without.clone(), |why| format!("{without}: {why}; {ADVICE}"));
         };
         root.quarters().without(controller)
     }
@@ -289,5 +292,23 @@ async fn born(kept: &mut Kept, mut said: ChildStdout, leaf: Option<&Leaf>) -> Re
         Ok(())
     } else {
         Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_cgroup_is_told_why_and_what_helps_unless_it_was_chosen() {
+        let mut means = Means::of(Containment::Namespace);
+        let chosen = means.without("pids");
+        assert!(
+            chosen.ends_with("with the containment namespace trees have no cgroup of version 2"),
+            "{chosen}"
+        );
+        means.refused = vec!["cgroup: cannot make a cgroup below /here".to_owned()];
+        let found = means.without("pids");
+        assert!(found.contains("cannot make a cgroup below /here; docs/containment.md says how"), "{found}");
     }
 }

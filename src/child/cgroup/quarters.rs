@@ -21,7 +21,7 @@ use super::{PAUSE, SWEEPING};
 pub(super) const SUFFIX: &str = ".gateway";
 
 /// What a reader of a refusal can do about it.
-const ADVICE: &str = "docs/containment.md says how a service gets a cgroup to itself";
+pub(in crate::child) const ADVICE: &str = "docs/containment.md says how a service gets a cgroup to itself";
 
 /// What was moved and switched on, to be undone when it is dropped.
 #[derive(Debug)]
