@@ -80,7 +80,7 @@ pub(crate) enum Obstacle {
     #[error("{}", path.display())]
     Path { path: PathBuf, source: io::Error },
     /// Landlock is absent, or too old.
-    #[error("Landlock, of its ABI 3 or newer (Linux 6.2)")]
+    #[error("Landlock, of its ABI 2 or newer (Linux 5.19)")]
     Landlock(#[from] landlock::RulesetError),
     /// Landlock was compiled in, but not enabled.
     #[error("this kernel has Landlock switched off")]

@@ -13,14 +13,16 @@ use landlock::{
     Scope,
 };
 
-use super::Obstacle;
+use super::{Obstacle, syscalls};
 use crate::child::spec::sandbox::{Files, Place};
 use crate::exchange::Enforcement;
 
 /// The newest revision that this was tried with.
 const TRIED: ABI = ABI::V7;
-/// The oldest that is worth the name: before it, files outside could be truncated.
-const LEAST: ABI = ABI::V3;
+/// The oldest that is worth the name.
+const LEAST: ABI = ABI::V2;
+/// The oldest that keeps files outside from being truncated; before it a filter of system calls has to.
+const TRUNCATION: ABI = ABI::V3;
 
 /// Devices that every program may take for granted.
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
@@ -36,6 +38,16 @@ pub(super) fn restrict(
     own: &[Place],
     best_effort: bool,
 ) -> Result<(String, Vec<Enforcement>), Obstacle> {
+    restrict_by(TRIED, files, own, best_effort)
+}
+
+/// As on a kernel that knows nothing newer than `newest`.
+fn restrict_by(
+    newest: ABI,
+    files: &Files,
+    own: &[Place],
+    best_effort: bool,
+) -> Result<(String, Vec<Enforcement>), Obstacle> {
     let mut absent = Vec::new();
     let mut named = |ruleset, place: &Place, access| match allow(ruleset, place, access)? {
         (ruleset, None) => Ok(ruleset),
@@ -47,14 +59,14 @@ pub(super) fn restrict(
         }
         (_, Some(source)) => Err(Obstacle::Path { path: place.path().to_owned(), source }),
     };
-    let reading = AccessFs::from_read(TRIED);
-    let all = AccessFs::from_all(TRIED);
+    let reading = AccessFs::from_read(newest);
+    let all = AccessFs::from_all(newest);
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(LEAST))?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)?
-        .scope(Scope::from_all(TRIED))?
+        .scope(Scope::from_all(newest))?
         .create()?;
     match &files.read {
         None => ruleset = named(ruleset, &Place::required("/"), reading | AccessFs::IoctlDev)?,
@@ -68,13 +80,18 @@ pub(super) fn restrict(
     for place in files.write.iter().chain(&devices).chain(own) {
         ruleset = named(ruleset, place, all)?;
     }
-    let means = match ruleset.restrict_self()? {
+    let abi = match ruleset.restrict_self()? {
         RestrictionStatus { ruleset: RulesetStatus::NotEnforced, .. } => return Err(Obstacle::LandlockOff),
         RestrictionStatus { landlock: LandlockStatus::Available { effective_abi, .. }, .. } => {
-            format!("Landlock, ABI {}", effective_abi as i32)
+            effective_abi.min(newest)
         }
-        _ => "Landlock".to_owned(),
+        _ => LEAST,
     };
+    let mut means = format!("Landlock, ABI {}", abi as i32);
+    if abi < TRUNCATION {
+        syscalls::refuse_truncation()?;
+        means += ", and a filter of the system calls that truncate";
+    }
     Ok((means, absent))
 }
 
@@ -96,5 +113,39 @@ fn allow(
             Ok((ruleset.add_rule(PathBeneath::new(handle, access))?, None))
         }
         Err(source) => Ok((ruleset, place.required.then_some(source))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use rustix::fs::{Mode, OFlags};
+
+    use super::*;
+
+    /// A domain and a filter are a thread's, and of whoever it starts.
+    #[test]
+    fn on_a_kernel_before_linux_6_2_files_outside_cannot_be_truncated_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
+        fs::create_dir(&inside).unwrap();
+        fs::write(&outside, "precious").unwrap();
+        let tried = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            let files = Files { read: None, write: Vec::new() };
+            let (means, _) = restrict_by(LEAST, &files, &[Place::required(&inside)], false).ok()?;
+            assert_eq!(means, "Landlock, ABI 2, and a filter of the system calls that truncate");
+            for mode in [OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR, OFlags::RWMODE] {
+                let opened = rustix::fs::open(&outside, mode | OFlags::TRUNC, Mode::empty());
+                assert_eq!(opened.unwrap_err(), rustix::io::Errno::ACCESS, "{mode:?}");
+            }
+            assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
+            File::create(inside.join("file")).unwrap().set_len(5).unwrap();
+            Some(())
+        });
+        if tried.join().unwrap().is_none() {
+            crate::child::tests::cradle::skip("Landlock", "this kernel has none, or has it switched off");
+        }
     }
 }

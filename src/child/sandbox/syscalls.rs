@@ -154,6 +154,32 @@ pub(super) fn refuse_sockets() -> Result<(), Obstacle> {
     install(with_twins(rules), libc::EACCES)
 }
 
+/// Refuses to truncate a file that was not opened for writing, as Landlock does from its ABI 3 on with those that may not be
+/// written (`landlock(7)`). Whoever opens one for writing was asked for the right to that, and `ftruncate(2)` needs such a one.
+pub(super) fn refuse_truncation() -> Result<(), Obstacle> {
+    // A mode of 3 is one for neither reading nor writing (`open(2)`, NOTES).
+    let mask = u64::from((libc::O_ACCMODE | libc::O_TRUNC).unsigned_abs());
+    let neither = |argument| {
+        let modes =
+            [libc::O_RDONLY, libc::O_ACCMODE].map(|mode| u64::from((mode | libc::O_TRUNC).unsigned_abs()));
+        let rules =
+            modes.map(|flags| when(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), flags));
+        rules.into_iter().collect::<Result<Vec<_>, _>>()
+    };
+    let mut rules = Rules::from([
+        (libc::SYS_truncate, Vec::new()),
+        (libc::SYS_openat, neither(2)?),
+        (libc::SYS_open_by_handle_at, neither(2)?),
+        // It could open files past the filter.
+        (libc::SYS_io_uring_setup, Vec::new()),
+    ]);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, neither(1)?);
+    install(with_twins(rules), libc::EACCES)?;
+    // Its flags lie in memory, where no filter can look. Told that there is no such call, programs use openat(2).
+    install(with_twins(Rules::from([(libc::SYS_openat2, Vec::new())])), libc::ENOSYS)
+}
+
 fn when(
     argument: u8,
     length: SeccompCmpArgLen,
@@ -193,6 +219,10 @@ fn install(rules: Rules, errno: libc::c_int) -> Result<(), Obstacle> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fs::{self, File};
+
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat, openat2};
+    use rustix::io::Errno;
 
     use super::*;
 
@@ -201,5 +231,39 @@ mod tests {
         let numbers: BTreeSet<_> = REFUSED.iter().map(|(number, ..)| number).collect();
         assert_eq!(numbers.len(), REFUSED.len());
         assert!(REFUSED.iter().all(|(_, _, why)| why.len() > 10));
+    }
+    /// A filter is a thread's, and of whoever it starts.
+    #[test]
+    fn nothing_is_truncated_that_was_not_opened_for_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let tried = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            refuse_truncation().unwrap();
+            for mode in [OFlags::RDONLY, OFlags::RWMODE] {
+                let flags = mode | OFlags::TRUNC | OFlags::CLOEXEC;
+                // On x86-64 the first of these is a system call of its own.
+                for opened in [open(&file, flags, Mode::empty()), openat(CWD, &file, flags, Mode::empty())] {
+                    assert_eq!(opened.unwrap_err(), Errno::ACCESS, "{flags:?}");
+                }
+            }
+            let opened = openat2(CWD, &file, OFlags::TRUNC, Mode::empty(), ResolveFlags::empty());
+            assert_eq!(opened.unwrap_err(), Errno::NOSYS);
+            // truncate(2), for which no library here has a safe function.
+            let script = "exit(truncate($ARGV[0], 0) ? 0 : 40 + $!)";
+            #[expect(clippy::disallowed_methods, reason = "it is waited for right here")]
+            let perl = std::process::Command::new("perl").args(["-e", script]).arg(&file).status();
+            if let Ok(status) = perl {
+                assert_eq!(status.code(), Some(40 + libc::EACCES));
+            }
+            assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+
+            // As nearly every program does it.
+            let opened = File::create(&file).unwrap();
+            opened.set_len(5).unwrap();
+            assert_eq!(fs::metadata(&file).unwrap().len(), 5);
+        });
+        tried.join().unwrap();
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn program() -> Option<PathBuf> {
 
 /// Says loudly that something is not tested.
 #[expect(clippy::print_stderr, reason = "for whoever runs the tests")]
-pub(super) fn skip(what: &str, why: &str) {
+pub(in crate::child) fn skip(what: &str, why: &str) {
     eprintln!("\n*** SKIPPED what needs {what}: {why}\n");
 }
 
