@@ -1,6 +1,6 @@
 //! Completions for shells, and the manual page: made of the same description as the command line itself.
 
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::roff::{Roff, roman};
 
@@ -8,8 +8,15 @@ use super::Cli;
 
 /// The script that a shell reads to complete our words.
 pub(super) fn completions(shell: Shell) -> String {
+    let cli = Cli::command();
+    // Hidden commands would be completed like all others. None can be taken out of what is there.
+    let shown = cli.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut cli = Command::new("spawnling")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(cli.get_arguments().cloned())
+        .subcommands(shown);
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "spawnling", &mut script);
+    clap_complete::generate(shell, &mut cli, "spawnling", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
@@ -82,12 +89,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_shell_learns_every_command() {
+    fn each_shell_learns_every_command_but_those_that_are_hidden() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = completions(shell);
             for word in ["serve", "call", "tools", "check", "receipt"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }
+            assert!(script.contains("version") && !script.contains("confine"), "{shell}");
         }
     }
 
