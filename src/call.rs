@@ -15,7 +15,6 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
 pub(crate) mod admission;
 mod at_once;
@@ -34,6 +33,7 @@ use crate::exchange::{
     Request, Step, Times, Told, TraceContext,
 };
 use crate::strategy::{Lease, Strategy};
+use crate::tasks::Tasks;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::traces::Traces;
 use admission::{Admission, Entered};
@@ -55,7 +55,7 @@ pub(crate) enum OnDisconnect {
 pub(crate) struct Calls {
     parts: Arc<Parts>,
     receipts: Arc<Receipts>,
-    lives: TaskTracker,
+    lives: Tasks,
     draining: AtomicBool,
     mask: Mask,
     traces: Traces,
@@ -75,6 +75,8 @@ pub(crate) struct Common {
     pub(crate) mask: Mask,
     /// Who follows their traces.
     pub(crate) traces: Traces,
+    /// What runs them.
+    pub(crate) tasks: Tasks,
 }
 
 struct Parts {
@@ -104,9 +106,9 @@ impl Calls {
         on_disconnect: OnDisconnect,
         common: Common,
     ) -> Self {
-        let Common { receipts, shares, mask, traces } = common;
+        let Common { receipts, shares, mask, traces, tasks } = common;
         let parts = Arc::new(Parts { server, shares, admission, strategy });
-        let (lives, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (lives, stop) = (tasks.apart(), CancellationToken::new());
         Self { parts, receipts, lives, draining: AtomicBool::new(false), mask, traces, stop, on_disconnect }
     }
 
@@ -192,7 +194,7 @@ impl Calls {
         let (reply, on_error) = (request.reply, request.on_error);
         let teller = Teller { way, reply, on_error, entry, asking, mask, span, _running: running };
         let life = Box::pin(life(Arc::clone(&self.parts), request, end, teller));
-        self.lives.spawn(at_once(life));
+        self.lives.begin(at_once(life));
         told
     }
 
@@ -247,8 +249,7 @@ impl Calls {
 
     /// Returns when every call has ended and nothing is alive that the strategy keeps. Call `close` first.
     pub(crate) async fn drain(&self) {
-        self.lives.close();
-        self.lives.wait().await;
+        self.lives.done().await;
         self.parts.strategy.drain().await;
     }
 }
@@ -451,4 +452,11 @@ fn in_short(answer: &Answer, on_error: OnError) -> (Told, Option<String>) {
     let failure = answer.failure.as_ref().or_else(|| last?.as_ref().err());
     let told = Told { failure: failure.map(Failed::from), times: answer.times };
     (told, failure.map(CallError::story))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    mod interleavings;
 }

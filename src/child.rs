@@ -18,6 +18,7 @@ use futures_util::FutureExt as _;
 use tokio::process::ChildStdout;
 use tokio_util::sync::CancellationToken;
 
+mod birthplace;
 mod bounds;
 mod cgroup;
 mod containment;
@@ -44,6 +45,7 @@ mod stock;
 mod tree;
 pub(crate) mod warden;
 
+pub(crate) use birthplace::{Birthplace, Intake, Newborn, Offspring, Output};
 pub(crate) use bounds::BoundsError;
 pub(crate) use containment::ContainmentError;
 pub(crate) use ladder::{Ladder, Lesson};
@@ -53,7 +55,6 @@ pub(crate) use reaper::{Reaper, reaper};
 pub(crate) use scratch::ScratchRoot;
 pub(crate) use spawn::SpawnError;
 pub(crate) use stderr::Tail;
-pub(crate) use stdin::Stdin;
 pub(crate) use tree::{Containment, Gone};
 
 use crate::exchange::{Cause, Exit, Measured, Receipt, Rung, Seat};
@@ -66,6 +67,7 @@ use rest::Rest;
 use scratch::Scratch;
 use shim::words::Step;
 use spec::Spec;
+use stdin::Stdin;
 use tree::Tree;
 
 /// How long the stderr of a server that has failed is read for its last words.

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use tokio::process::ChildStdout;
 
 mod doubt;
 mod ears;
@@ -30,7 +29,9 @@ pub(crate) use hub::{Hub, Line, Overheard, Revisions, Unanswered};
 pub(crate) use probe::probe;
 
 use crate::child::spec::Spec;
-use crate::child::{Born, Child, Containment, Ladder, Lesson, Nursery, Program, Remains, SpawnError, Stdin};
+use crate::child::{
+    Birthplace, Containment, Intake, Ladder, Lesson, Newborn, Offspring, Output, Program, Remains, SpawnError,
+};
 use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Credentials, Events, Introduction, LastWords, Outcome, Phase, Receipt, Seat, Times,
@@ -58,7 +59,8 @@ pub(crate) struct Server {
     ladder: Ladder,
     /// How long the last handshake took, in milliseconds.
     opening: AtomicU64,
-    nursery: Nursery,
+    /// Where they are born.
+    nursery: Box<dyn Birthplace>,
     verdicts: Arc<Verdicts>,
 }
 
@@ -79,11 +81,11 @@ pub(crate) struct Making {
 
 impl Server {
     /// A server whose instances are born in `nursery`; what its era is found to be is kept in `verdicts`.
-    pub(crate) fn new(making: Making, nursery: Nursery, verdicts: Arc<Verdicts>) -> Self {
+    pub(crate) fn new(making: Making, nursery: impl Birthplace + 'static, verdicts: Arc<Verdicts>) -> Self {
         let Making { name, spec, protocol, open_deadline, output } = making;
         let ladder = Ladder::new(spec.teardown);
         let command = VerdictKey::of(&(&spec.program, &spec.args, &spec.env, spec.home, &spec.cwd));
-        let opening = AtomicU64::new(0);
+        let (opening, nursery) = (AtomicU64::new(0), Box::new(nursery));
         Self { name, spec, command, protocol, open_deadline, output, ladder, opening, nursery, verdicts }
     }
 
@@ -136,9 +138,9 @@ impl Server {
 #[derive(Debug)]
 struct Body {
     server: Arc<Server>,
-    child: Child,
+    child: Box<dyn Offspring>,
     peer: Peer,
-    wire: Wire<ChildStdout, Stdin>,
+    wire: Wire<Box<dyn Output>, Box<dyn Intake>>,
     ears: Ears,
     lesson: Lesson,
     /// What a verdict on this very program goes by.
@@ -189,10 +191,10 @@ impl Instance {
             let times = Times { spawn: Some(began.elapsed()), ..Times::default() };
             Box::new(HalfBorn::new(error, times, body.map_or_else(Stillborn::nothing, Stillborn::here)))
         };
-        let born = Child::spawn(&server.spec_with(credentials), &server.nursery, seat).await;
+        let born = server.nursery.bear(&server.spec_with(credentials), seat).await;
         let born = born.map_err(|source| failed(source, None))?;
         let mut body = Body::new(server, born);
-        overheard.is_of(&body.child);
+        overheard.is_of(&*body.child);
         let opened = body.open(&end.within(server.open_deadline)).await;
         // Whoever has answered was started, and this returns at once; whoever has not may never have been.
         let started = match tokio::time::timeout(LAST_WORDS, body.child.started()).await {
@@ -284,7 +286,7 @@ fn unanswered(error: AskError, words: Box<LastWords>) -> CallError {
 }
 
 impl Body {
-    fn new(server: &Arc<Server>, born: Born) -> Self {
+    fn new(server: &Arc<Server>, born: Newborn) -> Self {
         let (peer, wire) = rpc::connect(born.stdout, born.stdin, server.output);
         let key = server.verdict_key(Some(&born.program));
         let (server, child) = (Arc::clone(server), born.child);
@@ -455,6 +457,6 @@ impl Body {
                 tracing::debug!(strays, "a server answered what nobody had asked");
             }
         };
-        child.stop(ladder, lesson, goodbye).await
+        child.stop(ladder, lesson, goodbye.boxed()).await
     }
 }

@@ -124,6 +124,7 @@
 //! child/spec.rs          what to run, and how patiently it is ended                                (pure)
 //! child/spec/limits.rs   how much of the machine it may use                                        (pure)
 //! child/spec/sandbox.rs  what it may see and touch: what is asked, and what the kernel is told     (pure)
+//! child/birthplace.rs    a child as the room above sees it: where it is born, what can be asked of it
 //! child/bounds.rs        limits and sandbox, tried out before any call
 //! child/nursery.rs       where trees are born, and what all of them share
 //! child/limits.rs        how much of the machine a tree may use, told to the kernel
@@ -187,6 +188,7 @@
 //! auth.rs                credentials -> Principal, or a refusal; who asks, for everybody to know
 //! auth/mask.rs           secrets replaced by stars in whatever we write
 //! aside.rs               work that may take time, away from the runtime's threads
+//! tasks.rs               tasks that somebody owns: begun at once, waited for on the way out
 //! deadline.rs            one time budget per call, and the reasons for which a call ends early
 //! telemetry.rs           logging, set up once
 //! telemetry/lines.rs     the log on its way to stderr, whose reader may sleep
@@ -229,7 +231,7 @@
 //! http -> catalog -> call -> strategy -> instance -+-> mcp -> rpc
 //!                                                  +-> rpc
 //!                                                  '-> child
-//! open to all: exchange, auth, aside, deadline, telemetry                 demo, bench use no room
+//! open to all: exchange, auth, aside, tasks, deadline, telemetry          demo, bench use no room
 //! ```
 
 mod aside;
@@ -251,6 +253,7 @@ mod mcp;
 mod rpc;
 mod serve;
 mod strategy;
+mod tasks;
 mod telemetry;
 
 pub use cli::run;

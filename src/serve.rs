@@ -172,6 +172,7 @@ impl Rooms {
                 shares: Arc::default(),
                 mask: mask.clone(),
                 traces,
+                tasks: crate::tasks::Tasks::here(),
             },
             starts,
             metrics,
@@ -334,17 +335,19 @@ fn furnish(
         _ => shared.house.clone(),
     };
     let admission = Admission::new(bounds_of_calls, house, shared.metrics.server(&name));
+    let (tasks, starts) = (shared.calls.tasks.apart(), shared.starts.clone());
     let strategy: Box<dyn Strategy> = match server.strategy {
-        config::StrategyKind::Fresh => Box::new(Fresh::new(instances)),
+        config::StrategyKind::Fresh => Box::new(Fresh::new(instances, tasks)),
         config::StrategyKind::Prewarmed(config::Standby { min, max, max_age }) => {
             let terms = Standby { min, max, max_age };
-            Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), shared.starts.clone()))
+            Box::new(Prewarmed::new(instances, terms, admission.spare_seats(), starts, tasks))
         }
         config::StrategyKind::Pooled(config::Pool { uses, max_age, idle }) => {
-            Box::new(Pooled::new(instances, Reuse { uses: uses as u64, max_age, idle }))
+            Box::new(Pooled::new(instances, Reuse { uses: uses as u64, max_age, idle }, tasks))
         }
         config::StrategyKind::Shared => {
-            Box::new(strategy::Shared::new(instances, tree_door(bounds_of_calls, &shared.house)))
+            let door = tree_door(bounds_of_calls, &shared.house);
+            Box::new(strategy::Shared::new(instances, door, tasks))
         }
     };
     let on_disconnect = match server.on_disconnect {

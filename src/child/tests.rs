@@ -12,6 +12,7 @@ use super::*;
 use crate::telemetry::metrics::Count;
 
 pub(crate) mod cradle;
+pub(crate) mod doll;
 mod dropped;
 mod odd;
 

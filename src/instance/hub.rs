@@ -21,7 +21,7 @@ use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 
 use super::{Instance, Lesson};
-use crate::child::{Child, Tail};
+use crate::child::{Offspring, Tail};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{
     Ask, CallError, Event, Events, Introduction, LastWords, ListKind, Outcome, Phase, TraceContext,
@@ -197,7 +197,7 @@ impl Revisions {
 
 impl Overheard {
     /// It is this child's stderr that is heard.
-    pub(super) fn is_of(&self, child: &Child) {
+    pub(super) fn is_of(&self, child: &dyn Offspring) {
         // A second child would be another server's.
         let _ = self.0.set(child.stderr());
     }

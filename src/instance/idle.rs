@@ -1,7 +1,7 @@
 //! A server that waits for its next question: attended to, and fit to be asked or not.
 
 use super::{Body, Closed, Instance};
-use crate::child::{Lesson, Stdin};
+use crate::child::Lesson;
 
 const ENDED: &str = "it ended";
 
@@ -30,7 +30,7 @@ impl Instance {
     /// Why a server that has waited may not be asked, if so. It waits no more from here on.
     pub(crate) fn unfit(&mut self) -> Option<&'static str> {
         self.body.ears.between_calls = false;
-        let deaf = self.body.wire.writer().is_none_or(Stdin::has_no_reader);
+        let deaf = self.body.wire.writer().is_none_or(|stdin| stdin.has_no_reader());
         if deaf || self.body.child.has_exited() {
             self.body.lesson = Lesson::Ignore;
             return Some(ENDED);

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::process::ChildStdout;
 
 use super::{Body, BrokenOff, Wire};
-use crate::child::Stdin;
+use crate::child::{Intake, Output};
 use crate::deadline::{EarlyEnd, Reason};
 
 impl Body {
@@ -45,7 +44,7 @@ impl Body {
     /// Whether the server has come up: it has said something, or has begun to read what it was told. For what a server
     /// has not read yet is still in the pipe to it, and can be counted there, at no cost to the conversation.
     fn is_up(&self) -> bool {
-        let unread = || self.wire.writer().and_then(Stdin::unread);
+        let unread = || self.wire.writer().and_then(|stdin| stdin.unread());
         self.wire.heard() || unread().is_none_or(|unread| unread < self.wire.said())
     }
 }
@@ -79,7 +78,7 @@ impl Watch {
     /// Looks whether a question will never be read; if not, [`Self::due`] says when to look again. One that has read all
     /// that it was asked may close its stdin and work on; what it is asked after that cannot be said, which is noticed by
     /// whoever says it.
-    pub(super) fn finds_it_deaf(&mut self, wire: &Wire<ChildStdout, Stdin>) -> bool {
+    pub(super) fn finds_it_deaf(&mut self, wire: &Wire<Box<dyn Output>, Box<dyn Intake>>) -> bool {
         self.next = std::future::pending().boxed();
         let Some(stdin) = wire.writer() else { return false };
         if self.watched {
@@ -87,7 +86,7 @@ impl Watch {
         }
         self.watched = true;
         if let Ok(no_reader) = stdin.no_reader() {
-            self.next = no_reader.boxed();
+            self.next = no_reader;
         }
         false
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Body, BrokenOff, Server};
 use crate::child::spec::Teardown;
-use crate::child::{Child, Ladder, Lesson};
+use crate::child::{Ladder, Lesson};
 use crate::deadline::{EarlyEnd, Reason};
 use crate::exchange::Seat;
 use crate::mcp;
@@ -19,7 +19,7 @@ const PROBE: (Duration, u32) = (Duration::from_secs(5), 4);
 /// Learns with a throw-away sibling whether a server that took `initialize` knows `server/discover` too: then it is
 /// asked without a handshake from now on. Returns when the sibling is dead.
 pub(crate) async fn probe(server: &Arc<Server>, seat: Seat, end: &EarlyEnd) {
-    let Ok(born) = Child::spawn(&server.spec, &server.nursery, seat).await else { return };
+    let Ok(born) = server.nursery.bear(&server.spec, seat).await else { return };
     let mut body = Body::new(server, born);
     // What was never there cannot have refused anything.
     if body.child.started().await.is_err() {

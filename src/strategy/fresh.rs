@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{Exclusive, Home, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{About, CallError, Credentials, LastStart, Process, Seat};
 use crate::instance::{self, HalfBorn, Instance, Overheard, Server};
 use crate::mcp::era::Era;
+use crate::tasks::Tasks;
 
 /// More than any probe takes; it has a bound of its own.
 const PROBE_DEADLINE: Duration = Duration::from_mins(1);
@@ -23,8 +23,8 @@ pub(crate) struct Fresh(Arc<Nest>);
 
 struct Nest {
     server: Arc<Server>,
-    /// Siblings that learn the server's era; one at a time.
-    probes: TaskTracker,
+    /// Siblings that learn the server's era, one at a time; and whatever else an owner of this one begins.
+    tasks: Tasks,
     probing: AtomicBool,
     stop: CancellationToken,
     last_start: Mutex<LastStart>,
@@ -32,10 +32,10 @@ struct Nest {
 
 impl Fresh {
     /// Fresh instances of `server`.
-    pub(crate) fn new(server: Arc<Server>) -> Self {
-        let (probes, stop) = (TaskTracker::new(), CancellationToken::new());
+    pub(crate) fn new(server: Arc<Server>, tasks: Tasks) -> Self {
+        let stop = CancellationToken::new();
         let (probing, last_start) = (AtomicBool::new(false), Mutex::default());
-        Self(Arc::new(Nest { server, probes, probing, stop, last_start }))
+        Self(Arc::new(Nest { server, tasks, probing, stop, last_start }))
     }
 
     /// Starts one.
@@ -117,8 +117,7 @@ impl Strategy for Fresh {
     fn drain(&self) -> BoxFuture<'_, ()> {
         async {
             self.close();
-            self.0.probes.close();
-            self.0.probes.wait().await;
+            self.0.tasks.done().await;
         }
         .boxed()
     }
@@ -161,7 +160,7 @@ impl Nest {
             return;
         }
         let nest = Arc::clone(&self);
-        self.probes.spawn(async move {
+        self.tasks.begin(async move {
             let probing = Probing(&nest.probing);
             // A caller comes first: whoever waits for the seat gets it, and another call's end will do for this.
             let enough = CancellationToken::new();

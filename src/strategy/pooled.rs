@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::shelf::{Kept, Shelf, Turn};
 use super::{Exclusive, Fresh, Home, Lease, Strategy};
 use crate::deadline::EarlyEnd;
 use crate::exchange::{self, About, Instances, Origin, Process, Seat};
 use crate::instance::{HalfBorn, Server};
+use crate::tasks::Tasks;
 
 /// How much use is made of one server.
 #[derive(Debug, Clone, Copy)]
@@ -45,18 +45,18 @@ struct Pool {
     owing: AtomicBool,
     /// How this server's instances are told of.
     containment: &'static str,
-    tasks: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 }
 
 impl Pooled {
     /// Instances of `server`, used on these terms.
-    pub(crate) fn new(server: Arc<Server>, terms: Reuse) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    pub(crate) fn new(server: Arc<Server>, terms: Reuse, tasks: Tasks) -> Self {
+        let stop = CancellationToken::new();
         let shelf = Arc::new(Shelf::new(Turn::YoungestFirst, tasks.clone(), stop.clone()));
         let containment = server.containment().name();
         let (alive, owing) = (Arc::default(), AtomicBool::new(false));
-        let fresh = Fresh::new(server);
+        let fresh = Fresh::new(server, tasks.clone());
         Self(Arc::new(Pool { fresh, terms, shelf, alive, owing, containment, tasks, stop }))
     }
 }
@@ -96,10 +96,7 @@ impl Strategy for Pooled {
     fn drain(&self) -> BoxFuture<'_, ()> {
         async {
             self.close();
-            self.0.tasks.close();
-            self.0.tasks.wait().await;
-            // All of its servers end like those of `fresh`, so it comes last.
-            self.0.fresh.drain().await;
+            self.0.tasks.done().await;
         }
         .boxed()
     }

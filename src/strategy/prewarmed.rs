@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::pace::Pace;
 use super::shelf::{Kept, Shelf, Turn};
@@ -19,6 +18,7 @@ use super::{Exclusive, Fresh, Lease, Strategy};
 use crate::deadline::{Deadline, EarlyEnd, Reason};
 use crate::exchange::{About, CallError, Origin, Seat, SpareSeats, Standbys, StartAhead, Starts};
 use crate::instance::{HalfBorn, Server};
+use crate::tasks::Tasks;
 
 /// How often is looked again for a seat, or for standbys that are not needed any more.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -50,16 +50,22 @@ struct Ward {
     starting: AtomicUsize,
     pace: Mutex<Pace>,
     tended: AtomicBool,
-    tasks: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 }
 
 impl Prewarmed {
     /// Standbys of `server`, in `seats`, started only where `starts` has room.
-    pub(crate) fn new(server: Arc<Server>, terms: Standby, seats: SpareSeats, starts: Starts) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    pub(crate) fn new(
+        server: Arc<Server>,
+        terms: Standby,
+        seats: SpareSeats,
+        starts: Starts,
+        tasks: Tasks,
+    ) -> Self {
+        let stop = CancellationToken::new();
         let shelf = Arc::new(Shelf::new(Turn::OldestFirst, tasks.clone(), stop.clone()));
-        let fresh = Fresh::new(Arc::clone(&server));
+        let fresh = Fresh::new(Arc::clone(&server), tasks.clone());
         let (starting, tended) = (AtomicUsize::new(0), AtomicBool::new(false));
         let pace = Mutex::new(Pace::new(Instant::now()));
         Self(Arc::new(Ward {
@@ -109,7 +115,7 @@ impl Strategy for Prewarmed {
     fn open(&self) {
         if !self.0.tended.swap(true, Ordering::Relaxed) {
             let ward = Arc::clone(&self.0);
-            self.0.tasks.spawn(ward.tend());
+            self.0.tasks.begin(ward.tend());
         }
     }
 
@@ -121,10 +127,7 @@ impl Strategy for Prewarmed {
     fn drain(&self) -> BoxFuture<'_, ()> {
         async {
             self.close();
-            self.0.tasks.close();
-            self.0.tasks.wait().await;
-            // Standbys end like all of its servers, so it comes last.
-            self.0.fresh.drain().await;
+            self.0.tasks.done().await;
         }
         .boxed()
     }
@@ -167,7 +170,7 @@ impl Ward {
             let Some(start) = self.starts.ahead() else { return AGAIN };
             let Some(seat) = self.seats.take() else { return AGAIN };
             starting = self.starting.fetch_add(1, Ordering::SeqCst) + 1;
-            self.tasks.spawn(Arc::clone(self).start(seat, start));
+            self.tasks.begin(Arc::clone(self).start(seat, start));
         }
         if ready + starting == min { LASTED } else { AGAIN }
     }

@@ -20,7 +20,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, SetOnce};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::pace::Pace;
 use super::{Exclusive, Fresh, Lease, Strategy};
@@ -30,6 +29,7 @@ use crate::exchange::{
     Process, Receipt, Seat, Start, Times, TraceContext,
 };
 use crate::instance::{HalfBorn, Hub, Line, Overheard, Revisions, Server, Stillborn, Unanswered};
+use crate::tasks::Tasks;
 
 /// Longer than any start, of which each step has a bound of its own.
 const START: Duration = Duration::from_hours(1);
@@ -49,7 +49,7 @@ struct Common {
     revisions: Arc<Revisions>,
     current: Mutex<Current>,
     alive: Arc<AtomicUsize>,
-    tasks: TaskTracker,
+    tasks: Tasks,
     stop: CancellationToken,
 }
 
@@ -106,11 +106,12 @@ struct User(Arc<Run>);
 
 impl Shared {
     /// One instance of `server`, whose tree has a seat behind `door`.
-    pub(crate) fn new(server: Arc<Server>, door: TreeDoor) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    pub(crate) fn new(server: Arc<Server>, door: TreeDoor, tasks: Tasks) -> Self {
+        let stop = CancellationToken::new();
         let (open_deadline, containment) = (server.open_deadline(), server.containment().name());
         let current = Mutex::new(Current { run: None, pace: Pace::new(Instant::now()), failed: None });
-        let (fresh, alive, revisions) = (Fresh::new(server), Arc::default(), Arc::default());
+        let fresh = Fresh::new(server, tasks.clone());
+        let (alive, revisions) = (Arc::default(), Arc::default());
         Self(Arc::new(Common {
             fresh,
             open_deadline,
@@ -154,10 +155,7 @@ impl Strategy for Shared {
     fn drain(&self) -> BoxFuture<'_, ()> {
         async {
             self.close();
-            self.0.tasks.close();
-            self.0.tasks.wait().await;
-            // It ends like those of `fresh`, so this comes last.
-            self.0.fresh.drain().await;
+            self.0.tasks.done().await;
         }
         .boxed()
     }
@@ -224,7 +222,7 @@ impl Common {
         let run = Arc::new(Run::new());
         let user = User::of(&run).expect("it was made right here, and nobody has closed it");
         current.run = Some(Arc::clone(&run));
-        self.tasks.spawn(Arc::clone(self).live(run, wait));
+        self.tasks.begin(Arc::clone(self).live(run, wait));
         Ok(user)
     }
 
@@ -261,7 +259,11 @@ impl Common {
         let give_up = CancellationToken::new();
         let end = EarlyEnd::new(give_up.clone(), CancellationToken::new(), Deadline::within(START));
         let starting = async {
-            tokio::time::sleep(wait).await;
+            // The clock counts in whole milliseconds, so that no time at all would take one.
+            if !wait.is_zero() {
+                let waited = end.before(tokio::time::sleep(wait)).await;
+                waited.map_err(|reason| (early(reason, &end, Some(run)), Stillborn::nothing()))?;
+            }
             let entered = (self.door)(end.clone()).await;
             let (seat, start) = entered.map_err(|error| (error, Stillborn::nothing()))?;
             let started = start.during(self.fresh.start_overheard(seat, &run.overheard, &end)).await;
@@ -492,5 +494,32 @@ impl Use {
         let calls = run.calls.load(Ordering::Relaxed);
         let kept = || Kept { pid: line.pid(), calls, containment: common.containment };
         ended.map_or_else(|| Process::Kept(kept()), |receipt| Process::Ended { receipt, calls })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::child::tests::doll::{Dolls, Temper, Use as Used};
+    use crate::instance::Making;
+    use crate::mcp::Verdicts;
+    use crate::mcp::era::Protocol;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_waits_for_its_time_is_given_up_as_soon_as_nobody_needs_it() {
+        let making = Making {
+            name: "doll".into(),
+            spec: Dolls::spec(),
+            protocol: Protocol::Legacy,
+            open_deadline: START,
+            output: 1 << 16,
+        };
+        let dolls = Dolls::new((Used::AtOnce, Temper::Good), 0, &Arc::default());
+        let server = Arc::new(Server::new(making, dolls, Arc::new(Verdicts::new(None))));
+        let door: TreeDoor = Arc::new(|_| unreachable!("it is not time yet"));
+        let shared = Shared::new(server, door, Tasks::here());
+        shared.close();
+        let started = shared.0.start(&Run::new(), START / 2).await;
+        assert!(started.is_err_and(|(error, _)| matches!(error, CallError::CallerGone { .. })));
     }
 }

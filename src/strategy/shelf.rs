@@ -18,10 +18,10 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{Exclusive, Lease};
 use crate::exchange::{Demand, Principal, Turns};
+use crate::tasks::Tasks;
 
 /// Which of those that wait is handed out next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) struct Shelf {
     rows: Mutex<Rows>,
     /// Seats that are being given up, but are not free yet.
     giving: Arc<AtomicUsize>,
-    sitters: TaskTracker,
+    sitters: Tasks,
     stop: CancellationToken,
     /// Something was asked for, taken, or lost.
     changed: Notify,
@@ -113,7 +113,7 @@ impl Drop for Claim<'_> {
 
 impl Shelf {
     /// An empty one, whose sitters are among `sitters`; it closes with `stop`.
-    pub(super) fn new(turn: Turn, sitters: TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn new(turn: Turn, sitters: Tasks, stop: CancellationToken) -> Self {
         Self { turn, rows: Mutex::default(), giving: Arc::default(), sitters, stop, changed: Notify::new() }
     }
 
@@ -197,7 +197,7 @@ impl Shelf {
         }
         drop(rows);
         let shelf = Arc::clone(self);
-        self.sitters.spawn(async move { shelf.sit(kept, number, asked).await });
+        self.sitters.begin(async move { shelf.sit(kept, number, asked).await });
     }
 
     /// How many can be had.

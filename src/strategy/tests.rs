@@ -23,6 +23,9 @@ use crate::exchange::{Ask, Origin, Principal, Seat, SpareSeats, Starts};
 use crate::instance::{Making, Server};
 use crate::mcp::Verdicts;
 use crate::mcp::era::Protocol;
+use crate::tasks::Tasks;
+
+mod interleavings;
 
 /// More polls than any call needs.
 const MOST: usize = 10_000;
@@ -103,7 +106,7 @@ async fn fresh_dropped_at_every_poll(containment: Containment, when: When) {
     let Some(program) = program() else { return };
     for most in 1..MOST {
         let Some(cradle) = Cradle::new(containment) else { return };
-        let strategy = Fresh::new(server(&cradle, &program, containment));
+        let strategy = Fresh::new(server(&cradle, &program, containment), Tasks::here());
         let finished = polled(most, when, used(&strategy, Some(cradle.seat()), &Cell::default())).await;
         let finished = finished.is_some();
         // Nothing of it waits for anybody: either its seat is back, or its tree is in the hands of the reaper.
@@ -143,7 +146,7 @@ async fn prewarmed_dropped_at_every_poll(containment: Containment, when: When, b
         let seats = SpareSeats::new(move || seats.lock().unwrap().pop());
         let terms = Standby { min: 1, max: 1, max_age: LONG };
         let server = server(&cradle, &program, containment);
-        let strategy = Prewarmed::new(server, terms, seats, Starts::new(1));
+        let strategy = Prewarmed::new(server, terms, seats, Starts::new(1), Tasks::here());
         strategy.open();
         if begun == Begun::After {
             until_ready(strategy.shelf().unwrap()).await;
@@ -197,7 +200,7 @@ async fn principals_who_wait_for_a_server_that_is_used_again_take_turns() {
     let gate = Gate::new(["a", "b"].map(|name| Token::plain(name, &format!("token-of-{name}"))));
     let all = ["a", "b"].map(|name| gate.identify(Some(&format!("token-of-{name}"))).unwrap());
     let terms = Reuse { uses: 100, max_age: LONG, idle: LONG };
-    let strategy = Pooled::new(server(&cradle, &program, Containment::Group), terms);
+    let strategy = Pooled::new(server(&cradle, &program, Containment::Group), terms, Tasks::here());
     let Ok(first) = strategy.lease(cradle.seat(), &no_end()).await else { panic!("it can be started") };
     let (shelf, served) = (strategy.shelf().unwrap(), RefCell::new(Vec::new()));
     let give_back = |lease: Lease| assert!(lease.give_back().is_ok());

@@ -32,10 +32,11 @@ const ARROWS: [(&str, &[&str]); 15] = [
 ];
 
 /// What every room may use, `demo` and `bench` apart; and what these may use themselves.
-const OPEN: [(&str, &[&str]); 5] = [
+const OPEN: [(&str, &[&str]); 6] = [
     ("exchange", &["auth", "deadline"]),
     ("auth", &[]),
     ("aside", &[]),
+    ("tasks", &[]),
     ("deadline", &[]),
     ("telemetry", &["auth"]),
 ];
