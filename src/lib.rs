@@ -32,6 +32,7 @@
 //! config/complaint.rs    everything that is wrong, each with its line and column
 //! serve.rs               composition root: builds each room once, runs them, drains them in order
 //! serve/edge.rs          sockets and certificates as configured; the service manager that waits for us
+//! serve/furnish.rs       what belongs to one server, put together as it is configured
 //! serve/once.rs          what `call` and `tools` ask, without HTTP
 //! serve/reload.rs        another configuration in the place of the one that counts, while calls go on
 //! serve/watch.rs         tells when a file has become another
