@@ -4,7 +4,8 @@
 //! nothing for that as long as nobody joins, and lets the first who does wait instead, 10 to 20 ms, until all processors have
 //! noticed; those who follow at once wait no more (`cgroup_threadgroup_rwsem`, a `percpu_rw_semaphore`; the mount option
 //! `favordynmods` of `cgroups(7)`, version 2, is about it). To be born in a cgroup (`clone3(2)`) needs none of this, but a
-//! fork, which costs more than `posix_spawn(3)`. So in a rush one joins; otherwise one is born there.
+//! fork, which costs more than `posix_spawn(3)`. So in a rush one joins; otherwise one is born there,
+//! or, where that fails, forked, and joins by itself (`shim/start.rs`).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

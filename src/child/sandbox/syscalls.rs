@@ -232,6 +232,7 @@ mod tests {
         assert_eq!(numbers.len(), REFUSED.len());
         assert!(REFUSED.iter().all(|(_, _, why)| why.len() > 10));
     }
+
     /// A filter is a thread's, and of whoever it starts.
     #[test]
     fn nothing_is_truncated_that_was_not_opened_for_writing() {

@@ -33,8 +33,9 @@ pub(super) fn leader(orders: &Orders, stdio: [OwnedFd; 3]) -> Result<Pid, Failed
 
 /// The same, but it is born in the cgroup whose directory is given. Why, and when not: `cgroup/rush.rs`.
 ///
-/// Where nobody can be born in a cgroup (a filter of system calls that does not know `clone3(2)`) it joins behind the open
-/// `cgroup.procs`, before it executes anything. A keeper that joined to start it would count in there (`pids.max`).
+/// Where it cannot be born there, whatever the reason (as a rule a filter of system calls that does not know
+/// `clone3(2)`), it joins behind the open `cgroup.procs`, before it executes anything. A keeper that joined to start it
+/// would count in there (`pids.max`).
 ///
 /// # Errors
 ///
