@@ -25,8 +25,9 @@ pub(super) fn why_no_namespace(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         // `user_namespaces(7)`, `namespaces(7)`: the limits of `/proc/sys/user`.
         Some(libc::ENOSPC) => " (no more are allowed: `user.max_user_namespaces` and the like)",
-        // Debian's and Ubuntu's own switches, and the filters of containers.
-        Some(libc::EPERM) => {
+        // Debian's and Ubuntu's own switches, and the filters of containers. AppArmor lets a user namespace be made, and
+        // takes the rights in it away: the first file of its maps cannot be opened (EACCES), or not written (EPERM).
+        Some(libc::EPERM | libc::EACCES) => {
             " (not allowed to this user: `kernel.unprivileged_userns_clone`, \
              `kernel.apparmor_restrict_unprivileged_userns`, or the container's filter of system calls)"
         }
@@ -42,7 +43,10 @@ mod tests {
     fn who_may_make_no_namespace_is_told_which_setting_that_is() {
         let why = |errno| why_no_namespace(&io::Error::from_raw_os_error(errno));
         assert!(why(libc::ENOSPC).contains("user.max_user_namespaces"));
-        assert!(why(libc::EPERM).contains("kernel.unprivileged_userns_clone"));
+        for errno in [libc::EPERM, libc::EACCES] {
+            assert!(why(errno).contains("kernel.unprivileged_userns_clone"));
+            assert!(why(errno).contains("kernel.apparmor_restrict_unprivileged_userns"));
+        }
         assert_eq!(why(libc::EINVAL), "");
     }
 

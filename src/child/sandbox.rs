@@ -73,7 +73,7 @@ pub(crate) enum Obstacle {
     /// The kernel refused one step.
     #[error("{step}")]
     Step { step: &'static str, source: io::Error },
-    /// The kernel refused the right to make the other ones.
+    /// The kernel refused the right to make the other ones, or made one without rights.
     #[error("a user namespace{}", why_no_namespace(.0))]
     UserNamespace(#[source] io::Error),
     /// A path that was named is not there, or out of reach.

@@ -51,7 +51,8 @@ pub(super) fn enter(flags: CloneFlags) -> Result<(), Obstacle> {
         other => return other.map_err(Obstacle::step("unshare(2)")),
     }
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| Obstacle::UserNamespace(error.into()))?;
+    let refused = Obstacle::UserNamespace;
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| refused(error.into()))?;
     // Without `deny` no group may be mapped (user_namespaces(7)).
     let maps = [
         ("/proc/self/setgroups", "deny".to_owned()),
@@ -59,9 +60,9 @@ pub(super) fn enter(flags: CloneFlags) -> Result<(), Obstacle> {
         ("/proc/self/gid_map", format!("{gid} {gid} 1", gid = gid.as_raw())),
     ];
     for (file, text) in maps {
-        fs::write(file, text).map_err(Obstacle::step("the identity in a user namespace"))?;
+        fs::write(file, text).map_err(refused)?;
     }
-    nix::sched::unshare(flags).map_err(Obstacle::step("unshare(2) in a user namespace"))
+    nix::sched::unshare(flags).map_err(|error| refused(error.into()))
 }
 
 /// Puts empty directories over those that everybody shares; says by what means, and which of them may be filled.

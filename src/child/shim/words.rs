@@ -118,7 +118,10 @@ impl Step {
 
     /// What to look at when it failed like that, to be put behind it; empty: nobody knows.
     pub(in crate::child) fn advice(self, error: &std::io::Error) -> &'static str {
-        if self == Self::Namespace { why_no_namespace(error) } else { "" }
+        match self {
+            Self::Namespace | Self::Setup => why_no_namespace(error),
+            Self::Orders | Self::Join | Self::Exec => "",
+        }
     }
 }
 
