@@ -38,6 +38,7 @@ use crate::catalog::Catalog;
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config, Sources};
 use crate::exchange::Starts;
+use crate::exchange::fault::chain;
 use crate::http::listen::address::Address;
 use crate::http::{Live, Service, listen};
 use crate::mcp::Verdicts;
@@ -79,9 +80,9 @@ pub(crate) enum ServeError {
     /// Trees cannot be held together as was asked for.
     #[error(transparent)]
     Containment(#[from] ContainmentError),
-    /// A server asks to be kept in bounds that cannot be had here.
-    #[error("{server}: its sandbox cannot be had here (`sandbox.best_effort = true` starts it all the same)")]
-    Bounds { server: String, source: BoundsError },
+    /// Servers ask to be kept in bounds that cannot be had here; a line each.
+    #[error("{}", lines(.0))]
+    Bounds(Vec<Unbounded>),
     /// What is to be watched cannot be.
     #[error("`memory_pressure` cannot be had here")]
     Pressure(#[from] NoAccount),
@@ -109,10 +110,26 @@ impl ServeError {
     }
 }
 
+/// A server asks to be kept in bounds that cannot be had here.
+#[derive(Debug, thiserror::Error)]
+#[error("its sandbox cannot be had here (`sandbox.best_effort = true` starts it all the same)")]
+pub(crate) struct Unbounded {
+    server: String,
+    source: BoundsError,
+}
+
+/// What each of them asks for in vain.
+fn lines(refused: &[Unbounded]) -> String {
+    let line = |refused: &Unbounded| format!("{}: {}", refused.server, chain(refused));
+    refused.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// All servers of a configuration, ready to be called.
 pub(crate) struct Rooms {
     /// Each with the settings that it was made of.
     servers: Vec<(config::Server, Arc<Catalog>)>,
+    /// Those of the configuration that are not among them: nobody starts them without the bounds that they ask for.
+    refused: Vec<Unbounded>,
     /// Servers that count no more, and what ends them.
     retired: Vec<Arc<Catalog>>,
     retiring: JoinSet<()>,
@@ -126,7 +143,8 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// Builds everything below HTTP. So many `receipts` are kept; spans go to the `collector`, if there is one.
+    /// Builds everything below HTTP, but for servers that are refused. So many `receipts` are kept; spans go to the
+    /// `collector`, if there is one.
     pub(crate) async fn build(
         config: &Config,
         receipts: usize,
@@ -175,23 +193,31 @@ impl Rooms {
             starts,
             metrics,
         };
-        let (retired, retiring) = (Vec::new(), JoinSet::new());
+        let (servers, refused, retired, retiring) = (Vec::new(), Vec::new(), Vec::new(), JoinSet::new());
         let mut rooms =
-            Self { servers: Vec::new(), retired, retiring, shared, verdicts, nursery, rescue, watches };
+            Self { servers, refused, retired, retiring, shared, verdicts, nursery, rescue, watches };
         for server in &config.servers {
             match rooms.furnish(server) {
                 Ok(catalog) => rooms.servers.push((server.clone(), catalog)),
-                Err(error) => {
-                    rooms.leave().await;
-                    return Err(error);
-                }
+                Err(refused) => rooms.refused.push(refused),
             }
         }
         Ok(rooms)
     }
 
+    /// The same, of a gateway, whose servers are all there or none: who serves half of what he was told to is found out
+    /// by the callers of the other half.
+    async fn whole(mut self) -> Result<Self, ServeError> {
+        let refused = std::mem::take(&mut self.refused);
+        if refused.is_empty() {
+            return Ok(self);
+        }
+        self.leave().await;
+        Err(ServeError::Bounds(refused))
+    }
+
     /// Builds everything for one server.
-    fn furnish(&self, server: &config::Server) -> Result<Arc<Catalog>, ServeError> {
+    fn furnish(&self, server: &config::Server) -> Result<Arc<Catalog>, Unbounded> {
         let mut server = server.clone();
         let bounds = bound(&mut server, &self.nursery)?;
         Ok(Arc::new(furnish(&server, bounds, &self.nursery, &self.verdicts, &self.shared)))
@@ -327,7 +353,8 @@ async fn run(
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let mut rooms = Rooms::build(&config, config.receipts, config.otlp.as_deref(), mask).await?;
+    let rooms = Rooms::build(&config, config.receipts, config.otlp.as_deref(), mask).await?;
+    let mut rooms = rooms.whole().await?;
     let draining = CancellationToken::new();
     let (catalogs, receipts) = (rooms.catalogs(), Arc::clone(&rooms.shared.calls.receipts));
     let service =

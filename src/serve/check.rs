@@ -33,7 +33,11 @@ pub(crate) fn check(given: Given<'_>) -> Result<(), OnceError> {
                 failed.push(catalog.name().to_string());
             }
         }
-        let (some, all) = (failed.len(), rooms.servers.len());
+        for refused in &rooms.refused {
+            writeln!(io::stdout(), "{}: FAILED: {}", refused.server, chain(refused))?;
+            failed.push(refused.server.clone());
+        }
+        let (some, all) = (failed.len(), rooms.servers.len() + rooms.refused.len());
         let servers = (some > 0).then(|| format!("{some} of {all} did not start: {}", failed.join(", ")));
         let wrong: Vec<String> =
             without_tls.then(|| "TLS cannot be set up".to_owned()).into_iter().chain(servers).collect();

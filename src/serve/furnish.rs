@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::{ServeError, Shared};
+use super::{Shared, Unbounded};
 use crate::auth::Principal;
 use crate::call::admission::{Admission, Entered, House, Limits};
 use crate::call::{self, Calls};
@@ -18,10 +18,10 @@ use crate::strategy::{self, Fresh, Pooled, Prewarmed, Reuse, Standby, Strategy, 
 use crate::telemetry::metrics::OfServer;
 
 /// Finds out in which bounds a server is kept, and says loudly what of them nobody sees to.
-pub(super) fn bound(server: &mut config::Server, nursery: &Nursery) -> Result<Bounds, ServeError> {
+pub(super) fn bound(server: &mut config::Server, nursery: &Nursery) -> Result<Bounds, Unbounded> {
     let bounds = nursery
         .bound(&mut server.spec)
-        .map_err(|source| ServeError::Bounds { server: server.name.clone(), source })?;
+        .map_err(|source| Unbounded { server: server.name.clone(), source })?;
     for missing in bounds.missing() {
         tracing::warn!(server = server.name, key = missing.what, why = missing.how, "NOT ENFORCED");
     }

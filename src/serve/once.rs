@@ -215,6 +215,9 @@ pub(super) fn with_rooms(
 }
 
 pub(super) fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
+    if let Some(refused) = rooms.refused.iter().find(|refused| refused.server == name) {
+        return Err(OnceError::Failed(format!("{name}: {}", chain(refused))));
+    }
     let known = || rooms.catalogs().iter().map(|catalog| catalog.name().to_string()).collect();
     rooms.find(name).ok_or_else(|| OnceError::UnknownServer { name: name.to_owned(), known: known() })
 }

@@ -179,20 +179,25 @@ impl Rooms {
     /// An error changes nothing.
     fn refurnish(&mut self, config: &Config) -> Result<Refurnished, ServeError> {
         let mut next = Vec::with_capacity(config.servers.len());
-        let mut added: Vec<Arc<Catalog>> = Vec::new();
+        let (mut added, mut refused): (Vec<Arc<Catalog>>, Vec<_>) = Default::default();
         for server in &config.servers {
             if let Some((_, same)) = self.servers.iter().find(|(known, _)| known == server) {
                 next.push((server.clone(), Arc::clone(same)));
-            } else {
-                let furnished = self.furnish(server).inspect_err(|_| {
-                    for catalog in &added {
-                        self.shared.metrics.leaves(catalog.name());
-                    }
-                });
-                let catalog = furnished?;
-                added.push(Arc::clone(&catalog));
-                next.push((server.clone(), catalog));
+                continue;
             }
+            match self.furnish(server) {
+                Ok(catalog) => {
+                    added.push(Arc::clone(&catalog));
+                    next.push((server.clone(), catalog));
+                }
+                Err(unbounded) => refused.push(unbounded),
+            }
+        }
+        if !refused.is_empty() {
+            for catalog in &added {
+                self.shared.metrics.leaves(catalog.name());
+            }
+            return Err(ServeError::Bounds(refused));
         }
         let before = std::mem::replace(&mut self.servers, next);
         let gone =

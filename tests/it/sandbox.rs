@@ -258,7 +258,8 @@ fn what_cannot_be_enforced_stops_the_start_unless_the_best_effort_will_do() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("it.toml");
     let config = |best| demo(&[]) + &format!("sandbox = {{ private_tmp = true, best_effort = {best} }}\n");
-    fs::write(&file, config(false)).unwrap();
+    let other = demo(&[]).replace("servers.demo", "servers.other") + "sandbox = { private_tmp = true }\n";
+    fs::write(&file, config(false) + &other + &demo(&[]).replace("servers.demo", "servers.free")).unwrap();
     let words = [
         "confine",
         "--sandbox",
@@ -267,15 +268,26 @@ fn what_cannot_be_enforced_stops_the_start_unless_the_best_effort_will_do() {
         shown(dir.path()),
         "--",
         PROGRAM,
-        "check",
+        "",
         "--containment",
         "group",
         "--config",
         shown(&file),
     ];
-    let said = command_output(&words);
-    assert!(said.contains("demo: its sandbox cannot be had here"), "{said}");
+    let ordered = |order| command_output(&words.map(|word| if word.is_empty() { order } else { word }));
+    // Whoever looks is told of each server, also of those that start.
+    let said = ordered("check");
+    for name in ["demo", "other"] {
+        assert!(said.contains(&format!("{name}: FAILED: its sandbox cannot be had here")), "{said}");
+    }
     assert!(said.contains("`private_tmp` cannot be enforced here: "), "{said}");
+    assert!(said.contains("free: ok: "), "{said}");
+    assert!(said.contains("2 of 3 did not start: demo, other"), "{said}");
+    // All of them are served, or none.
+    let said = ordered("serve");
+    for name in ["demo", "other"] {
+        assert!(said.contains(&format!("{name}: its sandbox cannot be had here")), "{said}");
+    }
 
     let start = Start {
         script: Some(IN_A_CAGE),
