@@ -176,6 +176,7 @@
 //! exchange/enforcement.rs what was asked of the kernel, and what became of it                      (pure)
 //! exchange/fault.rs      CallError, and whose fault each variant is                                (pure)
 //! exchange/masked.rs     a failure without secrets                                               (pure)
+//! exchange/shortage.rs   what the host has run out of where a process could not be started       (pure)
 //! exchange/nearest.rs    the name that was probably meant                                         (pure)
 //! exchange/json.rs       JSON that is relayed: looked at, never rebuilt                            (pure)
 //! exchange/fuzz.rs       what must be true of relayed JSON and of traces                           (pure)

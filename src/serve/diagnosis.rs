@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::child::{ProgramError, SpawnError};
-use crate::exchange::{CallError, Cause, Exit, LastWords, Phase, nearest};
+use crate::exchange::{CallError, Cause, Exit, LastWords, Phase, Shortage, nearest};
 
 /// What is known of a server beside its failure.
 pub(super) struct Patient<'a> {
@@ -86,7 +86,9 @@ pub(super) fn advice(error: &CallError, patient: &Patient<'_>) -> Vec<String> {
             ];
         }
         CallError::OpenFailed { words, .. } | CallError::ServerCrashed { words, .. } => left(words),
-        CallError::DeadlineExceeded { phase: Phase::Open, words, .. } => Some(hangs(words, patient)),
+        CallError::DeadlineExceeded { phase: Phase::Open, after, words } => {
+            Some(hangs(*after, words, patient))
+        }
         CallError::ProtocolViolation { phase: Phase::Open, .. } => {
             Some("it does not speak MCP on its stdout: does it need an argument such as `stdio`?".to_owned())
         }
@@ -117,7 +119,7 @@ fn of_spawn(error: &(dyn Error + 'static), patient: &Patient<'_>) -> Option<Stri
         SpawnError::Directory { .. } => {
             return Some("make that directory, or mend `cwd`".to_owned());
         }
-        _ => return None,
+        other => return Shortage::behind(other).map(|shortage| shortage.remedy().to_owned()),
     };
     Some(match error {
         ProgramError::NotFound { name, .. } => {
@@ -160,15 +162,16 @@ fn left(words: &LastWords) -> Option<String> {
     }
 }
 
-fn hangs(words: &LastWords, patient: &Patient<'_>) -> String {
+fn hangs(after: Duration, words: &LastWords, patient: &Patient<'_>) -> String {
     if !words.noise.is_empty() {
         return "it answered nothing: is it an MCP server, and does it need an argument such as `stdio`?"
             .to_owned();
     }
+    // Whoever calls may have less time than the server.
+    let more = if after < patient.open_deadline { "give it more time" } else { "raise `open_deadline`" };
     format!(
-        "it said nothing for {:?}. It may wait for a terminal, or be downloading what it needs: start it once by hand. If \
-         it only takes long, raise `open_deadline`",
-        patient.open_deadline
+        "it said nothing for {after:?}. It may wait for a terminal, or be downloading what it needs: start it once by hand. If \
+         it only takes long, {more}"
     )
 }
 
@@ -308,6 +311,10 @@ mod tests {
             "{told}"
         );
         assert!(advised(&late("listening on port 80")).contains("it seems to serve HTTP"));
+        let words = Box::default();
+        let short = CallError::DeadlineExceeded { phase: Phase::Open, after: Duration::from_secs(3), words };
+        let told = advised(&short);
+        assert!(told.contains("for 3s") && told.contains("give it more time"), "{told}");
         // It did say something.
         let words = Box::new(LastWords { noise: vec!["hello".to_owned()], ..LastWords::default() });
         let (phase, after) = (Phase::Open, Duration::from_secs(30));
@@ -333,5 +340,7 @@ mod tests {
         assert!(told(SpawnError::Directory { path: "/a".into() }).contains("`cwd`"));
         assert!(told(SpawnError::Interpreter { path: "/a".into() }).contains("first line"));
         assert_eq!(told(SpawnError::Scratch(std::io::Error::other("x"))), "");
+        let source = std::io::Error::from_raw_os_error(11);
+        assert!(told(SpawnError::Exec { path: "/a".into(), source }).contains("`TasksMax=`"));
     }
 }

@@ -1,10 +1,10 @@
 //! What to do about one failed call: its kind says, unless more is known. Pure.
 
 use super::{Kind, Sees, kind_of};
-use crate::exchange::{CallError, LastWords, Phase};
+use crate::exchange::{CallError, LastWords, Phase, Shortage};
 
 /// What to do, in one sentence without its end.
-pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
+pub(super) fn remedy(error: &CallError, sees: Sees) -> &'static str {
     let kind = kind_of(error);
     match error {
         CallError::DeadlineExceeded { phase: Phase::Open, words, .. } if shown(words, sees) => {
@@ -22,6 +22,9 @@ pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
             "What was remembered of it is dropped: ask again, and the next call begins with a handshake"
         }
         CallError::SpawnFailed { .. } if matches!(sees, Sees::Little) => ASK,
+        CallError::SpawnFailed { source, .. } => {
+            Shortage::behind(&**source).map_or(kind.facts().remedy, Shortage::remedy)
+        }
         CallError::OpenFailed { .. }
         | CallError::ServerCrashed { .. }
         | CallError::ProtocolViolation { .. }
@@ -48,7 +51,6 @@ pub(super) const fn remedy(error: &CallError, sees: Sees) -> &'static str {
         | CallError::QuotaExceeded { .. }
         | CallError::ShuttingDown { .. }
         | CallError::CallerGone { .. }
-        | CallError::SpawnFailed { .. }
         | CallError::ServerError { .. }
         | CallError::OutputTooLarge { .. }
         | CallError::UnknownTool { .. }

@@ -142,6 +142,19 @@ fn causes_are_told_once() {
 }
 
 #[test]
+fn a_program_that_could_not_be_started_for_want_of_something_is_not_blamed_for_that() {
+    let (eagain, emfile, eacces) = (11, 24, 13);
+    let detail = |errno| {
+        let source = Arc::new(std::io::Error::from_raw_os_error(errno));
+        let object = object(CallError::SpawnFailed { program: "/x".into(), source }, Sees::Everything);
+        object["detail"].as_str().unwrap().to_owned()
+    };
+    assert!(detail(eagain).contains("`TasksMax=`") && !detail(eagain).contains("`command`"));
+    assert!(detail(emfile).contains("`ulimit -n`"));
+    assert!(detail(eacces).contains("`command`"));
+}
+
+#[test]
 fn a_tool_error_carries_the_whole_result_and_quotes_its_text() {
     let result = raw(r#"{"content":[{"type":"text","text":"no page"}],"isError":true,"n":1e400}"#);
     let problem = Problem::of(CallError::ToolError { result: result.clone() }, Sees::Little);
