@@ -9,9 +9,7 @@ use crate::support::peers::has_containment;
 use crate::support::{
     Gateway, PROGRAM, Pending, Start, alive, demo, example, processes, shown, until, until_some,
 };
-use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Signal, getsid, kill_process, pidfd_getfd, pidfd_open,
-};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open};
 
 const KEPT: Start<'static> =
     Start { env: &[], args: &["--containment", "subreaper"], script: None, mark: None, stdin: None };
@@ -88,14 +86,14 @@ fn a_keeper_that_somebody_has_stopped_ends_its_tree() {
 /// docs/decisions/sessions-of-keepers.md
 #[test]
 fn a_tree_is_kept_in_a_session_of_its_own_and_its_guard_stays_in_the_gateways() {
-    let session = |pid: u32| getsid(Pid::from_raw(pid.try_into().unwrap())).unwrap();
+    let session = |pid: u32| processes::session_of(pid).unwrap();
     let gateway = Gateway::start_by(&demo(&[]), KEPT);
     let calls = [begin_work(&gateway, 600.0), begin_work(&gateway, 600.0)];
     let servers = until_some("both serve", || Some(gateway.servers()).filter(|servers| servers.len() == 2));
     let keepers: Vec<u32> = servers.iter().map(|pid| processes::parent_of(*pid).unwrap()).collect();
     for (server, keeper) in servers.iter().zip(&keepers) {
         let guard = processes::parent_of(*keeper).unwrap();
-        assert_eq!(session(*keeper).as_raw_nonzero().get().unsigned_abs(), *keeper);
+        assert_eq!(session(*keeper), *keeper);
         assert_eq!(session(*server), session(*keeper));
         assert_eq!(session(guard), session(gateway.pid()));
     }

@@ -32,6 +32,13 @@ pub(crate) fn parent_of(pid: u32) -> Option<u32> {
     state(pid).map(|(_, parent)| parent)
 }
 
+/// The session of a process. Not by `getsid(2)`: where the leader is outside of our PID namespace that is 0, as here, which the
+/// library takes for a defect.
+pub(crate) fn session_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(3)?.parse().ok()
+}
+
 /// The number by which a process knows itself, in its own PID namespace (`proc_pid_status(5)`, `NSpid`).
 pub(crate) fn own_number(pid: u32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
