@@ -214,11 +214,15 @@ pub(super) fn with_rooms(
     })
 }
 
+/// The server of that name; one that is refused says why.
 pub(super) fn find<'a>(rooms: &'a Rooms, name: &str) -> Result<&'a Arc<Catalog>, OnceError> {
     if let Some(refused) = rooms.refused.iter().find(|refused| refused.server == name) {
         return Err(OnceError::Failed(format!("{name}: {}", chain(refused))));
     }
-    let known = || rooms.catalogs().iter().map(|catalog| catalog.name().to_string()).collect();
+    let known = || {
+        let served = rooms.servers.iter().map(|(server, _)| &server.name);
+        served.chain(rooms.refused.iter().map(|refused| &refused.server)).cloned().collect()
+    };
     rooms.find(name).ok_or_else(|| OnceError::UnknownServer { name: name.to_owned(), known: known() })
 }
 

@@ -62,8 +62,13 @@ fn a_broken_file_changes_nothing_and_is_named() {
     assert!(log.contains("servers.demo.dedline: unknown key; did you mean `deadline`?"), "{log}");
     assert_eq!(echo(&gateway, "demo").said(), "hello");
     // Nor does one that asks for what this machine does not have, whatever else it says.
-    let strict = server("strict", &[]) + "sandbox = { user = \"nobody-is-called-so\" }\n";
+    let absent = "sandbox = { user = \"nobody-is-called-so\" }\n";
+    let strict = ["strict", "stern"].map(|name| server(name, &[]) + absent).concat();
     reload(&gateway, &(server("second", &[]) + &strict), unusable);
+    let log = gateway.log();
+    for name in ["strict", "stern"] {
+        assert!(log.contains(&format!("{name}: its sandbox cannot be had here")), "{log}");
+    }
     assert_eq!((echo(&gateway, "demo").said().as_str(), echo(&gateway, "second").status), ("hello", 404));
     reload(&gateway, &server("second", &[]), IN_PLACE);
     assert_eq!((echo(&gateway, "demo").status, echo(&gateway, "second").said().as_str()), (404, "hello"));

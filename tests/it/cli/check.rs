@@ -85,6 +85,29 @@ fn check_says_what_to_try_with_each_server_that_does_not_start() {
 }
 
 #[test]
+fn who_asks_for_one_server_is_not_kept_from_it_by_what_others_ask_for() {
+    let place = Place::new();
+    let server = |name: &str, more: &str| {
+        format!("[servers.{name}]\ncommand = {PROGRAM:?}\nargs = [\"demo\"]\n{more}")
+    };
+    let absent = "sandbox = { user = \"nobody-is-called-so\" }\n";
+    place.write("spawnling.toml", &(server("strict", absent) + &server("free", "")));
+    place.run(&["call", "free", "echo", "message=hello"]).printed("hello\n");
+    assert_eq!(place.run(&["tools", "free"]).code, Some(0));
+    let refused = "strict: its sandbox cannot be had here";
+    for command in [&["call", "strict", "echo"][..], &["tools", "strict"], &["check", "--reuse", "strict"]] {
+        let done = place.run(command);
+        done.failed(1, refused);
+        done.failed(1, "there is no user nobody-is-called-so");
+    }
+    // It is configured all the same.
+    place.run(&["call", "other", "echo"]).failed(2, "there is no server \"other\"; there are: free, strict");
+    let done = place.run(&["check"]);
+    done.failed(1, "1 of 2 did not start: strict");
+    assert!(done.out.contains("free: ok: ") && done.out.contains("strict: FAILED: "), "{done:?}");
+}
+
+#[test]
 fn a_program_that_repeats_what_it_is_told_is_called_no_server() {
     let place = Place::new();
     let words = "it repeats what it is told, and is no MCP server\n";
