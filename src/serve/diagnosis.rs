@@ -167,11 +167,15 @@ fn hangs(after: Duration, words: &LastWords, patient: &Patient<'_>) -> String {
         return "it answered nothing: is it an MCP server, and does it need an argument such as `stdio`?"
             .to_owned();
     }
-    // Whoever calls may have less time than the server.
-    let more = if after < patient.open_deadline { "give it more time" } else { "raise `open_deadline`" };
+    // A whole call may have less time than a start.
+    let more = if after < patient.open_deadline {
+        "give it more time: a longer `--timeout`, or `deadline` where that is shorter"
+    } else {
+        "raise `open_deadline`"
+    };
     format!(
-        "it said nothing for {after:?}. It may wait for a terminal, or be downloading what it needs: start it once by hand. If \
-         it only takes long, {more}"
+        "it said nothing for {after:?}. It may wait for somebody to answer it, or be downloading what it needs: start it once \
+         by hand. If it only takes long, {more}"
     )
 }
 
@@ -314,7 +318,7 @@ mod tests {
         let words = Box::default();
         let short = CallError::DeadlineExceeded { phase: Phase::Open, after: Duration::from_secs(3), words };
         let told = advised(&short);
-        assert!(told.contains("for 3s") && told.contains("give it more time"), "{told}");
+        assert!(told.contains("for 3s") && told.contains("`--timeout`, or `deadline`"), "{told}");
         // It did say something.
         let words = Box::new(LastWords { noise: vec!["hello".to_owned()], ..LastWords::default() });
         let (phase, after) = (Phase::Open, Duration::from_secs(30));
