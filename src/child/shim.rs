@@ -62,9 +62,13 @@ fn serve() -> io::Result<()> {
     os::go_by(c"keeper");
     outlive_a_stop()?;
     set_child_subreaper(Some(rustix::process::getpid()))?;
-    if let Born::Parent(keeper) = os::fork(0, None)? {
-        guard::guard(&control, keeper);
-        return Ok(());
+    match os::fork(0, None) {
+        Ok(Born::Child) => {}
+        Ok(Born::Parent(keeper)) => {
+            guard::guard(&control, keeper);
+            return Ok(());
+        }
+        Err(error) => return refuse(&control, &error),
     }
     // Neither is inherited (`fork(2)`).
     set_parent_process_death_signal(Some(Signal::CONT))?;
@@ -79,6 +83,13 @@ fn serve() -> io::Result<()> {
         tend(&control, &orders, descriptors)?;
         control.tell(&Report::Gone)?;
     }
+}
+
+/// Tells whoever wants a tree kept why there is no keeper.
+fn refuse(control: &Control, error: &io::Error) -> io::Result<()> {
+    let _tree = control.orders()?;
+    control.tell(&Report::failed(Step::Birth, error))?;
+    control.tell(&Report::Gone)
 }
 
 /// Ends by no signal that is meant to stop a service: a service manager signals everybody, and who goes first is the

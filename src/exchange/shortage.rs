@@ -46,13 +46,16 @@ impl Shortage {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::Processes => {
-                "`TasksMax=` of the service, `pids.max` of the container, `ulimit -u` or `kernel.pid_max` is reached: ask again in a moment, let fewer calls run at once (`concurrent`), or raise it"
+                "`TasksMax=` of the service, `pids.max` of the container, `ulimit -u` or `kernel.pid_max` may be reached: \
+                 ask again in a moment, let fewer calls run at once (`concurrent`), or raise it"
             }
             Self::Memory => {
-                "`concurrent` bounds how many servers there are at once: lower it, or give the machine more memory; there was not enough to start a process"
+                "`concurrent` bounds how many servers there are at once: lower it, or give the machine more memory; there \
+                 was not enough to start a process"
             }
             Self::Descriptors => {
-                "`LimitNOFILE=` of the service, or `ulimit -n`, is reached: raise it, or let fewer calls run at once (`concurrent`)"
+                "`LimitNOFILE=` of the service, or `ulimit -n`, is reached: raise it, or let fewer calls run at once \
+                 (`concurrent`)"
             }
         }
     }

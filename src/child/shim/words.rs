@@ -92,6 +92,8 @@ pub(in crate::child) enum Report {
 /// What went wrong before there was a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
+    /// `fork(2)` of the keeper itself.
+    Birth,
     /// Orders without the descriptors that they speak of.
     Orders,
     /// `clone(2)`
@@ -108,6 +110,7 @@ impl Step {
     /// For a sentence that says where it failed.
     pub(crate) const fn words(self) -> &'static str {
         match self {
+            Self::Birth => "coming to life",
             Self::Orders => "reading its orders",
             Self::Namespace => "making a namespace",
             Self::Setup => "setting a namespace up",
@@ -120,7 +123,7 @@ impl Step {
     pub(in crate::child) fn advice(self, error: &std::io::Error) -> &'static str {
         match self {
             Self::Namespace | Self::Setup => why_no_namespace(error),
-            Self::Orders | Self::Join | Self::Exec => "",
+            Self::Birth | Self::Orders | Self::Join | Self::Exec => "",
         }
     }
 }
