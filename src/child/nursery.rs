@@ -30,7 +30,8 @@ impl Nursery {
     /// Scratch directories come from `scratch`; trees whose owner was dropped go to `reaper`; trees are held together as
     /// `choice` says, with `controllers` if they can. What is watched over is to be run beside everything else.
     ///
-    /// From here on no child inherits a descriptor that was open before, nor a signal that was ignored.
+    /// From here on no child inherits a descriptor that was open before, nor a signal that was ignored, nor the right to leave a
+    /// core dump.
     ///
     /// # Errors
     ///
@@ -42,6 +43,8 @@ impl Nursery {
         controllers: &[&'static str],
     ) -> Result<(Self, Watch), ContainmentError> {
         spawn::keep_what_we_inherited();
+        // A keeper hands its own limits on, and the one that a containment is tried out with keeps trees afterwards.
+        limits::no_core_dumps();
         limits::sweep_dead();
         let (means, watch) = Means::find(choice, controllers).await?;
         scratch.sweep_beside();
@@ -49,7 +52,6 @@ impl Nursery {
     }
 
     pub(super) fn of(scratch: ScratchRoot, reaper: Reaper, means: Means) -> Self {
-        limits::no_core_dumps();
         let (scratch, means) = (Arc::new(scratch), Arc::new(means));
         let (cages, alive, hurry) = (Arc::default(), Level::default(), CancellationToken::new());
         Self { scratch, reaper, means, cages, alive, hurry }

@@ -212,8 +212,10 @@ fn what_the_kernel_cannot_execute_is_given_to_no_shell() {
 
 #[test]
 fn a_server_starts_clean_in_every_containment_whatever_the_gateway_was_started_with() {
-    // No stdin, no stderr, a spare descriptor, ignored signals, a limit of its own, which the gateway must not raise.
-    let bad_parent = "ulimit -Sn 345; trap '' CHLD PIPE HUP USR1 INT; exec 9>/dev/null";
+    // No stdin, no stderr, a spare descriptor, ignored signals, a limit of its own, which the gateway must not raise, and the
+    // right to leave core dumps.
+    let bad_parent =
+        "ulimit -Sn 345; ulimit -Sc $(ulimit -Hc); trap '' CHLD PIPE HUP USR1 INT; exec 9>/dev/null";
     for containment in containments() {
         let call = format!(
             "{bad_parent}; \"$0\" call --containment {containment} default environment -- \"$0\" demo <&- 2>&- | \
@@ -246,6 +248,9 @@ fn a_server_starts_clean_in_every_containment_whatever_the_gateway_was_started_w
             let signals = u64::from_str_radix(line.trim(), 16).unwrap() & !(0b11 << 31);
             assert_eq!(signals, 0, "{containment}: {mask} {line}");
         }
+        let limits = fs::read_to_string(format!("/proc/{server}/limits")).unwrap();
+        let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"], "{containment}");
         busy.hang_up();
         gateway.stop();
     }
