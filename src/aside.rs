@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 
 /// How many such threads there are at once. Each keeps some memory.
-const MOST: usize = 4;
+pub(crate) const MOST: usize = 4;
 static ROOM: Semaphore = Semaphore::const_new(MOST);
 
 /// Does `work` aside, and returns what it gives.

@@ -15,7 +15,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ use super::proc;
 use super::raze::{Contents, raze};
 use super::stock::Stock;
 use super::tree::Gone;
+use crate::aside::aside;
 pub(super) use quarters::{ADVICE, Quarters, undo_for_the_dead};
 use rush::Rush;
 
@@ -174,13 +175,22 @@ impl Leaf {
 
     /// The members that are alive, sub-groups that they made for themselves included.
     pub(super) fn members(&self) -> Vec<i32> {
-        let mut members = Vec::new();
-        let mut waiting = vec![self.path.clone()];
-        while let Some(path) = waiting.pop() {
-            members.extend(listed(&path));
-            waiting.extend(below(&path));
+        members(&self.path)
+    }
+
+    /// Removes the sub-groups that its members made for themselves, as far as nobody is alive in them, and says who is alive.
+    /// That is done away from the runtime's threads: there may be as many of them as the members liked.
+    pub(super) async fn clear(&self) -> Vec<i32> {
+        if !is_parent(&self.path) {
+            open_up(&self.path);
+            return listed(&self.path);
         }
-        members
+        let path = self.path.clone();
+        let cleared = move || {
+            let _ = raze(&path, Contents::Cgroups);
+            members(&path)
+        };
+        aside(cleared).await
     }
 
     /// The most memory that one of its members has had resident, of those that are alive and in no sub-group. Nobody is
@@ -205,20 +215,36 @@ impl Leaf {
         Some(Duration::from_micros(usage.trim().parse().ok()?))
     }
 
-    /// Removes it, if no member is alive.
+    /// Removes it, if no member is alive and it has no sub-group.
     ///
     /// # Errors
     ///
     /// The leaf itself, while somebody is.
     pub(super) fn remove(self, proof: impl FnOnce() -> Gone) -> Result<Gone, Self> {
-        match remove(&self.path) {
-            Ok(()) => {
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self),
+            _ => {
                 self.root.leaves.replenish(|path| fs::create_dir(path));
                 Ok(proof())
             }
-            Err(_) => Err(self),
         }
     }
+}
+
+/// Whether there are sub-groups in one: they count among its links, two of which are its own (`inode(7)`).
+pub(super) fn is_parent(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.nlink() > 2)
+}
+
+/// The members of one and of its sub-groups that are alive.
+fn members(path: &Path) -> Vec<i32> {
+    let mut members = Vec::new();
+    let mut waiting = vec![path.to_owned()];
+    while let Some(path) = waiting.pop() {
+        members.extend(listed(&path));
+        waiting.extend(below(&path));
+    }
+    members
 }
 
 /// The members of one that are alive.
@@ -228,10 +254,14 @@ fn listed(path: &Path) -> Vec<i32> {
     listed.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
+/// Gives us back what its members may have taken away, the right to look into one: it is ours, or we could not have made it.
+fn open_up(path: &Path) {
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+}
+
 /// The sub-groups of one.
 pub(super) fn below(path: &Path) -> Vec<PathBuf> {
-    // Its members may have taken our right to look into it away: it is ours, or we could not have made it.
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+    open_up(path);
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.map(|entry| entry.path()).collect()

@@ -87,6 +87,9 @@ impl Living {
         let containment = tree.containment().name();
         let (gone, toll) = tree.gone().await;
         scratch.sweep(&gone).await;
+        if let Some(cage) = cage {
+            cage.remove().await;
+        }
         drop(counted);
         let receipt = Receipt {
             pid,

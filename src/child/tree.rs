@@ -396,7 +396,7 @@ pub(super) async fn empty(mut leaf: Leaf) -> Gone {
         }
         // Again, for whoever joined between: only a process that may write there can.
         leaf.kill();
-        let members = leaf.members();
+        let members = leaf.clear().await;
         if silent && began.elapsed() > DYING {
             tracing::error!(?members, "processes of a tree outlive their kill; its seat stays taken");
             silent = false;

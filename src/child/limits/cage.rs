@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 use super::Own;
 use super::controllers::{Controller, Controllers, Missing};
+use crate::aside::aside;
+use crate::child::cgroup::is_parent;
 use crate::child::spec::limits::{Limits, PERIOD};
 use crate::exchange::{Cause, Enforcement, Measured};
 
@@ -117,6 +119,14 @@ impl Cage {
     /// Whether [`Self::peak_memory`] will tell of a cgroup that is not the tree's own.
     pub(in crate::child) const fn tells_peak_memory(&self) -> bool {
         matches!(self.memory, Some((Version::V1, _)))
+    }
+
+    /// Removes what was made here, when nobody is in it any more; away from the runtime's threads where members have made
+    /// sub-groups, of which there may be as many as they liked.
+    pub(in crate::child) async fn remove(self) {
+        if self.own.iter().any(|path| is_parent(path)) {
+            aside(move || drop(self)).await;
+        }
     }
 
     /// The most memory that it had at once.

@@ -167,3 +167,43 @@ async fn cgroups_that_a_tree_has_nested_deeper_than_a_path_is_long_go_with_it() 
     drop(stopped.expect("its seat comes back"));
     assert_eq!(cradle.leave().await, Outcome { returned: 1, rescued: 0 });
 }
+
+/// Has every thread for what may take time wait until the second of these is dropped.
+async fn keep_all_threads_busy() -> (tokio::task::JoinSet<()>, std::sync::mpsc::Sender<()>) {
+    let (release, held) = std::sync::mpsc::channel();
+    let (held, mut busy) = (Arc::new(std::sync::Mutex::new(held)), tokio::task::JoinSet::new());
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..crate::aside::MOST {
+        let (held, begun) = (Arc::clone(&held), begun.clone());
+        let wait = move || {
+            begun.send(()).expect("somebody waits for it");
+            // Until nobody could release it any more.
+            let _ = held.lock().map(|held| held.recv());
+        };
+        busy.spawn(crate::aside::aside(wait));
+    }
+    for _ in 0..crate::aside::MOST {
+        begins.recv().await;
+    }
+    (busy, release)
+}
+
+#[tokio::test]
+async fn cgroups_that_a_tree_has_made_for_itself_are_removed_by_a_thread_that_nobody_else_needs() {
+    let Some(cradle) = Cradle::new(Containment::Cgroup) else { return };
+    let leaf = cradle.nursery.means.cgroups.as_ref().unwrap().leaf().unwrap();
+    assert_eq!(leaf.clear().now_or_never(), Some(Vec::new()), "there is nothing to do");
+    for number in 0..100 {
+        std::fs::create_dir(leaf.path().join(number.to_string())).unwrap();
+    }
+    let leaf = leaf.remove(crate::child::Gone::never_born).unwrap_err();
+    {
+        let (_busy, release) = keep_all_threads_busy().await;
+        let mut clearing = std::pin::pin!(leaf.clear());
+        assert_eq!(clearing.as_mut().now_or_never(), None, "it was done by the runtime's own");
+        drop(release);
+        assert_eq!(clearing.await, Vec::<i32>::new());
+    }
+    leaf.remove(crate::child::Gone::never_born).unwrap();
+    assert_eq!(cradle.leave().await, Outcome { returned: 0, rescued: 0 });
+}
