@@ -406,7 +406,7 @@ impl Kept {
         self.exit
     }
 
-    /// Whether somebody beside the leader is known to have used up the processor time that each may use.
+    /// Whether somebody is known to have used up the processor time that each may use, though the leader's end does not say so.
     pub(super) const fn is_out_of_time(&self) -> bool {
         self.out_of_time
     }

@@ -78,7 +78,7 @@ pub(super) fn no_core_dumps() {
 pub(super) struct Time {
     /// There is a limit of it.
     pub(super) limited: bool,
-    /// Somebody beside the leader is known to have met it.
+    /// Somebody is known to have met it, though the leader's end does not say so.
     pub(super) met: bool,
 }
 

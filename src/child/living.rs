@@ -25,7 +25,7 @@ impl Living {
     }
 
     /// The limit that the tree met, whose leader ended so.
-    pub(super) fn cause(&self, exit: Option<Exit>) -> Option<Cause> {
+    pub(super) fn cause(&mut self, exit: Option<Exit>) -> Option<Cause> {
         let time = limits::Time { limited: self.timed, met: self.tree.is_out_of_time() };
         limits::cause(exit, time, self.cage.as_ref())
     }
@@ -80,8 +80,8 @@ impl Living {
         }
         self.tree.leader_dies().await;
         let (pid, exit, cpu) = (self.tree.pid(), self.tree.leader_exit(), self.tree.cpu_time());
-        self.rest.reap().await;
         let cause = self.cause(exit);
+        self.rest.reap().await;
         let Self { tree, cage, peak_memory, scratch, seat, counted, .. } = *self;
         let of_cage = cage.as_ref().and_then(Cage::peak_memory);
         let containment = tree.containment().name();

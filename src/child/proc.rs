@@ -8,6 +8,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+/// By how much the processor time that is told may fall short of what a limit is compared with: that is taken in samples, one for
+/// each tick of the kernel's clock, and this is not.
+const COARSE: Duration = Duration::from_millis(500);
+
 /// The part of `/proc/PID/stat` that we look at.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -17,6 +21,8 @@ pub(super) struct Stat {
     pub(super) group: i32,
     /// User and system time, its waited-for children's included.
     pub(super) cpu: Option<Duration>,
+    /// Its own alone.
+    own_cpu: Option<Duration>,
 }
 
 /// Whether its numbers are those by which we know processes: it was mounted in our own PID namespace. One of a namespace
@@ -56,6 +62,23 @@ fn peak(status: &str) -> Option<u64> {
 /// Whether it shows this process, which is not yet waited for.
 pub(super) fn shows(pid: u32) -> bool {
     Pid::from_raw(pid.cast_signed()).is_some_and(|pid| matches!(read(pid), Ok(Some(_))))
+}
+
+/// Whether a process that was killed, and is not waited for yet, had used up the processor time that it may use. Who does not heed
+/// the SIGXCPU that says so, as no program in Go does, is killed by the kernel a second later (`setrlimit(2)`, `RLIMIT_CPU`), and
+/// the signal that it has died of does not tell why.
+pub(super) fn was_out_of_time(pid: Pid) -> bool {
+    let limits = || fs::read_to_string(format!("/proc/{}/limits", pid.as_raw_nonzero())).ok();
+    let last = || most_cpu(&limits()?);
+    let spent = || stat(pid)?.own_cpu;
+    is_ours() && last().zip(spent()).is_some_and(|(last, spent)| spent + COARSE >= last)
+}
+
+/// The hard limit of processor time (`proc_pid_limits(5)`); `None`: there is none. The soft one moves on by a second each time that
+/// it is met.
+fn most_cpu(limits: &str) -> Option<Duration> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max cpu time"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_secs)
 }
 
 /// Reads about one process; `None`: there is none, or it cannot be read.
@@ -102,12 +125,14 @@ fn parse(text: &str) -> Option<Stat> {
     let (state, _parent, group) = (fields.next()?, fields.next()?, fields.next()?);
     // utime, stime, cutime, cstime: fields 14 to 17 of which the group is the fifth.
     let mut ticks = fields.skip(8).map(|field| field.parse::<u64>().ok());
-    let spent = ticks.next()?? + ticks.next()?? + ticks.next()?? + ticks.next()??;
-    let per_second = rustix::param::clock_ticks_per_second();
+    let own = ticks.next()?? + ticks.next()??;
+    let all = own + ticks.next()?? + ticks.next()??;
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
     Some(Stat {
         alive: !matches!(state, "Z" | "X" | "x"),
         group: group.parse().ok()?,
-        cpu: Duration::from_secs(spent).checked_div(u32::try_from(per_second).ok()?),
+        cpu: Duration::from_secs(all).checked_div(per_second),
+        own_cpu: Duration::from_secs(own).checked_div(per_second),
     })
 }
 
@@ -137,12 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_processor_time_is_in_seconds_and_may_be_none() {
+        let line =
+            |hard| format!("Limit   Soft Limit  Hard Limit  Units\nMax cpu time   1   {hard}   seconds\n");
+        assert_eq!(most_cpu(&line("3")), Some(Duration::from_secs(3)));
+        assert_eq!((most_cpu(&line("unlimited")), most_cpu("")), (None, None));
+    }
+
+    #[test]
     fn a_name_full_of_parentheses_confuses_nobody() {
         let rest = "1 42 42 0 -1 4194560 1 0 0 0 100 50 25 25 20 0 1 0 7";
         let stat = parse(&format!("77 (a) Z (b)) S {rest}")).unwrap();
         assert_eq!((stat.alive, stat.group), (true, 42));
         let per_second = rustix::param::clock_ticks_per_second();
-        assert_eq!(stat.cpu, Some(Duration::from_secs(200) / u32::try_from(per_second).unwrap()));
+        let seconds = |ticks| Some(Duration::from_secs(ticks) / u32::try_from(per_second).unwrap());
+        assert_eq!((stat.cpu, stat.own_cpu), (seconds(200), seconds(150)));
         assert!(!parse(&format!("77 (a) Z {rest}")).unwrap().alive);
         assert_eq!(parse("77 (a"), None);
     }

@@ -18,6 +18,7 @@ use super::control::Control;
 use super::start;
 use super::walk;
 use super::words::{Count, Ended, KILL, Orders, Report, Step, TERM};
+use crate::child::proc;
 
 /// How long a kill may take before whoever is left is looked for again, in nanoseconds; twice as long each time, up to the
 /// second: somebody who cannot be killed (another user's, by a set-user-ID program) is waited for, not run after.
@@ -166,7 +167,7 @@ struct Tree {
     ended: Option<Ended>,
     /// How many beside it have died of SIGKILL by our doing.
     killed: u32,
-    /// Somebody beside it has died of SIGXCPU.
+    /// Somebody beside it has died of SIGXCPU; or the leader was killed for not heeding that.
     out_of_time: bool,
 }
 
@@ -258,6 +259,7 @@ impl Tree {
                 && let Some(ended) = peek(leader)
             {
                 self.ended = Some(ended);
+                self.out_of_time |= ended == Ended::Signal(SIGKILL) && proc::was_out_of_time(leader);
                 return (Left::Somebody, fallen);
             }
             match wait(WaitOptions::NOHANG) {

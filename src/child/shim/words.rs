@@ -77,7 +77,7 @@ pub(in crate::child) enum Report {
     Started(i32),
     /// It does not, and nothing is left of the attempt but `Gone`.
     Failed { step: Step, errno: i32 },
-    /// Some process beside the leader has died of SIGXCPU, as the keeper has seen.
+    /// Some process beside the leader has died of SIGXCPU, as the keeper has seen; or the leader was killed for not heeding that.
     OutOfTime,
     /// The leader has exited, or was killed.
     Exited(Ended),

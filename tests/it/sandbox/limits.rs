@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Treasure, came, listed, possible, tries};
-use crate::support::{Gateway, demo};
+use crate::support::peers::has_containment;
+use crate::support::{Gateway, Start, demo};
 
 /// A server that is this shell script and nothing else, under these limits; `None`: they cannot be had here.
 fn greedy(script: &str, limits: &str) -> Option<Gateway> {
@@ -54,6 +55,22 @@ fn a_server_that_computes_too_long_is_ended() {
     let Some(gateway) = greedy("while :; do :; done", "cpu_time = \"1s\"") else { return };
     assert_eq!(end(&gateway)["cause"], "cpu");
     gateway.stop();
+}
+
+#[test]
+fn a_server_that_does_not_heed_the_end_of_its_time_is_known_to_have_been_killed_for_it() {
+    let config = "[servers.greedy]\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"trap '' XCPU; while :; do :; done\"]\n\
+                  limits = { cpu_time = \"1s\" }\n";
+    for containment in ["group", "subreaper", "namespace"] {
+        if containment != "group" && !has_containment(containment) {
+            continue;
+        }
+        let args = ["--containment", containment];
+        let gateway = Gateway::start_by(config, Start { args: &args, ..Start::default() });
+        let end = end(&gateway);
+        assert_eq!((&end["cause"], &end["signal"]), (&"cpu".into(), &9.into()), "{containment}: {end}");
+        gateway.stop();
+    }
 }
 
 #[test]
