@@ -265,6 +265,34 @@ mod tests {
     }
 
     #[test]
+    fn gateways_that_start_at_the_same_moment_take_nothing_from_each_other() {
+        let base = tempfile::tempdir().unwrap();
+        let dead = base.path().join("spawnling-0aA1bB2c");
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| {
+                    for _ in 0..50 {
+                        let root = ScratchRoot::create(base.path()).unwrap();
+                        let file = root.path.join("file");
+                        fs::write(&file, "").unwrap();
+                        root.sweep_beside();
+                        assert!(root.path.join(LOCK).exists());
+                        fs::remove_file(file).unwrap();
+                        // The next one is to have something to sweep.
+                        if fs::create_dir(&dead).is_ok() {
+                            let _ = fs::write(dead.join(LOCK), "");
+                        }
+                    }
+                });
+            }
+        });
+        ScratchRoot::create(base.path()).unwrap().sweep_beside();
+        let left: Vec<_> = fs::read_dir(base.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+        // One that its maker had not locked in time, perhaps.
+        assert!(left.iter().all(|path| *path == dead && !path.join(LOCK).exists()), "{left:?}");
+    }
+
+    #[test]
     fn a_directory_into_which_somebody_still_writes_is_removed_when_they_stop() {
         let base = tempfile::tempdir().unwrap();
         let top = base.path().join("top");

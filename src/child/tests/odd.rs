@@ -207,3 +207,24 @@ async fn cgroups_that_a_tree_has_made_for_itself_are_removed_by_a_thread_that_no
     leaf.remove(crate::child::Gone::never_born).unwrap();
     assert_eq!(cradle.leave().await, Outcome { returned: 0, rescued: 0 });
 }
+
+#[test]
+fn gateways_that_start_at_the_same_moment_in_one_cgroup_take_nothing_from_each_other() {
+    if let Err(error) = Root::create(&[]) {
+        return cradle::skip("a cgroup", &error.to_string());
+    }
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                for _ in 0..30 {
+                    // Its end looks like that of a dead one to whoever starts meanwhile.
+                    let root = Arc::new(Root::create(&[]).unwrap());
+                    let leaf = root.leaf().unwrap();
+                    assert!(leaf.path().exists() && root.path().join("keepers").exists());
+                    leaf.remove(crate::child::Gone::never_born).unwrap();
+                    assert!(root.path().exists());
+                }
+            });
+        }
+    });
+}
