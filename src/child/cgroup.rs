@@ -79,11 +79,9 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Makes one below our own cgroup, and ends what dead gateways have left there. The cgroups of trees get the
-    /// controllers `wanted`, as far as that can be.
+    /// Makes one below our own cgroup. The cgroups of trees get the controllers `wanted`, as far as that can be.
     pub(crate) fn create(wanted: &[&'static str]) -> Result<Self, CgroupError> {
         let own = place::own().ok_or(CgroupError::NoHierarchy)?;
-        sweep_dead(&own);
         let make = |source| CgroupError::Make { below: own.clone(), source };
         loop {
             let id = getrandom::u64().map_err(|error| make(io::Error::other(error)))?;
@@ -286,6 +284,13 @@ pub(super) fn end(path: &Path, patience: Option<Duration>) -> io::Result<()> {
             Err(_) => std::thread::sleep(PAUSE),
             Ok(()) => return Ok(()),
         }
+    }
+}
+
+/// Ends what gateways that are dead have left below our own cgroup, where there are cgroups. Blocks for as long as that takes.
+pub(super) fn sweep() {
+    if let Some(own) = place::own() {
+        sweep_dead(&own);
     }
 }
 

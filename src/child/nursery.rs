@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::cgroup::Leaf;
+use super::cgroup::{self, Leaf};
 use super::containment::{ContainmentError, Means, Watch};
 use super::limits::{self, Cage, Cages, Own};
 use super::reaper::Reaper;
@@ -45,6 +45,8 @@ impl Nursery {
         spawn::keep_what_we_inherited();
         // A keeper hands its own limits on, and the one that a containment is tried out with keeps trees afterwards.
         limits::no_core_dumps();
+        // Whatever is chosen now: a dead one may have chosen otherwise, and what it has left would be in our scratch directories.
+        cgroup::sweep();
         limits::sweep_dead();
         let (means, watch) = Means::find(choice, controllers).await?;
         scratch.sweep_beside();

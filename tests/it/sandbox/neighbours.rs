@@ -87,8 +87,18 @@ fn where_nobody_can_be_born_in_a_cgroup_a_tree_may_still_be_one_process() {
 #[test]
 fn what_a_dead_gateway_left_is_ended_by_one_that_sees_it_in_another_place() {
     let Some(pen) = Pen::bare().filter(|_| may_unshare()) else { return };
-    let args = ["--containment", "cgroup"];
-    let dead = pen.gateway("", &waits(""), &args);
+    is_ended_by_the_next(&pen, ELSEWHERE, "cgroup");
+}
+
+#[test]
+fn what_a_dead_gateway_left_in_a_cgroup_is_ended_by_one_that_makes_none() {
+    let Some(pen) = Pen::bare() else { return };
+    is_ended_by_the_next(&pen, "", "subreaper");
+}
+
+/// Kills a gateway so that nobody ends its tree, and starts another after `view`.
+fn is_ended_by_the_next(pen: &Pen, view: &str, containment: &str) {
+    let dead = pen.gateway("", &waits(""), &["--containment", "cgroup"]);
     let (early, lost) = begin_wait(&dead);
     let [root] = &pen.roots()[..] else { panic!("{:?}", pen.roots()) };
     let wardens = processes::mentioning(&format!("warden {}", shown(root)));
@@ -105,7 +115,7 @@ fn what_a_dead_gateway_left_is_ended_by_one_that_sees_it_in_another_place() {
     until("it is dead", || !alive(pid));
     assert!(alive(lost) && root.exists());
 
-    let next = pen.gateway(ELSEWHERE, &waits(""), &args);
+    let next = pen.gateway(view, &waits(""), &["--containment", containment]);
     assert!(!alive(lost) && !root.exists());
     dead.was_killed();
     drop(early);
