@@ -93,9 +93,9 @@ impl Root {
             if !path.exists() {
                 continue;
             }
-            let lock = lock.map_err(make)?;
             let keepers = path.join(KEEPERS);
-            fs::create_dir(&keepers).map_err(make)?;
+            let lock = lock.and_then(|lock| fs::create_dir(&keepers).map(|()| lock));
+            let lock = lock.inspect_err(|_| drop(fs::remove_dir(&path))).map_err(make)?;
             let kills = path.join("cgroup.kill").exists();
             let quarters = Arc::new(Quarters::settle(&path, if kills { wanted } else { &[] }, 0));
             let (leaves, rush) = (Stock::new(&path), Rush::default());

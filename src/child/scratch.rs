@@ -58,15 +58,24 @@ impl ScratchRoot {
             let path = builder.tempdir_in(base)?.keep();
             let lock = File::create_new(path.join(LOCK))
                 .and_then(|file| Ok(flock(&file, FlockOperation::LockExclusive).map(|()| file)?));
-            // Before it was locked, another gateway at its start could take it for that of a dead one and remove it.
-            if !path.join(LOCK).exists() {
-                let _ = fs::remove_dir_all(&path);
-                continue;
-            }
+            let lock = match lock {
+                Ok(lock) if path.join(LOCK).exists() => lock,
+                // Before it was locked, another gateway at its start could take it for that of a dead one and remove it.
+                Ok(_) => {
+                    let _ = fs::remove_dir(&path);
+                    continue;
+                }
+                // Without a descriptor, for example, the next one could not be locked either.
+                Err(error) => {
+                    let _ = fs::remove_file(path.join(LOCK));
+                    let _ = fs::remove_dir(&path);
+                    return Err(error);
+                }
+            };
             let path = path.canonicalize()?;
             let known = statfs(&path).is_ok_and(|found| OF_OUR_TIME.contains(&found.f_type));
             let (directories, husks) = (Stock::new(&path), Husks::default());
-            return Ok(Self { path, directories, husks, known, _lock: lock? });
+            return Ok(Self { path, directories, husks, known, _lock: lock });
         }
     }
 
@@ -262,6 +271,21 @@ mod tests {
         fs::remove_file(file).unwrap();
         drop((living, next));
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_locked_is_an_error_and_is_not_left() {
+        let top = tempfile::tempdir().unwrap();
+        // So deep that there is a path to a directory in it, and none to a file in that (`PATH_MAX`).
+        let mut base = top.path().canonicalize().unwrap();
+        let length = |path: &Path| path.as_os_str().len();
+        let deepest = 4095 - 1 - PREFIX.0.len() - PREFIX.1;
+        while length(&base) < deepest {
+            base.push("d".repeat((deepest - length(&base) - 1).min(200)));
+        }
+        fs::create_dir_all(&base).unwrap();
+        assert_eq!(ScratchRoot::create(&base).unwrap_err().kind(), io::ErrorKind::InvalidFilename);
+        assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
     }
 
     #[test]

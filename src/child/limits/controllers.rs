@@ -133,8 +133,16 @@ impl Root {
                 flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
                 Ok(lock)
             });
-            if let Some(lock) = locked.ok().filter(|_| path.is_dir()) {
-                return Ok(Self { path, _lock: lock });
+            match locked {
+                Ok(lock) if path.is_dir() => return Ok(Self { path, _lock: lock }),
+                // Somebody holds the lock to sweep it, or has swept it.
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound) => {
+                }
+                Err(error) => {
+                    let _ = fs::remove_dir(&path);
+                    return Err(error);
+                }
             }
         }
         Err(io::Error::other("it was swept again and again"))
