@@ -47,8 +47,8 @@ impl Cause {
 pub(crate) struct Measured<T> {
     /// The figure.
     pub(crate) value: T,
-    /// The kernel's name for it: `proc_pid_stat`, `cgroup cpu.stat`, `memory.peak`, `memory.max_usage_in_bytes`,
-    /// `wait4`. Printable ASCII without quotes, for it is told in a header.
+    /// The kernel's name for it, such as `proc_pid_stat`, `cpu.stat` or `memory.peak`; docs/http-api.md has all of them. Printable
+    /// ASCII without quotes, for it is told in a header.
     pub(crate) source: &'static str,
 }
 

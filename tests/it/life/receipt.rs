@@ -4,6 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{ECHO, HASTE, begin_work, fault};
+use crate::support::peers::has_containment;
 use crate::support::{Connection, Gateway, JSON, Response, Start, demo, until};
 
 const LONG: &str = r#"{"seconds":600}"#;
@@ -76,6 +77,57 @@ fn the_receipt_of_a_good_call_has_everything() {
     assert_eq!((&event["exit_code"], event.get("exit_signal")), (&json!(0), None), "{event}");
     for phase in ["queue", "spawn", "open", "call"] {
         assert_eq!(event[format!("{phase}_ms")], receipt["timing"][phase], "{event}");
+    }
+}
+
+/// Where the processor time was read, and where the peak of memory may have been. docs/http-api.md says what each means.
+const SOURCES: [(&str, &str, &[&str]); 5] = [
+    ("strict", "cpu.stat", &[LARGEST_REAPED]),
+    ("cgroup", "cpu.stat", &[LARGEST_REAPED, LARGEST_ALIVE]),
+    ("namespace", "getrusage of all reaped", &[LARGEST_REAPED]),
+    ("subreaper", "getrusage of all reaped", &[LARGEST_REAPED, LARGEST_ALIVE]),
+    ("group", "proc_pid_stat", &[LARGEST_ALIVE]),
+];
+const LARGEST_REAPED: &str = "getrusage, largest process";
+const LARGEST_ALIVE: &str = "VmHWM, largest process alive at its end";
+/// Of all, where the cgroup of each tree has the controller.
+const PEAK: &str = "memory.peak";
+
+#[test]
+fn in_every_containment_a_receipt_says_what_was_used_and_where_that_was_read_wherever_it_is_told() {
+    for (containment, cpu, peaks) in SOURCES {
+        if containment != "group" && !has_containment(containment) {
+            continue;
+        }
+        let args = ["--containment", containment];
+        let gateway = Gateway::start_by(&demo(&[]), Start { args: &args, ..ALL });
+        // One keeper serves both.
+        for _ in 0..2 {
+            let answer = gateway.tool_to_its_end("echo", ECHO);
+            let receipt = receipt(&gateway, &answer);
+            let process = &receipt["process"];
+            assert_eq!((&process["containment"], &process["cpu_source"]), (&json!(containment), &json!(cpu)));
+            let peak =
+                process["peak_memory_source"].as_str().unwrap_or_else(|| panic!("{containment}: {process}"));
+            assert!(peak == PEAK || peaks.contains(&peak), "{containment}: {process}");
+            // Less than a tick of the clock, perhaps.
+            let (spent, bytes) = (process["cpu_ms"].as_f64(), process["peak_memory_bytes"].as_u64());
+            assert!(spent.is_some_and(|ms| ms > 0.0 || containment == "group"), "{containment}: {process}");
+            assert!(bytes.is_some_and(|bytes| bytes > 100_000), "{containment}: {process}");
+            let header = answer.header("spawnling-receipt").unwrap();
+            for source in [cpu, peak] {
+                assert!(header.contains(&format!(";source=\"{source}\"")), "{containment}: {header}");
+            }
+            until("it is in the log", || {
+                let event = events(&gateway.log()).into_iter().find(|event| event["call"] == receipt["call"]);
+                event.is_some_and(|event| {
+                    event["cpu_source"] == cpu
+                        && event["peak_memory_source"] == peak
+                        && event["peak_memory_bytes"] == process["peak_memory_bytes"]
+                })
+            });
+        }
+        gateway.stop();
     }
 }
 
