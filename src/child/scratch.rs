@@ -13,7 +13,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +56,9 @@ impl ScratchRoot {
         builder.prefix(PREFIX.0).rand_bytes(PREFIX.1).permissions(fs::Permissions::from_mode(0o700));
         loop {
             let path = builder.tempdir_in(base)?.keep();
-            let lock = File::create_new(path.join(LOCK))
-                .and_then(|file| Ok(flock(&file, FlockOperation::LockExclusive).map(|()| file)?));
+            // Whoever can open it can hold the lock, and other users may come as far as here (`let_through`).
+            let lock = File::options().write(true).create_new(true).mode(0o600).open(path.join(LOCK));
+            let lock = lock.and_then(|file| Ok(flock(&file, FlockOperation::LockExclusive).map(|()| file)?));
             let lock = match lock {
                 Ok(lock) if path.join(LOCK).exists() => lock,
                 // Before it was locked, another gateway at its start could take it for that of a dead one and remove it.
@@ -257,6 +258,8 @@ mod tests {
     fn what_a_dead_gateway_left_is_removed_and_a_living_one_keeps_what_it_has() {
         let base = tempfile::tempdir().unwrap();
         let living = ScratchRoot::create(base.path()).unwrap();
+        let lock = living.path.join(LOCK);
+        assert_eq!(lock.metadata().unwrap().permissions().mode() & 0o777, 0o600, "others could hold it");
         let file = living.path.join("file");
         fs::write(&file, "").unwrap();
         let dead = base.path().join("spawnling-0aA1bB2c");
