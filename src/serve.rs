@@ -10,7 +10,7 @@
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -37,8 +37,8 @@ use crate::call::{self, Receipts};
 use crate::catalog::Catalog;
 use crate::child::{BoundsError, Containment, ContainmentError, Nursery, ScratchRoot, reaper};
 use crate::config::{self, Config, Sources};
-use crate::exchange::Starts;
 use crate::exchange::fault::chain;
+use crate::exchange::{Shortage, Starts};
 use crate::http::listen::address::Address;
 use crate::http::{Live, Service, listen};
 use crate::mcp::Verdicts;
@@ -50,6 +50,8 @@ use signals::{Signals, Told};
 
 /// How many servers start at once for each processor where nobody says: docs/decisions/starts-at-once.md.
 const STARTS: usize = 4;
+/// So many pipes' descriptors, two each, are more than a gateway has open that idles.
+const FEWEST_PIPES: usize = 16;
 /// How long connections may take to hand over answers that are known.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -103,10 +105,17 @@ pub(crate) enum ServeError {
 impl ServeError {
     /// What a person could do about it, where the words above do not say it.
     pub(crate) fn remedy(&self) -> Option<&'static str> {
-        let Self::Listen { source, .. } = self else { return None };
-        (source.kind() == io::ErrorKind::AddrInUse).then_some(
-            "is it another gateway? Stop that, or take another address: `--listen 127.0.0.1:5002`, for example",
-        )
+        match self {
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
+                "is it another gateway? Stop that, or take another address: `--listen 127.0.0.1:5002`, for example",
+            ),
+            Self::Runtime(error) => Shortage::behind(error).map(Shortage::remedy),
+            Self::Scratch { source, .. } => Some(Shortage::behind(source).map_or(
+                "is there room, and the right to write? The variable `TMPDIR` names another place",
+                Shortage::remedy,
+            )),
+            _ => None,
+        }
     }
 }
 
@@ -334,7 +343,27 @@ pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(),
 
 /// The runtime that everything runs in.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    something_is_left(workers)
+        .and_then(|()| {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+        })
+        .map_err(ServeError::Runtime)
+}
+
+/// Whether there can be so many threads at once, and the descriptors of a gateway that idles. Where the system gives one of a
+/// runtime's threads and not the next, that panics, and may wait for the first for ever; and it panics without descriptors.
+fn something_is_left(count: usize) -> io::Result<()> {
+    let _descriptors = (0..FEWEST_PIPES).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()?;
+    let gate = Mutex::new(());
+    std::thread::scope(|scope| {
+        // All are there before the first may end.
+        let _shut = gate.lock();
+        for _ in 0..count {
+            std::thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
+        }
+        Ok(())
+    })
 }
 
 async fn run(

@@ -460,7 +460,7 @@ impl Kept {
             }
         }
         let Self { keeper, home, pid, init, count, over, containment, forsaken, .. } = self;
-        let shown = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+        let shown = pid.map(|pid| pid.as_raw_nonzero().get());
         let Over::Lost(error) = over else {
             if forsaken {
                 tracing::error!(pid = shown, "lost a keeper; what it kept was ended");

@@ -21,11 +21,11 @@ use crate::config::{self, Config, SchemaFormat, Sources, Surroundings};
 use crate::demo;
 use crate::exchange::RawJson;
 use crate::exchange::fault::chain;
-use crate::serve;
 use crate::serve::check;
 use crate::serve::once::{self, OnceError};
 use crate::serve::progress::Progress;
 use crate::serve::reuse;
+use crate::serve::{self, ServeError};
 use crate::telemetry::{self, Format};
 
 const FAILED: u8 = 1;
@@ -113,10 +113,7 @@ fn run_serve(serve: &Serve) -> Result<(), Failure> {
     if serve.print_config {
         return print(&mask.text(&config.show()));
     }
-    serve::serve(config, sources, &mask).map_err(|error| {
-        let remedy = error.remedy().map(|remedy| format!("\ntry: {remedy}")).unwrap_or_default();
-        Failure { code: FAILED, text: chain(&error) + &remedy }
-    })
+    serve::serve(config, sources, &mask).map_err(|error| failure(&error))
 }
 
 fn run_call(call: Call) -> Result<(), Failure> {
@@ -175,11 +172,18 @@ fn print(text: &str) -> Result<(), Failure> {
     told(io::stdout().write_all(text.as_bytes()).map_err(OnceError::Stdout))
 }
 
+/// Why nothing runs, and what to do about it.
+fn failure(error: &ServeError) -> Failure {
+    let remedy = error.remedy().map(|remedy| format!("\ntry: {remedy}")).unwrap_or_default();
+    Failure { code: FAILED, text: chain(error) + &remedy }
+}
+
 /// What becomes of a command that asks once.
 fn told(done: Result<(), OnceError>) -> Result<(), Failure> {
     match done {
         // Whoever closed our stdout has read enough.
         Err(OnceError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(OnceError::Setup(error)) => Err(failure(&error)),
         Err(error @ OnceError::UnknownServer { .. }) => Err(Failure::unusable(chain(&error))),
         Err(OnceError::Tool(text)) => Err(Failure { code: TOOL_ERROR, text }),
         Err(OnceError::Late(text)) => Err(Failure { code: LATE, text }),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cause, Exit, RawJson};
+use super::{Cause, Exit, RawJson, Shortage};
 use crate::deadline::Reason;
 
 /// An error and its causes in one line; a cause that the text before it already quotes is not said twice.
@@ -182,8 +182,10 @@ pub(crate) enum CallError {
 
 impl CallError {
     /// Whose fault it is.
-    pub(crate) const fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         match self {
+            // The program may be as it should be: nothing can be started here at the moment.
+            Self::SpawnFailed { source, .. } if Shortage::behind(&**source).is_some() => Fault::Overload,
             Self::Overloaded { .. } | Self::ShuttingDown { .. } => Fault::Overload,
             Self::DeadlineExceeded { .. } => Fault::Deadline,
             Self::SpawnFailed { .. }

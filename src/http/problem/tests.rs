@@ -144,11 +144,12 @@ fn causes_are_told_once() {
 #[test]
 fn a_program_that_could_not_be_started_for_want_of_something_is_not_blamed_for_that() {
     let (eagain, emfile, eacces) = (11, 24, 13);
-    let detail = |errno| {
+    let object = |errno| {
         let source = Arc::new(std::io::Error::from_raw_os_error(errno));
-        let object = object(CallError::SpawnFailed { program: "/x".into(), source }, Sees::Everything);
-        object["detail"].as_str().unwrap().to_owned()
+        object(CallError::SpawnFailed { program: "/x".into(), source }, Sees::Everything)
     };
+    let detail = |errno| object(errno)["detail"].as_str().unwrap().to_owned();
+    assert_eq!((&object(eagain)["fault"], &object(eacces)["fault"]), (&"overload".into(), &"server".into()));
     assert!(detail(eagain).contains("`TasksMax=`") && !detail(eagain).contains("`command`"));
     assert!(detail(emfile).contains("`ulimit -n`"));
     assert!(detail(eacces).contains("`command`"));

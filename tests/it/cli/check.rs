@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::{PROGRAM, Place};
-use crate::support::{example, shown};
+use crate::support::{example, script_output, shown};
 
 #[test]
 fn check_starts_every_server_and_counts_those_that_do_not() {
@@ -151,4 +151,13 @@ fn what_reuse_would_change_is_found_and_what_it_would_not_is_not() {
 
     place.run(&["check", "--reuse", "other"]).failed(2, "there is no server \"other\"; there are: demo");
     assert_eq!(place.run(&["check", "--all-tools"]).code, Some(2));
+}
+
+#[test]
+fn a_start_without_descriptors_is_an_error_with_advice_and_no_panic() {
+    for command in ["check", "call demo echo message=hi", "serve --listen 127.0.0.1:0"] {
+        let said = script_output(&format!("ulimit -n 20; exec \"$0\" {command} 2>&1"));
+        assert!(said.contains("cannot set up the runtime: Too many open files"), "{command}: {said}");
+        assert!(said.contains("\ntry: `LimitNOFILE=`") && !said.contains("panicked"), "{command}: {said}");
+    }
 }
