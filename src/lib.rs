@@ -45,6 +45,7 @@
 //! serve/progress.rs      what a server tells while it works, on stderr
 //! serve/tools.rs         a server's tools for a person, and which of their arguments are strings    (pure)
 //! serve/hint.rs          what a person could do next about a call that failed                      (pure)
+//! serve/means.rs         threads and descriptors, before there is a gateway
 //! http.rs                one request to one response: the order of the steps
 //! http/listen.rs         sockets, connections, graceful stop
 //! http/listen/address.rs where can be listened                                                  (pure)

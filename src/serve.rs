@@ -10,7 +10,7 @@
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -22,6 +22,7 @@ mod diagnosis;
 mod edge;
 mod furnish;
 mod hint;
+mod means;
 pub(crate) mod once;
 pub(crate) mod progress;
 mod receipt;
@@ -45,13 +46,12 @@ use crate::mcp::Verdicts;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{Traces, TracesError};
 use furnish::{bound, furnish};
+pub(crate) use means::runtime;
 use reload::Reloading;
 use signals::{Signals, Told};
 
 /// How many servers start at once for each processor where nobody says: docs/decisions/starts-at-once.md.
 const STARTS: usize = 4;
-/// So many pipes' descriptors, two each, are more than a gateway has open that idles.
-const FEWEST_PIPES: usize = 16;
 /// How long connections may take to hand over answers that are known.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -341,31 +341,6 @@ pub(crate) fn serve(config: Config, sources: Sources, mask: &Mask) -> Result<(),
     runtime()?.block_on(run(config, sources, inherited, mask))
 }
 
-/// The runtime that everything runs in.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
-    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    something_is_left(workers)
-        .and_then(|()| {
-            tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
-        })
-        .map_err(ServeError::Runtime)
-}
-
-/// Whether there can be so many threads at once, and the descriptors of a gateway that idles. Where the system gives one of a
-/// runtime's threads and not the next, that panics, and may wait for the first for ever; and it panics without descriptors.
-fn something_is_left(count: usize) -> io::Result<()> {
-    let _descriptors = (0..FEWEST_PIPES).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()?;
-    let gate = Mutex::new(());
-    std::thread::scope(|scope| {
-        // All are there before the first may end.
-        let _shut = gate.lock();
-        for _ in 0..count {
-            std::thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
-        }
-        Ok(())
-    })
-}
-
 async fn run(
     mut config: Config,
     sources: Sources,
@@ -379,7 +354,7 @@ async fn run(
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(listen::Listener::plain).collect();
     let certificates = listeners.iter().find_map(listen::Listener::certificates).map(Arc::clone);
     config.announce_origins(&origins(&addresses));
-    for notice in &config.notices {
+    for notice in config.notices.iter().cloned().chain(means::doubt(config.concurrent)) {
         tracing::warn!("{notice}");
     }
     let rooms = Rooms::build(&config, config.receipts, config.otlp.as_deref(), mask).await?;
