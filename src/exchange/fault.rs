@@ -304,11 +304,7 @@ impl CallError {
         let mut story = chain(self);
         story.truncate(story.floor_char_boundary(LONGEST_STORY));
         let Some(words) = self.words() else { return story };
-        let exit = match words.exit {
-            Some(Exit::Code(code)) => format!("; it exited with code {code}"),
-            Some(Exit::Signal(signal)) => format!("; it was ended by signal {signal}"),
-            None => String::new(),
-        };
+        let exit = words.exit.map(|exit| format!("; it {}", exit.words())).unwrap_or_default();
         let cause = words.cause.map(|cause| format!("; it {}", cause.words())).unwrap_or_default();
         let last = words.stderr_tail.lines().rfind(|line| !line.trim().is_empty());
         let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
@@ -356,6 +352,12 @@ mod tests {
         let source = Arc::new(std::io::Error::other("it ended"));
         let error = CallError::OpenFailed { source, words: Box::new(words) };
         let story = "the server did not open: it ended; it exited with code 3; its last words: no such table";
+        assert_eq!(error.story(), story);
+        let words =
+            LastWords { exit: Some(Exit::Signal(24)), cause: Some(Cause::Cpu), ..LastWords::default() };
+        let error = CallError::ServerCrashed { phase: Phase::Call, words: Box::new(words) };
+        let story = "the server ended in phase call without an answer; it was ended by SIGXCPU; it reached its limit of \
+                     processor time";
         assert_eq!(error.story(), story);
         assert_eq!(
             CallError::UnknownTool { name: "x".to_owned(), meant: None }.story(),

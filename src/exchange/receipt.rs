@@ -11,6 +11,39 @@ pub(crate) enum Exit {
     Signal(i32),
 }
 
+impl Exit {
+    /// As a sentence about the process goes on: `it ...`.
+    pub(crate) fn words(self) -> String {
+        match (self, self.signal_name()) {
+            (Self::Code(code), _) => format!("exited with code {code}"),
+            (Self::Signal(_), Some(name)) => format!("was ended by {name}"),
+            (Self::Signal(number), None) => format!("was ended by signal {number}"),
+        }
+    }
+
+    /// The name of the signal that ended it, if that has one number on every system that we are built for (`signal(7)`).
+    pub(crate) const fn signal_name(self) -> Option<&'static str> {
+        let Self::Signal(number) = self else { return None };
+        Some(match number {
+            1 => "SIGHUP",
+            2 => "SIGINT",
+            3 => "SIGQUIT",
+            4 => "SIGILL",
+            5 => "SIGTRAP",
+            6 => "SIGABRT",
+            8 => "SIGFPE",
+            9 => "SIGKILL",
+            11 => "SIGSEGV",
+            13 => "SIGPIPE",
+            14 => "SIGALRM",
+            15 => "SIGTERM",
+            24 => "SIGXCPU",
+            25 => "SIGXFSZ",
+            _ => return None,
+        })
+    }
+}
+
 /// Why the kernel ended a tree's processes, or refused them something: what tells a limit from a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::exchange::fault::{Violation, chain};
 use crate::exchange::{
-    Answer, Ask, CallError, CallId, Caller, Credentials, Events, Exit, LastWords, ListKind, Listed, OnError,
+    Answer, Ask, CallError, CallId, Caller, Credentials, Events, LastWords, ListKind, Listed, OnError,
     Outcome, Principal, RawJson, Reply, Request,
 };
 
@@ -264,11 +264,7 @@ pub(super) fn explain(error: &CallError) -> String {
 }
 
 fn show_words(words: &LastWords) -> String {
-    let mut text = match words.exit {
-        Some(Exit::Code(code)) => format!("\nit exited with code {code}"),
-        Some(Exit::Signal(signal)) => format!("\nit was ended by signal {signal}"),
-        None => String::new(),
-    };
+    let mut text = words.exit.map(|exit| format!("\nit {}", exit.words())).unwrap_or_default();
     if let Some(cause) = words.cause {
         let _ = write!(text, "\nit {}", cause.words());
     }

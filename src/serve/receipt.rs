@@ -47,10 +47,11 @@ fn answered(told: &Told, lines: &mut Vec<(&str, String)>) {
 }
 
 fn ended(process: &Receipt, lines: &mut Vec<(&str, String)>) {
-    let exit = match process.exit {
-        Some(Exit::Code(code)) => format!("code {code}"),
-        Some(Exit::Signal(signal)) => format!("signal {signal}"),
-        None => "unknown".to_owned(),
+    let exit = match (process.exit, process.exit.and_then(Exit::signal_name)) {
+        (Some(Exit::Code(code)), _) => format!("code {code}"),
+        (Some(Exit::Signal(signal)), Some(name)) => format!("signal {signal} ({name})"),
+        (Some(Exit::Signal(signal)), None) => format!("signal {signal}"),
+        (None, _) => "unknown".to_owned(),
     };
     let rung = match process.rung {
         Rung::Already => "it had ended by itself",
@@ -121,7 +122,7 @@ mod tests {
              ended early        stopped\n\
              waited for a seat  0.0 ms\n\
              process id         7\n\
-             exit               signal 9\n\
+             exit               signal 9 (SIGKILL)\n\
              cause              it reached its limit of memory\n\
              its end            it had ended by itself, within 0.2 ms\n\
              killed beside it   2\n\

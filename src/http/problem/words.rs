@@ -60,13 +60,7 @@ pub(super) fn describe(error: &CallError, sees: Sees) -> String {
 }
 
 fn with_exit(text: String, words: &LastWords) -> String {
-    let exit = words.exit.map(|exit| match exit {
-        Exit::Code(code) => format!("it exited with code {code}"),
-        Exit::Signal(number) => match signal_name(number) {
-            Some(name) => format!("ended by {name}"),
-            None => format!("ended by signal {number}"),
-        },
-    });
+    let exit = words.exit.map(|exit| format!("it {}", exit.words()));
     let cause = words.cause.map(|cause| format!("it {}", cause.words()));
     let told: Vec<_> = exit.into_iter().chain(cause).collect();
     if told.is_empty() { text } else { format!("{text} ({})", told.join("; ")) }
@@ -105,28 +99,10 @@ impl ExitShown {
         match exit {
             Some(Exit::Code(code)) => Some(Self { code: Some(code), ..shown }),
             Some(Exit::Signal(signal)) => {
-                Some(Self { signal: Some(signal), name: signal_name(signal), ..shown })
+                let name = exit.and_then(Exit::signal_name);
+                Some(Self { signal: Some(signal), name, ..shown })
             }
             None => cause.map(|_| shown),
         }
     }
-}
-
-/// The signals that have one number on every Unix and that end processes.
-const fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        _ => return None,
-    })
 }
