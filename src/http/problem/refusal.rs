@@ -113,6 +113,7 @@ impl Refusal {
             Self::Exhausted => {
                 Some("Try again after the time in `Retry-After`, or raise `in_flight` of the gateway")
             }
+            Self::UnsupportedMediaType { .. } => Some("Add the header `Content-Type: application/json`"),
             Self::ContentEncoded => Some("Send the body as it is, without the header `Content-Encoding`"),
             _ => None,
         }
