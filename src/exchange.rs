@@ -44,7 +44,7 @@ pub(crate) use nearest::nearest;
 pub(crate) use receipt::{Cause, Exit, Kept, Measured, Process, Receipt, Rung};
 pub(crate) use record::{Failed, Moment, Record, Stage, Told};
 pub(crate) use seat::{Demand, Seat, SpareSeats};
-pub(crate) use shortage::Shortage;
+pub(crate) use shortage::{FOREIGN_FORMAT, Shortage, is_foreign_format};
 pub(crate) use starts::{Start, StartAhead, Starts};
 pub(crate) use trace::{TraceContext, TraceId};
 pub(crate) use turns::Turns;

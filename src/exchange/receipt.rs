@@ -73,6 +73,17 @@ impl Cause {
             Self::Cpu => "reached its limit of processor time",
         }
     }
+
+    /// What can be done about it, in one sentence without its end.
+    pub(crate) const fn remedy(self) -> &'static str {
+        match self {
+            Self::Memory => "`limits.memory` of the server was reached: raise it, or ask for less at once",
+            Self::Processes => {
+                "`limits.processes` of the server was reached: raise it, or ask for less at once"
+            }
+            Self::Cpu => "`limits.cpu_time` of the server was reached: raise it, or ask for less at once",
+        }
+    }
 }
 
 /// A figure, and where it was read.

@@ -1,9 +1,10 @@
-//! What the host has run out of where a process could not be started. Pure.
+//! What the host has run out of where a process could not be started, and what it does not run at all. Pure.
 
 use std::error::Error;
 use std::io;
 
 /// `errno(3)`; these are the same on every architecture (`asm-generic/errno-base.h`).
+const ENOEXEC: i32 = 8;
 const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
@@ -23,14 +24,7 @@ pub(crate) enum Shortage {
 impl Shortage {
     /// The one that an error, or one of its causes, speaks of.
     pub(crate) fn behind(error: &(dyn Error + 'static)) -> Option<Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-                return Self::of(number);
-            }
-            next = error.source();
-        }
-        None
+        errno(error).and_then(Self::of)
     }
 
     const fn of(errno: i32) -> Option<Self> {
@@ -61,6 +55,27 @@ impl Shortage {
     }
 }
 
+/// What can be done about a file that the system does not run (`execve(2)`, ENOEXEC), in one sentence without its end.
+pub(crate) const FOREIGN_FORMAT: &str = "`#!` and the path of its interpreter must be the first line of a script; a program must \
+    be built for this machine";
+
+/// Whether an error, or one of its causes, says that a file is of no format that the system runs.
+pub(crate) fn is_foreign_format(error: &(dyn Error + 'static)) -> bool {
+    errno(error) == Some(ENOEXEC)
+}
+
+/// The first number of the system's in an error and its causes.
+fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        next = error.source();
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +94,12 @@ mod tests {
         assert_eq!(behind(ENFILE), Some(Shortage::Descriptors));
         assert_eq!(behind(13), None);
         assert_eq!(Shortage::behind(&Outer(io::Error::other("nobody knows"))), None);
+    }
+
+    #[test]
+    fn a_file_that_no_system_runs_is_no_shortage() {
+        let error = |errno| Outer(io::Error::from_raw_os_error(errno));
+        assert!(is_foreign_format(&error(ENOEXEC)) && !is_foreign_format(&error(EAGAIN)));
+        assert_eq!(Shortage::behind(&error(ENOEXEC)), None);
     }
 }

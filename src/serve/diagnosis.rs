@@ -9,7 +9,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::child::{ProgramError, SpawnError};
-use crate::exchange::{CallError, Cause, Exit, LastWords, Phase, Shortage, nearest};
+use crate::exchange::{
+    CallError, Cause, Exit, FOREIGN_FORMAT, LastWords, Phase, Shortage, is_foreign_format, nearest,
+};
 
 /// What is known of a server beside its failure.
 pub(super) struct Patient<'a> {
@@ -22,7 +24,7 @@ pub(super) struct Patient<'a> {
 }
 
 /// Words in what a server wrote, in lower case, and what they call for; the first that fits counts.
-const WORDS: [(&str, &str); 18] = [
+const WORDS: [(&str, &str); 19] = [
     ("npm error code e404", PACKAGE),
     ("npm err! code e404", PACKAGE),
     ("not found in the package registry", PACKAGE),
@@ -30,6 +32,7 @@ const WORDS: [(&str, &str); 18] = [
     ("modulenotfounderror", PYTHON),
     ("err_module_not_found", NODE),
     ("cannot find module", NODE),
+    ("exec format error", FOREIGN_FORMAT),
     ("command not found", INNER),
     (": not found", INNER),
     ("eaddrinuse", BUSY),
@@ -58,6 +61,25 @@ const FILE: &str = "it looks for a file that is not there. Relative paths begin 
 const RIGHTS: &str =
     "it may not use a file: look at the file's owner and mode, and at `sandbox` if it has one";
 
+const TERMINAL: &str = "it wants a terminal, and servers have none: secrets belong in `env` or `pass_env`";
+const PROMPT: &str =
+    "it asks for something that nobody can type: give it that by `env`, `pass_env` or a file";
+
+/// Words in a line about the terminal, in lower case, by which it could not be had (`open(2)`, ENXIO), and those of sudo.
+const NO_TERMINAL: [&str; 5] =
+    ["no such device or address", "enxio", "cannot open", "permission denied", "a terminal is required"];
+
+/// What is asked for at a prompt, in lower case.
+const ASKED_FOR: [&str; 8] =
+    ["password", "passphrase", "token", "login", "username", "user name", "api key", "secret"];
+
+/// Words by which a line is no prompt, though it may end like one.
+const NO_PROMPT: [&str; 4] = ["error", "unexpected", "invalid", "failed"];
+
+/// To whoever waited in vain for an answer.
+const MORE_TIME: &str = "allow it more time: a longer `--timeout`, and `deadline` of the server where that is shorter; or ask for less at \
+    once";
+
 /// Words by which a server tells that it listens for HTTP.
 const HTTP: [&str; 6] = [
     "running on http://",
@@ -85,7 +107,13 @@ pub(super) fn advice(error: &CallError, patient: &Patient<'_>) -> Vec<String> {
                     .to_owned(),
             ];
         }
-        CallError::OpenFailed { words, .. } | CallError::ServerCrashed { words, .. } => left(words),
+        CallError::OpenFailed { words, .. } => left(words, Phase::Open),
+        CallError::ServerCrashed { words, phase } => left(words, *phase),
+        // What it wrote may be of long ago, or of no weight: it has opened, after all.
+        CallError::DeadlineExceeded { phase: Phase::Call, words, .. } => {
+            let specific = by_hand(words).map(str::to_owned);
+            return met(words).chain(specific).chain(strays(words)).chain([MORE_TIME.to_owned()]).collect();
+        }
         CallError::DeadlineExceeded { phase: Phase::Open, after, words } => {
             Some(hangs(*after, words, patient))
         }
@@ -95,11 +123,20 @@ pub(super) fn advice(error: &CallError, patient: &Patient<'_>) -> Vec<String> {
         _ => return Vec::new(),
     };
     let Some(words) = error.words() else { return shape.into_iter().collect() };
-    let specific = of_words(words, patient);
-    let stray = words.noise.first().map(|line| stray(line));
-    // What it said itself explains more than how it ended.
+    let opened = matches!(error.phase(), Some(Phase::Call));
+    let specific: Vec<_> = met(words).chain(of_words(words, patient, opened)).collect();
+    // What it said itself explains more than how it ended, and so does a limit that it met.
     let shape = shape.filter(|_| specific.is_empty());
-    specific.into_iter().chain(stray).chain(shape).collect()
+    specific.into_iter().chain(strays(words)).chain(shape).collect()
+}
+
+/// By the limit that it met.
+fn met(words: &LastWords) -> impl Iterator<Item = String> {
+    words.cause.map(Cause::remedy).map(str::to_owned).into_iter()
+}
+
+fn strays(words: &LastWords) -> Option<String> {
+    words.noise.first().map(|line| stray(line))
 }
 
 /// What to say of a server that wrote this to its stdout, though it did start.
@@ -119,6 +156,7 @@ fn of_spawn(error: &(dyn Error + 'static), patient: &Patient<'_>) -> Option<Stri
         SpawnError::Directory { .. } => {
             return Some("make that directory, or mend `cwd`".to_owned());
         }
+        other if is_foreign_format(other) => return Some(FOREIGN_FORMAT.to_owned()),
         other => return Shortage::behind(other).map(|shortage| shortage.remedy().to_owned()),
     };
     Some(match error {
@@ -146,20 +184,23 @@ fn of_spawn(error: &(dyn Error + 'static), patient: &Patient<'_>) -> Option<Stri
     })
 }
 
-/// By how it ended, if it did.
-fn left(words: &LastWords) -> Option<String> {
-    match (words.exit, words.cause) {
-        (_, Some(Cause::Memory)) => Some("give it more with `limits = { memory = \"...\" }`".to_owned()),
-        (Some(Exit::Code(126 | 127)), _) => Some(INNER.to_owned()),
-        (Some(Exit::Code(0)), _) if words.stderr_tail.is_empty() => Some(
-            "it ended in peace without a word: is it an MCP server, and does it need an argument such as `stdio`?".to_owned(),
-        ),
-        (Some(Exit::Code(2)), _) => {
-            Some("code 2 is what most programs give for wrong arguments: look at `args`".to_owned())
+/// By how it ended, if it did. One that was asked has opened, so it is an MCP server: no word of that.
+fn left(words: &LastWords, phase: Phase) -> Option<String> {
+    let silent = words.stderr_tail.is_empty();
+    let advice = match (words.exit, phase) {
+        (Some(Exit::Code(126 | 127)), _) => INNER,
+        (Some(Exit::Signal(31)), _) => "a system call was denied to it: look at `sandbox`",
+        (_, Phase::Call) if silent && words.noise.is_empty() => {
+            "it had opened, and wrote nothing to stderr: try other arguments, and run it once by hand"
         }
-        (Some(Exit::Signal(31)), _) => Some("a system call was denied to it: look at `sandbox`".to_owned()),
-        _ => None,
-    }
+        (_, Phase::Call) => return None,
+        (Some(Exit::Code(0)), _) if silent => {
+            "it ended in peace without a word: is it an MCP server, and does it need an argument such as `stdio`?"
+        }
+        (Some(Exit::Code(2)), _) => "code 2 is what most programs give for wrong arguments: look at `args`",
+        _ => return None,
+    };
+    Some(advice.to_owned())
 }
 
 fn hangs(after: Duration, words: &LastWords, patient: &Patient<'_>) -> String {
@@ -173,14 +214,15 @@ fn hangs(after: Duration, words: &LastWords, patient: &Patient<'_>) -> String {
     } else {
         "raise `open_deadline`"
     };
+    let silence = if words.stderr_tail.is_empty() { "said nothing" } else { "answered nothing on stdout" };
     format!(
-        "it said nothing for {after:?}. It may wait for somebody to answer it, or be downloading what it needs: start it once \
+        "it {silence} for {after:?}. It may wait for somebody to answer it, or be downloading what it needs: start it once \
          by hand. If it only takes long, {more}"
     )
 }
 
 /// By what it wrote before it failed.
-fn of_words(words: &LastWords, patient: &Patient<'_>) -> Vec<String> {
+fn of_words(words: &LastWords, patient: &Patient<'_>, opened: bool) -> Vec<String> {
     let mut found = Vec::new();
     let lines = || words.stderr_tail.lines().chain(words.noise.iter().map(String::as_str));
     let any = |word: &str| lines().any(|line| line.to_lowercase().contains(word));
@@ -189,14 +231,28 @@ fn of_words(words: &LastWords, patient: &Patient<'_>) -> Vec<String> {
         let mut text = format!("it seems to want {}: set it under `env`", missed.join(", "));
         let _ = write!(text, ", or pass the gateway's own on with `pass_env = [{first:?}]`");
         found.push(text);
+    } else if let Some(advice) = by_hand(words) {
+        found.push(advice.to_owned());
     } else if let Some((_, advice)) = WORDS.iter().find(|(word, _)| any(word)) {
         found.push((*advice).to_owned());
     }
-    if HTTP.iter().any(|word| any(word)) {
+    if !opened && HTTP.iter().any(|word| any(word)) {
         let text = "it seems to serve HTTP: have it speak on stdio, as `--transport stdio` or `stdio` does with many";
         found.push(text.to_owned());
     }
     found
+}
+
+/// Where it wants to be answered by somebody at a terminal.
+fn by_hand(words: &LastWords) -> Option<&'static str> {
+    let lines = || words.stderr_tail.lines().map(str::to_lowercase);
+    let of_terminal = |line: &str| line.contains("/dev/tty") || line.contains("a terminal is required");
+    if lines().any(|line| of_terminal(&line) && NO_TERMINAL.iter().any(|word| line.contains(word))) {
+        return Some(TERMINAL);
+    }
+    let last = lines().rfind(|line| !line.trim().is_empty())?;
+    let any = |words: &[&str]| words.iter().any(|word| last.contains(word));
+    (last.trim_end().ends_with([':', '?']) && any(&ASKED_FOR) && !any(&NO_PROMPT)).then_some(PROMPT)
 }
 
 /// Names of variables that are spoken of as missing, and that it does not have.
@@ -263,6 +319,11 @@ mod tests {
                 "it seems to want GITHUB_TOKEN: set it under `env`, or pass the gateway's own on \
                 with `pass_env = [\"GITHUB_TOKEN\"]`",
             ),
+            (1, "OSError: [Errno 6] No such device or address: '/dev/tty'", TERMINAL),
+            (2, "sh: 1: cannot open /dev/tty: No such device or address", TERMINAL),
+            (1, "sudo: a terminal is required to read the password", TERMINAL),
+            (1, "Welcome\nEnter your Login: \n", PROMPT),
+            (126, "sh: ./server: Exec format error", FOREIGN_FORMAT),
             (2, "usage: server [-h]", "look at `args`"),
             (0, "", "an argument such as `stdio`"),
         ] {
@@ -279,6 +340,9 @@ mod tests {
             "the HAVE_API_KEY is not set",
             "MY_TOKEN accepted",
             "_API_KEY is missing",
+            "Password:\nthank you",
+            "SyntaxError: unexpected token:",
+            "opened /dev/tty",
         ] {
             assert_eq!(advised(&ended(Exit::Code(1), stderr, &[])), "", "{stderr}");
         }
@@ -324,6 +388,57 @@ mod tests {
         let (phase, after) = (Phase::Open, Duration::from_secs(30));
         let told = advised(&CallError::DeadlineExceeded { phase, after, words });
         assert!(told.contains("it answered nothing") && !told.contains("said nothing"), "{told}");
+        let told = advised(&late("one line\nanother"));
+        assert!(told.contains("it answered nothing on stdout for 30s") && told.contains("by hand"), "{told}");
+        assert_eq!(advised(&late("Starting\nPassphrase for /k: ")), PROMPT);
+    }
+
+    #[test]
+    fn a_server_that_met_a_limit_is_to_be_given_more() {
+        for (cause, limit) in [
+            (Cause::Memory, "`limits.memory`"),
+            (Cause::Cpu, "`limits.cpu_time`"),
+            (Cause::Processes, "`limits.processes`"),
+        ] {
+            for phase in [Phase::Open, Phase::Call] {
+                let words = LastWords {
+                    cause: Some(cause),
+                    stderr_tail: "enoent".to_owned(),
+                    ..LastWords::default()
+                };
+                let told = advised(&CallError::ServerCrashed { phase, words: Box::new(words) });
+                assert!(told.starts_with(limit) && told.contains(FILE), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_opened_is_not_asked_whether_it_is_one() {
+        let told = |code, stderr: &str| {
+            let words = LastWords {
+                exit: Some(Exit::Code(code)),
+                stderr_tail: stderr.to_owned(),
+                ..LastWords::default()
+            };
+            advised(&CallError::ServerCrashed { phase: Phase::Call, words: Box::new(words) })
+        };
+        for code in [0, 1, 2] {
+            let silent = told(code, "");
+            assert!(silent.contains("other arguments") && !silent.contains("MCP server"), "{silent}");
+            assert_eq!(told(code, "so be it, on http://localhost:1"), "");
+        }
+        assert_eq!(told(127, "sh: 1: convert: not found"), INNER);
+    }
+
+    #[test]
+    fn whoever_waited_in_vain_for_an_answer_is_told_of_the_deadline() {
+        let late = |stderr: &str| {
+            let words = Box::new(LastWords { stderr_tail: stderr.to_owned(), ..LastWords::default() });
+            advised(&CallError::DeadlineExceeded { phase: Phase::Call, after: Duration::from_secs(3), words })
+        };
+        assert_eq!(late("enoent: no cache yet"), MORE_TIME);
+        let told = late("Password: ");
+        assert!(told.starts_with(PROMPT) && told.ends_with(MORE_TIME), "{told}");
     }
 
     #[test]
@@ -343,6 +458,8 @@ mod tests {
         assert!(told(ProgramError::Missing { path: whole }.into()).contains("they belong into `args`"));
         assert!(told(SpawnError::Directory { path: "/a".into() }).contains("`cwd`"));
         assert!(told(SpawnError::Interpreter { path: "/a".into() }).contains("first line"));
+        let source = std::io::Error::from_raw_os_error(8);
+        assert_eq!(told(SpawnError::Exec { path: "/a".into(), source }), FOREIGN_FORMAT);
         assert_eq!(told(SpawnError::Scratch(std::io::Error::other("x"))), "");
         let source = std::io::Error::from_raw_os_error(11);
         assert!(told(SpawnError::Exec { path: "/a".into(), source }).contains("`TasksMax=`"));

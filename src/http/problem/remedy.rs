@@ -1,11 +1,14 @@
 //! What to do about one failed call: its kind says, unless more is known. Pure.
 
 use super::{Kind, Sees, kind_of};
-use crate::exchange::{CallError, LastWords, Phase, Shortage};
+use crate::exchange::{CallError, Cause, FOREIGN_FORMAT, LastWords, Phase, Shortage, is_foreign_format};
 
 /// What to do, in one sentence without its end.
 pub(super) fn remedy(error: &CallError, sees: Sees) -> &'static str {
     let kind = kind_of(error);
+    if let (Some(cause), Sees::Everything) = (met(error), sees) {
+        return cause.remedy();
+    }
     match error {
         CallError::DeadlineExceeded { phase: Phase::Open, words, .. } if shown(words, sees) => {
             "`noise` shows what it printed on stdout, where only MCP messages may stand: check that the command is an MCP server on stdio; if it only starts slowly, raise `open_deadline` of the server"
@@ -22,6 +25,7 @@ pub(super) fn remedy(error: &CallError, sees: Sees) -> &'static str {
             "What was remembered of it is dropped: ask again, and the next call begins with a handshake"
         }
         CallError::SpawnFailed { .. } if matches!(sees, Sees::Little) => ASK,
+        CallError::SpawnFailed { source, .. } if is_foreign_format(&**source) => FOREIGN_FORMAT,
         CallError::SpawnFailed { source, .. } => {
             Shortage::behind(&**source).map_or(kind.facts().remedy, Shortage::remedy)
         }
@@ -62,6 +66,16 @@ pub(super) fn remedy(error: &CallError, sees: Sees) -> &'static str {
         | CallError::CapabilityRequired { .. }
         | CallError::ToolError { .. }
         | CallError::Internal { .. } => kind.facts().remedy,
+    }
+}
+
+/// The limit by which it failed, if it is known to have met one.
+const fn met(error: &CallError) -> Option<Cause> {
+    match error {
+        CallError::OpenFailed { words, .. }
+        | CallError::ServerCrashed { words, .. }
+        | CallError::ProtocolViolation { words, .. } => words.cause,
+        _ => None,
     }
 }
 

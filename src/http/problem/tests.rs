@@ -156,6 +156,43 @@ fn a_program_that_could_not_be_started_for_want_of_something_is_not_blamed_for_t
 }
 
 #[test]
+fn whoever_may_raise_a_limit_is_told_which_one_was_met() {
+    for (cause, limit) in [
+        (Cause::Memory, "`limits.memory`"),
+        (Cause::Cpu, "`limits.cpu_time`"),
+        (Cause::Processes, "`limits.processes`"),
+    ] {
+        let words = || Box::new(LastWords { cause: Some(cause), ..LastWords::default() });
+        for error in [
+            CallError::ServerCrashed { phase: Phase::Call, words: words() },
+            CallError::OpenFailed { source: self::cause(), words: words() },
+        ] {
+            let told = |sees| object(error.clone(), sees)["detail"].as_str().unwrap().to_owned();
+            let (all, little) = (told(Sees::Everything), told(Sees::Little));
+            assert!(all.contains(limit) && !all.contains("by hand"), "{all}");
+            assert!(!little.contains(limit) && little.contains("Ask the operator"), "{little}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_the_system_does_not_run_is_told_what_it_lacks() {
+    let source = Arc::new(std::io::Error::from_raw_os_error(8));
+    let error = CallError::SpawnFailed { program: "/x".into(), source };
+    let object = object(error, Sees::Everything);
+    assert!(object["detail"].as_str().unwrap().contains("`#!`"), "{object}");
+}
+
+#[test]
+fn a_compressed_body_is_not_said_to_lack_its_content_type() {
+    let problem = Problem::from(Refusal::ContentEncoded);
+    let detail = problem.detail();
+    assert!(detail.contains("`Content-Encoding`") && !detail.contains("`Content-Type"), "{detail}");
+    // One title for both.
+    assert!(problem.kind().facts().title.contains("plain JSON"));
+}
+
+#[test]
 fn a_tool_error_carries_the_whole_result_and_quotes_its_text() {
     let result = raw(r#"{"content":[{"type":"text","text":"no page"}],"isError":true,"n":1e400}"#);
     let problem = Problem::of(CallError::ToolError { result: result.clone() }, Sees::Little);
