@@ -281,7 +281,7 @@ fn unanswered(error: AskError, words: Box<LastWords>) -> CallError {
         AskError::HungUp { .. } => CallError::ServerCrashed { phase, words },
         AskError::Answered(error) => error.with_words(words),
         AskError::Unreadable(what) => CallError::ProtocolViolation { phase, what: what.to_string(), words },
-        AskError::TooLarge { limit } => CallError::OutputTooLarge { limit, words },
+        AskError::TooLarge { limit } => CallError::OutputTooLarge { phase, limit, words },
     }
 }
 
@@ -402,7 +402,7 @@ impl Body {
                 CallError::DeadlineExceeded { phase, after, words: Box::new(self.words_so_far()) }
             }
             BrokenOff::Unreadable(FrameError::TooLong { limit }) => {
-                CallError::OutputTooLarge { limit, words: self.words_of_the_living().await }
+                CallError::OutputTooLarge { phase, limit, words: self.words_of_the_living().await }
             }
             BrokenOff::Unreadable(error @ FrameError::Read(_)) => {
                 let words = self.words_of_the_living().await;

@@ -182,7 +182,7 @@ mod tests {
         let late = |phase, after| CallError::DeadlineExceeded { phase, after, words: Box::default() };
         assert!(learned(late(Phase::Open, open_deadline)));
         assert!(learned(CallError::NotOffered { what: "tools/list".to_owned() }));
-        assert!(learned(CallError::OutputTooLarge { limit: 1, words: Box::default() }));
+        assert!(learned(CallError::OutputTooLarge { phase: Phase::Call, limit: 1, words: Box::default() }));
         assert!(!learned(late(Phase::Open, Duration::from_secs(1))));
         assert!(!learned(late(Phase::Queue, open_deadline)) && !learned(late(Phase::Call, open_deadline)));
         assert!(!learned(CallError::CallerGone { phase: Phase::Open }));

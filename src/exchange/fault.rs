@@ -150,7 +150,7 @@ pub(crate) enum CallError {
     ServerError { code: i64, message: String, data: Option<RawJson>, words: Box<LastWords> },
     /// One of its messages, or a list, was larger than is allowed.
     #[error("the server wrote more than {limit} bytes")]
-    OutputTooLarge { limit: usize, words: Box<LastWords> },
+    OutputTooLarge { phase: Phase, limit: usize, words: Box<LastWords> },
     /// There is no such tool. `meant`: the one that probably was, as far as it is known and may be called.
     #[error("there is no tool {name:?}")]
     UnknownTool { name: String, meant: Option<String> },
@@ -245,9 +245,9 @@ impl CallError {
             | Self::DeadlineExceeded { phase, .. }
             | Self::CallerGone { phase }
             | Self::ServerCrashed { phase, .. }
-            | Self::ProtocolViolation { phase, .. } => Some(*phase),
+            | Self::ProtocolViolation { phase, .. }
+            | Self::OutputTooLarge { phase, .. } => Some(*phase),
             Self::ServerError { .. }
-            | Self::OutputTooLarge { .. }
             | Self::InputRequired { .. }
             | Self::CapabilityRequired { .. }
             | Self::ToolError { .. } => Some(Phase::Call),

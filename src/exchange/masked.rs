@@ -56,7 +56,9 @@ impl CallError {
             Self::ServerError { code, message, data: more, words: last } => {
                 Self::ServerError { code, message: text(message), data: data(more), words: words(last) }
             }
-            Self::OutputTooLarge { limit, words: last } => Self::OutputTooLarge { limit, words: words(last) },
+            Self::OutputTooLarge { phase, limit, words: last } => {
+                Self::OutputTooLarge { phase, limit, words: words(last) }
+            }
             Self::InvalidArguments { message, violations } => {
                 let one = |Violation { pointer, message }| Violation {
                     pointer: text(pointer),
@@ -146,7 +148,7 @@ mod tests {
             CallError::ServerCrashed { phase, words: words() },
             CallError::ProtocolViolation { phase, what: secret(), words: words() },
             CallError::ServerError { code: 1, message: secret(), data: data(), words: words() },
-            CallError::OutputTooLarge { limit: 1, words: words() },
+            CallError::OutputTooLarge { phase, limit: 1, words: words() },
             CallError::UnknownTool { name: secret(), meant: Some(secret()) },
             CallError::UnknownResource { uri: secret() },
             CallError::UnknownPrompt { name: secret() },

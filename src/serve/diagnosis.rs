@@ -117,7 +117,11 @@ pub(super) fn advice(error: &CallError, patient: &Patient<'_>) -> Vec<String> {
         CallError::DeadlineExceeded { phase: Phase::Open, after, words } => {
             Some(hangs(*after, words, patient))
         }
-        CallError::ProtocolViolation { phase: Phase::Open, .. } => {
+        CallError::OutputTooLarge { phase: Phase::Call, .. } => {
+            return vec!["ask for less, or raise `limits.output` of the server".to_owned()];
+        }
+        CallError::ProtocolViolation { phase: Phase::Open, .. }
+        | CallError::OutputTooLarge { phase: Phase::Open, .. } => {
             Some("it does not speak MCP on its stdout: does it need an argument such as `stdio`?".to_owned())
         }
         _ => return Vec::new(),
@@ -391,6 +395,15 @@ mod tests {
         let told = advised(&late("one line\nanother"));
         assert!(told.contains("it answered nothing on stdout for 30s") && told.contains("by hand"), "{told}");
         assert_eq!(advised(&late("Starting\nPassphrase for /k: ")), PROMPT);
+    }
+
+    #[test]
+    fn a_server_that_wrote_too_much_is_doubted_before_it_opened_alone() {
+        let told = |phase| advised(&CallError::OutputTooLarge { phase, limit: 9, words: Box::default() });
+        assert!(
+            told(Phase::Open).contains("does not speak MCP") && !told(Phase::Open).contains("ask for less")
+        );
+        assert!(told(Phase::Call).contains("`limits.output`"));
     }
 
     #[test]

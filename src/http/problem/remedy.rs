@@ -6,7 +6,11 @@ use crate::exchange::{CallError, Cause, FOREIGN_FORMAT, LastWords, Phase, Shorta
 /// What to do, in one sentence without its end.
 pub(super) fn remedy(error: &CallError, sees: Sees) -> &'static str {
     let kind = kind_of(error);
-    if let (Some(cause), Sees::Everything) = (met(error), sees) {
+    if matches!(sees, Sees::Little) {
+        if is_the_operators(error) {
+            return ASK;
+        }
+    } else if let Some(cause) = met(error) {
         return cause.remedy();
     }
     match error {
@@ -24,17 +28,12 @@ pub(super) fn remedy(error: &CallError, sees: Sees) -> &'static str {
         CallError::NoLongerModern { .. } => {
             "What was remembered of it is dropped: ask again, and the next call begins with a handshake"
         }
-        CallError::SpawnFailed { .. } if matches!(sees, Sees::Little) => ASK,
         CallError::SpawnFailed { source, .. } if is_foreign_format(&**source) => FOREIGN_FORMAT,
         CallError::SpawnFailed { source, .. } => {
             Shortage::behind(&**source).map_or(kind.facts().remedy, Shortage::remedy)
         }
-        CallError::OpenFailed { .. }
-        | CallError::ServerCrashed { .. }
-        | CallError::ProtocolViolation { .. }
-            if matches!(sees, Sees::Little) =>
-        {
-            ASK
+        CallError::OutputTooLarge { phase: Phase::Open, .. } => {
+            "It had not opened yet: check that the command is an MCP server on stdio; if it is one, raise `limits.output` of the server"
         }
         // It has opened, so it is an MCP server: no word of that.
         CallError::ServerCrashed { words, phase: Phase::Call } if is_silent(words) => {
@@ -67,6 +66,18 @@ pub(super) fn remedy(error: &CallError, sees: Sees) -> &'static str {
         | CallError::ToolError { .. }
         | CallError::Internal { .. } => kind.facts().remedy,
     }
+}
+
+/// Whether a look at what the server left behind, or at its settings, is all that helps.
+const fn is_the_operators(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::SpawnFailed { .. }
+            | CallError::OpenFailed { .. }
+            | CallError::ServerCrashed { .. }
+            | CallError::ProtocolViolation { .. }
+            | CallError::OutputTooLarge { phase: Phase::Open, .. }
+    )
 }
 
 /// The limit by which it failed, if it is known to have met one.

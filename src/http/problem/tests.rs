@@ -64,7 +64,7 @@ fn every_fault() -> Vec<(CallError, u16, &'static str)> {
             502,
             "server-error",
         ),
-        (CallError::OutputTooLarge { limit: 10, words: words().into() }, 502, "output-too-large"),
+        (CallError::OutputTooLarge { phase, limit: 10, words: words().into() }, 502, "output-too-large"),
         (CallError::UnknownTool { name: name(), meant: None }, 404, "unknown-tool"),
         (CallError::UnknownResource { uri: name() }, 404, "unknown-resource"),
         (CallError::UnknownPrompt { name: name() }, 404, "unknown-prompt"),
@@ -181,6 +181,18 @@ fn a_file_that_the_system_does_not_run_is_told_what_it_lacks() {
     let error = CallError::SpawnFailed { program: "/x".into(), source };
     let object = object(error, Sees::Everything);
     assert!(object["detail"].as_str().unwrap().contains("`#!`"), "{object}");
+}
+
+#[test]
+fn who_is_told_too_much_before_the_server_opened_is_not_to_ask_for_less() {
+    let told =
+        |phase, sees| object(CallError::OutputTooLarge { phase, limit: 9, words: Box::default() }, sees);
+    let early = told(Phase::Open, Sees::Everything);
+    let detail = early["detail"].as_str().unwrap();
+    assert!(detail.contains("MCP server on stdio") && !detail.contains("sk for less"), "{early}");
+    assert_eq!(early["phase"], "open");
+    assert!(told(Phase::Open, Sees::Little)["detail"].as_str().unwrap().contains("Ask the operator"));
+    assert!(told(Phase::Call, Sees::Little)["detail"].as_str().unwrap().contains("Ask for less"));
 }
 
 #[test]
