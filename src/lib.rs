@@ -143,6 +143,7 @@
 //! child/sandbox/probe.rs the process that does it, or only tries
 //! child/program.rs       from a program's name to the file that will be run
 //! child/containment.rs   which containment this host can have, found out by trying
+//! child/containment/refusal.rs why one cannot be had, and whether that passes
 //! child/spawn.rs         the only place where we start a process
 //! child/tree.rs          signal, kill, reap and count the whole tree; yields Gone
 //! child/cgroup.rs        a cgroup for each tree: in it before exec, killed as a whole, removed

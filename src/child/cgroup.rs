@@ -48,6 +48,9 @@ const PREFIX: &str = "spawnling-";
 /// Why there are no cgroups to use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CgroupError {
+    /// Whether there are any.
+    #[error("cannot find out where the gateway's own cgroup is")]
+    Unknown(#[source] io::Error),
     /// No hierarchy of version 2 is mounted, or we are not in it.
     #[error("no cgroup v2 hierarchy is mounted here")]
     NoHierarchy,
@@ -81,7 +84,7 @@ pub(crate) struct Root {
 impl Root {
     /// Makes one below our own cgroup. The cgroups of trees get the controllers `wanted`, as far as that can be.
     pub(crate) fn create(wanted: &[&'static str]) -> Result<Self, CgroupError> {
-        let own = place::own().ok_or(CgroupError::NoHierarchy)?;
+        let own = place::own().map_err(CgroupError::Unknown)?.ok_or(CgroupError::NoHierarchy)?;
         let make = |source| CgroupError::Make { below: own.clone(), source };
         loop {
             let id = getrandom::u64().map_err(|error| make(io::Error::other(error)))?;
@@ -171,9 +174,10 @@ impl Leaf {
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
     }
 
-    /// The members that are alive, sub-groups that they made for themselves included.
-    pub(super) fn members(&self) -> Vec<i32> {
-        members(&self.path)
+    /// Whether a process is a member, and in no sub-group.
+    pub(super) fn holds(&self, pid: u32) -> io::Result<bool> {
+        let listed = fs::read_to_string(self.path.join("cgroup.procs"))?;
+        Ok(listed.lines().any(|line| line.parse() == Ok(pid)))
     }
 
     /// Removes the sub-groups that its members made for themselves, as far as nobody is alive in them, and says who is alive.
@@ -289,8 +293,12 @@ pub(super) fn end(path: &Path, patience: Option<Duration>) -> io::Result<()> {
 
 /// Ends what gateways that are dead have left below our own cgroup, where there are cgroups. Blocks for as long as that takes.
 pub(super) fn sweep() {
-    if let Some(own) = place::own() {
-        sweep_dead(&own);
+    match place::own() {
+        Ok(Some(own)) => sweep_dead(&own),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!(%error, "cannot find out whether dead gateways have left something in cgroups");
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //!   auto:  cgroup -> namespace -> subreaper -> group       the first that works
 //!   strict, or any by its name: that one, or an error
 //! ```
+//!
+//! One that could not be tried, for want of descriptors, processes or memory, is an error in any case.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,6 +20,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 
+mod refusal;
+
 use super::cgroup::{ADVICE, CgroupError, Entrance, Leaf, Root};
 use super::keeper::{KeeperError, Keepers, Kept};
 use super::proc;
@@ -29,38 +33,12 @@ use super::tree::Containment;
 use super::warden::Wardens;
 use crate::exchange::fault::chain;
 use crate::telemetry::metrics::Count;
+use refusal::Refusal;
+
+pub(crate) use refusal::ContainmentError;
 
 /// How long a process that is only to be ended may take to start, and then to end.
 const REHEARSAL: Duration = Duration::from_secs(10);
-
-/// Why a containment cannot be had here.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error(transparent)]
-    Cgroup(#[from] CgroupError),
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    #[error("cannot start a warden")]
-    Warden(#[source] io::Error),
-    #[error("cannot make the gateway opaque to its user's other processes")]
-    Opaque(#[source] io::Error),
-    #[error("/proc is that of another PID namespace: nobody's descendants can be found in it")]
-    Foreign,
-    #[error("a process that hides could not be found and ended: /proc does not show it (`hidepid`, perhaps)")]
-    Hidden,
-    #[error("a process could not be found and ended in {REHEARSAL:?}")]
-    Lingers,
-    #[error("a process did not start in {REHEARSAL:?}")]
-    Late,
-}
-
-/// The containment that was asked for cannot be had here.
-#[derive(Debug, thiserror::Error)]
-#[error("this host does not allow the containment {wanted}: {why}")]
-pub(crate) struct ContainmentError {
-    wanted: &'static str,
-    why: String,
-}
 
 /// How trees are held together here.
 #[derive(Debug)]
@@ -135,27 +113,28 @@ impl Means {
         controllers: &[&'static str],
     ) -> Result<(Self, Watch), ContainmentError> {
         let wanted = match choice {
-            Choice::Auto => return Ok(Self::best(controllers).await),
+            Choice::Auto => return Self::best(controllers).await,
             Choice::Strict => Containment::Strict,
             Choice::Cgroup => Containment::Cgroup,
             Choice::Namespace => Containment::Namespace,
             Choice::Subreaper => Containment::Subreaper,
             Choice::Group => Containment::Group,
         };
-        let refused = |why: Refusal| ContainmentError { wanted: wanted.name(), why: chain(&why) };
-        Self::try_out(wanted, controllers).await.map_err(refused)
+        Self::try_out(wanted, controllers).await.map_err(|why| why.of(wanted))
     }
 
-    async fn best(controllers: &[&'static str]) -> (Self, Watch) {
+    /// What holds trees together for as long as we live is not settled by a shortage that may have passed in a moment.
+    async fn best(controllers: &[&'static str]) -> Result<(Self, Watch), ContainmentError> {
         let mut refused = Vec::new();
         for containment in [Containment::Cgroup, Containment::Namespace, Containment::Subreaper] {
             match Self::try_out(containment, controllers).await {
-                Ok((means, watch)) => return (Self { refused, ..means }, watch),
+                Ok((means, watch)) => return Ok((Self { refused, ..means }, watch)),
+                Err(why) if why.shortage().is_some() => return Err(why.of(containment)),
                 Err(why) => refused.push(format!("{}: {}", containment.name(), chain(&why))),
             }
         }
         let (means, watch) = Self::watched(Containment::Group);
-        (Self { refused, ..means }, watch)
+        Ok((Self { refused, ..means }, watch))
     }
 
     /// Prepares what `spec` says for a keeper, in `leaf`, and in the further cgroups behind `doors`.
@@ -204,9 +183,12 @@ impl Means {
         if containment.has_namespace() {
             // Whoever may has no need of a user namespace, in which programs of other users cannot become those.
             means.keeping = Keeping::Namespace(Power::Own);
-            if means.rehearse().await.is_err() {
-                means.keeping = Keeping::Namespace(Power::UserNamespace);
-                means.rehearse().await?;
+            match means.rehearse().await {
+                Err(refusal) if refusal.shortage().is_none() => {
+                    means.keeping = Keeping::Namespace(Power::UserNamespace);
+                    means.rehearse().await?;
+                }
+                tried => tried?,
             }
         } else {
             means.rehearse().await?;
@@ -229,7 +211,7 @@ impl Means {
     /// A process that would wait for ever, and hides as well as a process can, is started as all others will be, and killed.
     /// Should nobody do that, it finds that there is nothing to end (`ENOENT`), and leaves when its stdin ends.
     async fn rehearse(&self) -> Result<(), Refusal> {
-        if self.containment == Containment::Subreaper && !proc::is_ours() {
+        if self.containment == Containment::Subreaper && !proc::is_ours().map_err(Refusal::Unknown)? {
             return Err(Refusal::Foreign);
         }
         let mut kept = Kept::new(&self.keepers, self.containment)?;
@@ -261,9 +243,9 @@ impl Means {
             leaf.kill();
         }
         // Whom /proc does not show to us it shows to no keeper, which is no more than we are: not to be waited for in vain.
-        let hidden =
-            self.containment == Containment::Subreaper && started.is_ok() && !proc::shows(kept.pid());
-        let never = (!hidden).then_some(never);
+        let sought = self.containment == Containment::Subreaper && started.is_ok();
+        let shown = if sought { proc::shows(kept.pid()) } else { Ok(true) };
+        let never = matches!(shown, Ok(true)).then_some(never);
         kept.kill();
         // What has just started has nobody that it could leave behind.
         let ended = tokio::time::timeout(REHEARSAL, kept.gone()).await;
@@ -272,7 +254,7 @@ impl Means {
             super::tree::empty(leaf).await;
         }
         started?;
-        if hidden {
+        if !shown.map_err(Refusal::Unknown)? {
             return Err(Refusal::Hidden);
         }
         ended.map(drop).map_err(|_| Refusal::Lingers)
@@ -288,11 +270,8 @@ async fn born(kept: &mut Kept, mut said: ChildStdout, leaf: Option<&Leaf>) -> Re
         Ok(())
     };
     tokio::time::timeout(REHEARSAL, there).await.unwrap_or(Err(Refusal::Late))?;
-    if leaf.is_none_or(|leaf| leaf.members().contains(&kept.pid().cast_signed())) {
-        Ok(())
-    } else {
-        Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into())
-    }
+    let joined = leaf.map_or(Ok(true), |leaf| leaf.holds(kept.pid())).map_err(CgroupError::Join)?;
+    if joined { Ok(()) } else { Err(CgroupError::Join(io::ErrorKind::Unsupported.into()).into()) }
 }
 
 #[cfg(test)]

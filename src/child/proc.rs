@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -27,8 +27,16 @@ pub(super) struct Stat {
 
 /// Whether its numbers are those by which we know processes: it was mounted in our own PID namespace. One of a namespace
 /// above knows us by more than one number, and any other does not know us (`proc_pid_status(5)`, `NSpid`).
-pub(super) fn is_ours() -> bool {
-    fs::read_to_string("/proc/self/status").is_ok_and(|status| has_one_number(&status))
+///
+/// # Errors
+///
+/// Nobody knows: it could not be read, for want of a descriptor for example.
+pub(super) fn is_ours() -> io::Result<bool> {
+    match fs::read_to_string("/proc/self/status") {
+        // It does not know us, or is not there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        status => Ok(has_one_number(&status?)),
+    }
 }
 
 fn has_one_number(status: &str) -> bool {
@@ -49,8 +57,10 @@ fn hides(mounts: &str) -> bool {
 /// The most memory that a process had resident so far, in bytes (`proc_pid_status(5)`, `VmHWM`). `None`: it is dead, and be it
 /// a zombie; or it cannot be told by its number here.
 pub(super) fn peak_memory(pid: i32) -> Option<u64> {
-    static OURS: LazyLock<bool> = LazyLock::new(is_ours);
-    let status = OURS.then(|| fs::read_to_string(format!("/proc/{pid}/status")))?.ok()?;
+    // What could not be read is not remembered.
+    static OURS: OnceLock<bool> = OnceLock::new();
+    let ours = OURS.get().copied().or_else(|| is_ours().ok().map(|ours| *OURS.get_or_init(|| ours)))?;
+    let status = ours.then(|| fs::read_to_string(format!("/proc/{pid}/status")))?.ok()?;
     peak(&status)
 }
 
@@ -59,9 +69,13 @@ fn peak(status: &str) -> Option<u64> {
     kib.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Whether it shows this process, which is not yet waited for.
-pub(super) fn shows(pid: u32) -> bool {
-    Pid::from_raw(pid.cast_signed()).is_some_and(|pid| matches!(read(pid), Ok(Some(_))))
+/// Whether it shows this process, which is not yet waited for. An error says nothing about that.
+pub(super) fn shows(pid: u32) -> io::Result<bool> {
+    match Pid::from_raw(pid.cast_signed()).map_or(Ok(None), read) {
+        // `hidepid=1`: there is a directory, into which we may not look.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        read => Ok(read?.is_some()),
+    }
 }
 
 /// Whether a process that was killed, and is not waited for yet, had used up the processor time that it may use. Who does not heed
@@ -71,7 +85,7 @@ pub(super) fn was_out_of_time(pid: Pid) -> bool {
     let limits = || fs::read_to_string(format!("/proc/{}/limits", pid.as_raw_nonzero())).ok();
     let last = || most_cpu(&limits()?);
     let spent = || stat(pid)?.own_cpu;
-    is_ours() && last().zip(spent()).is_some_and(|(last, spent)| spent + COARSE >= last)
+    matches!(is_ours(), Ok(true)) && last().zip(spent()).is_some_and(|(last, spent)| spent + COARSE >= last)
 }
 
 /// The hard limit of processor time (`proc_pid_limits(5)`); `None`: there is none. The soft one moves on by a second each time that
@@ -103,7 +117,7 @@ fn read(pid: Pid) -> io::Result<Option<Stat>> {
 /// How many processes of a group are alive. An error, for want of a descriptor for example, says nothing about them; nor does
 /// a `/proc` that does not show everybody.
 pub(super) fn living_members(group: Pid) -> io::Result<u32> {
-    if !is_ours() || hides(&fs::read_to_string("/proc/self/mountinfo")?) {
+    if !is_ours()? || hides(&fs::read_to_string("/proc/self/mountinfo")?) {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let group = group.as_raw_nonzero().get();

@@ -8,8 +8,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::ServeError;
 
-/// So many pipes' descriptors, two each, are more than a gateway has open that idles.
-const FEWEST_PIPES: usize = 16;
+/// So many pipes' descriptors, two each, are what a runtime opens and a few more.
+const FEWEST_PIPES: usize = 8;
 /// How many descriptors one running call takes, its connection included (docs/operations.md, Sizing).
 const OF_A_CALL: usize = 7;
 
@@ -23,7 +23,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ServeError> {
         .map_err(ServeError::Runtime)
 }
 
-/// Whether there can be so many threads at once, and the descriptors of a gateway that idles. Where the system gives one of a
+/// Whether there can be so many threads at once, and the descriptors of a runtime. Where the system gives one of a
 /// runtime's threads and not the next, that panics, and may wait for the first for ever; and it panics without descriptors.
 fn something_is_left(count: usize) -> io::Result<()> {
     let _descriptors = (0..FEWEST_PIPES).map(|_| io::pipe()).collect::<io::Result<Vec<_>>>()?;
@@ -63,7 +63,7 @@ mod tests {
         assert!(
             few(400, 64)
                 .unwrap()
-                .starts_with("64 calls at once (`concurrent`) need some 480 descriptors, and 400")
+                .starts_with("64 calls at once (`concurrent`) need some 464 descriptors, and 400")
         );
         assert!(few(u64::MAX, usize::MAX).is_none());
     }

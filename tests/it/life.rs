@@ -2,7 +2,8 @@
 //!
 //! What fails by its server is here, every fault of the demo; who leaves in `life/hang_up.rs`; how the gateway stops in
 //! `life/stop.rs`; how a server is asked to leave in `life/ladder.rs`; who says or hears nothing in `life/silence.rs`;
-//! what a keeper keeps in `life/kept.rs`; what is told of it all in `life/receipt.rs`.
+//! what a keeper keeps in `life/kept.rs`; who has too little to start in `life/shortage.rs`; what is told of it all in
+//! `life/receipt.rs`.
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ mod hang_up;
 mod kept;
 mod ladder;
 mod receipt;
+mod shortage;
 mod silence;
 mod stop;
 

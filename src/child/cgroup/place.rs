@@ -1,14 +1,23 @@
 //! Where our own cgroup of version 2 is mounted (`cgroups(7)`, `proc_pid_mountinfo(5)`).
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The directory of our own cgroup; `None` where version 2 is not mounted, or only above or beside us.
-pub(super) fn own() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let found = find(&mounts, &cgroups)?;
-    found.join("cgroup.procs").exists().then_some(found)
+///
+/// # Errors
+///
+/// Nobody knows: it could not be read.
+pub(super) fn own() -> io::Result<Option<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let cgroups = match fs::read_to_string("/proc/self/cgroup") {
+        // A kernel without cgroups.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let Some(found) = find(&mounts, &cgroups) else { return Ok(None) };
+    Ok(found.join("cgroup.procs").try_exists()?.then_some(found))
 }
 
 fn find(mounts: &str, cgroups: &str) -> Option<PathBuf> {

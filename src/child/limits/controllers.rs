@@ -79,6 +79,13 @@ struct Root {
 impl Controllers {
     /// Looks for them, and makes a directory in each.
     pub(super) fn find() -> Self {
+        let own = match own_dirs() {
+            Ok(own) => own,
+            Err(error) => {
+                let why = Missing::Refused(format!("cannot find out where the gateway is: {error}"));
+                return Self::without(&why);
+            }
+        };
         let root = |(controller, dir): (Controller, Option<PathBuf>)| {
             let made = dir.ok_or(Missing::Hierarchy).and_then(|dir| {
                 let refused =
@@ -87,7 +94,12 @@ impl Controllers {
             });
             (controller, made)
         };
-        let roots = own_dirs().map(root);
+        Self { roots: own.map(root).into(), next: AtomicU64::new(0), left: Mutex::default() }
+    }
+
+    /// There are none, for this reason.
+    fn without(why: &Missing) -> Self {
+        let roots = Controller::ALL.map(|controller| (controller, Err(why.clone())));
         Self { roots: roots.into(), next: AtomicU64::new(0), left: Mutex::default() }
     }
 
@@ -152,7 +164,14 @@ impl Root {
 /// Ends and removes what gateways that are dead have left: whose lock is free. Those in it have lost whoever would have
 /// ended them. Blocks for as long as they take to die.
 pub(in crate::child) fn sweep_dead() {
-    for dir in own_dirs().into_iter().filter_map(|(_, dir)| dir) {
+    let own = match own_dirs() {
+        Ok(own) => own,
+        Err(error) => {
+            let why = "cannot find out whether dead gateways have left something in cgroups of version 1";
+            return tracing::error!(%error, "{why}");
+        }
+    };
+    for dir in own.into_iter().filter_map(|(_, dir)| dir) {
         let left = below(&dir).into_iter().filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             is_root(name)
@@ -206,10 +225,18 @@ fn kill_members(path: &Path) {
 }
 
 /// Where this process is in the hierarchy of each controller.
-fn own_dirs() -> [(Controller, Option<PathBuf>); 3] {
-    let read = |file| fs::read_to_string(file).unwrap_or_default();
-    let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
-    Controller::ALL.map(|controller| (controller, own_dir(controller.name(), &mounts, &own)))
+///
+/// # Errors
+///
+/// Nobody knows: it could not be read.
+fn own_dirs() -> io::Result<[(Controller, Option<PathBuf>); 3]> {
+    let read = |file| match fs::read_to_string(file) {
+        // A kernel without cgroups.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    };
+    let (mounts, own) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
+    Ok(Controller::ALL.map(|controller| (controller, own_dir(controller.name(), &mounts, &own))))
 }
 
 /// Where this process is in the hierarchy of a controller of version 1, out of `/proc/self/mountinfo`
@@ -236,8 +263,7 @@ fn own_dir(controller: &str, mounts: &str, own: &str) -> Option<PathBuf> {
 impl Controllers {
     /// A host that has none.
     pub(super) fn none() -> Self {
-        let roots = Controller::ALL.map(|controller| (controller, Err(Missing::Hierarchy)));
-        Self { roots: roots.into(), next: AtomicU64::new(0), left: Mutex::default() }
+        Self::without(&Missing::Hierarchy)
     }
 }
 

@@ -25,10 +25,10 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 ///
 /// # Errors
 ///
-/// What `clone(2)` and `clone3(2)` give, which some containers do not allow (`ENOSYS`); and `EBUSY`, without having tried,
-/// if this process has more than one thread.
+/// What `clone(2)` and `clone3(2)` give, which some containers do not allow (`ENOSYS`); and without having
+/// tried `EBUSY`, if this process has more than one thread, or what has kept us from counting them.
 pub(in crate::child) fn fork(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Born> {
-    if std::fs::read_dir("/proc/self/task").map_or(2, Iterator::count) != 1 {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     let flags = libc::c_long::from(namespaces | libc::SIGCHLD);

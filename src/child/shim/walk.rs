@@ -13,9 +13,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 use crate::child::proc;
 
 /// Sends every descendant SIGKILL, all of them stopped before. Who has died is still to be reaped. Where `/proc` is not that
-/// of our own PID namespace its numbers mean others, and nobody is touched.
+/// of our own PID namespace its numbers mean others, and nobody is touched; nor is anybody where that could not be found out.
 pub(super) fn kill_descendants() {
-    if !proc::is_ours() {
+    if !matches!(proc::is_ours(), Ok(true)) {
         return;
     }
     let mut stopped: HashSet<i32> = HashSet::new();

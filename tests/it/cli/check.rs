@@ -156,7 +156,7 @@ fn what_reuse_would_change_is_found_and_what_it_would_not_is_not() {
 #[test]
 fn a_start_without_descriptors_is_an_error_with_advice_and_no_panic() {
     for command in ["check", "call demo echo message=hi", "serve --listen 127.0.0.1:0"] {
-        let said = script_output(&format!("ulimit -n 20; exec \"$0\" {command} 2>&1"));
+        let said = script_output(&format!("ulimit -n 15; exec \"$0\" {command} 2>&1"));
         assert!(said.contains("cannot set up the runtime: Too many open files"), "{command}: {said}");
         assert!(said.contains("\ntry: `LimitNOFILE=`") && !said.contains("panicked"), "{command}: {said}");
     }
