@@ -25,8 +25,8 @@ impl Living {
     }
 
     /// The limit that the tree met, whose leader ended so.
-    pub(super) fn cause(&mut self, exit: Option<Exit>) -> Option<Cause> {
-        let time = limits::Time { limited: self.timed, met: self.tree.is_out_of_time() };
+    pub(super) fn cause(&self, exit: Option<Exit>) -> Option<Cause> {
+        let time = limits::Time { limited: self.timed, met: self.tree.is_out_of_time(exit) };
         limits::cause(exit, time, self.cage.as_ref())
     }
 

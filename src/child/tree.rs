@@ -228,11 +228,12 @@ impl Tree {
     }
 
     /// Whether somebody is known to have used up the processor time that each may use, of whom the leader's end does not tell that:
-    /// somebody beside it, or itself, which did not heed the signal. The leader must not have been reaped.
-    pub(super) fn is_out_of_time(&mut self) -> bool {
-        let killed = self.leader_exit() == Some(Exit::Signal(Signal::KILL.as_raw()));
+    /// somebody beside it, or itself, which did not heed the signal. The leader, which ended so, must not have been reaped.
+    pub(super) fn is_out_of_time(&self, exit: Option<Exit>) -> bool {
         match &self.held {
-            Held::ByUs { leader, .. } => killed && proc::was_out_of_time(*leader),
+            Held::ByUs { leader, .. } => {
+                exit == Some(Exit::Signal(Signal::KILL.as_raw())) && proc::was_out_of_time(*leader)
+            }
             Held::ByKeeper(kept) => kept.is_out_of_time(),
         }
     }
